@@ -1,0 +1,59 @@
+"""The command line: parse, call the library, print one line of result; nothing else.
+
+Each command is a pair ``add_<command>``, ``_run_<command>`` in a module of this package, and an
+entry in ``_COMMANDS``. Heavy imports (JAX) happen inside the ``_run_`` functions, behind the checks
+that can fail without them, so help and mistakes answer at once.
+
+Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+
+from jvrc.cli.codec import add_compress, add_decompress
+from jvrc.cli.demo import add_demo
+from jvrc.cli.listing import add_info, add_models
+from jvrc.cli.train import add_freeze, add_train
+
+_COMMANDS = (add_compress, add_decompress, add_info, add_models, add_demo, add_train, add_freeze)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code. Wrong usage leaves through SystemExit(2)."""
+    args = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _print_warning
+        try:
+            args.run(args)
+        except KeyboardInterrupt:
+            return 130
+        except (ValueError, OSError, MemoryError, FloatingPointError) as error:
+            print(f"jvrc: error: {_one_line(error)}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jvrc",
+        description="Learned image compression, one model for all rates.",
+        epilog="`jvrc COMMAND --help` describes a command, with examples.",
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        add(subparsers)
+    return parser
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"jvrc: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,114 @@
+"""`jvrc compress` and `jvrc decompress`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jvrc import step_grid
+from jvrc.cli.common import (
+    DEFAULT_MODEL,
+    MODEL_HELP,
+    add_command,
+    add_output,
+    library,
+    output_path,
+    result_text,
+    shipped_name,
+    timed,
+)
+
+_DEFAULT_QSTEP = 2.0
+
+
+def add_compress(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "compress",
+        _run_compress,
+        "compress a picture",
+        "jvrc compress photo.png",
+        "jvrc compress photo.png -o small.jvrc --qstep 8 --verify",
+    )
+    parser.add_argument("input", metavar="IN", type=Path, help="a picture that Pillow can read")
+    add_output(parser, "OUT.jvrc", "default: IN with the suffix .jvrc")
+    quality = parser.add_mutually_exclusive_group()
+    quality.add_argument(
+        "--qstep",
+        type=_qstep,
+        default=_DEFAULT_QSTEP,
+        help=f"quantisation step, {step_grid.QSTEP_MIN:g} (best picture) to "
+        f"{step_grid.QSTEP_MAX:g} (fewest bytes); default: %(default)g",
+    )
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"{MODEL_HELP}; default: %(default)s"
+    )
+    parser.add_argument("--verify", action="store_true", help="decode again and print the PSNR")
+
+
+def add_decompress(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "decompress",
+        _run_decompress,
+        "restore a picture",
+        "jvrc decompress photo.jvrc",
+        "jvrc decompress photo.jvrc -o restored.webp",
+    )
+    parser.add_argument("input", metavar="IN.jvrc", type=Path, help="what compress wrote")
+    add_output(parser, "OUT.png", "the suffix chooses the format; default: IN with .png")
+    parser.add_argument("--model", help=f"{MODEL_HELP}; default: the shipped one that IN names")
+
+
+def _run_compress(args: argparse.Namespace) -> None:
+    from jvrc.images import read_image, write_bytes
+
+    output = output_path(args, ".jvrc")
+    img = read_image(args.input)
+    jvrc = library()
+    model = jvrc.load(args.model)
+    data, seconds = timed(jvrc.compress, model, img, args.qstep)
+    quality = _verified(model, img, data) if args.verify else ""
+    write_bytes(output, data)
+    print(f"{output}: {result_text(len(data), *img.shape[:2], seconds)}{quality}")
+
+
+def _verified(model: Any, img: Any, data: bytes) -> str:
+    from jvrc.evaluation.metrics import psnr
+
+    return f", {psnr(img, library().decompress(model, data)):.2f} dB"
+
+
+def _run_decompress(args: argparse.Namespace) -> None:
+    from jvrc.coding.container import unpack
+    from jvrc.images import check_image_suffix, write_image
+
+    output = output_path(args, ".png")
+    check_image_suffix(output)
+    data = args.input.read_bytes()
+    model_id = unpack(data).model_id
+    jvrc = library()
+    model = jvrc.load(args.model or _shipped_model(model_id))
+    img, seconds = timed(jvrc.decompress, model, data)
+    write_image(output, img)
+    height, width = img.shape[:2]
+    print(f"{output}: {height}x{width} from {result_text(len(data), height, width, seconds)}")
+
+
+def _shipped_model(model_id: str) -> str:
+    name = shipped_name(model_id)
+    if name is None:
+        raise ValueError(f"no shipped model has the id {model_id}: name its file with --model")
+    return name
+
+
+def _qstep(text: str) -> float:
+    try:
+        value = float(text)
+        step_grid.snap(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a number in {step_grid.QSTEP_MIN:g} ... {step_grid.QSTEP_MAX:g}, got {text}"
+        ) from None
+    return value

@@ -1,0 +1,80 @@
+"""What several commands share: options, output paths, the library with its cache, result lines."""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jvrc import compile_cache
+
+DEFAULT_MODEL = "mbt2018-mean"
+MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
+
+
+def add_command(
+    subparsers: Any, name: str, run: Callable[..., None], summary: str, *examples: str
+) -> argparse.ArgumentParser:
+    """Adds an empty command with help and examples; returns its parser."""
+    parser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n  ".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    """Adds -o and --force."""
+    parser.add_argument("-o", "--output", metavar=metavar, type=Path, help=text)
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+
+
+def output_path(args: argparse.Namespace, suffix: str) -> Path:
+    """Returns where to write: -o, or the input with another suffix.
+
+    Raises:
+      FileExistsError: something is there and --force was not given.
+      FileNotFoundError: its folder does not exist.
+      ValueError: it is the input.
+    """
+    path = args.output or args.input.with_suffix(suffix)
+    if path.exists():
+        if args.input.exists() and path.samefile(args.input):
+            raise ValueError(f"{path}: is the input itself; choose another output with -o")
+        if not args.force:
+            raise FileExistsError(f"{path}: exists; --force overwrites it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder")
+    return path
+
+
+def library() -> Any:
+    """Returns the package ``jvrc``, JAX imported and its compilation cache on."""
+    compile_cache.enable()
+    import jvrc
+
+    return jvrc
+
+
+def shipped_name(model_id: str) -> str | None:
+    """Returns the name of the shipped model with this id, None if there is none."""
+    jvrc = library()
+    return next((name for name in jvrc.models() if jvrc.load(name).model_id == model_id), None)
+
+
+def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """Returns (the function's result, seconds)."""
+    start = time.perf_counter()
+    result = function(*args)
+    return result, time.perf_counter() - start
+
+
+def result_text(size: int, height: int, width: int, seconds: float) -> str:
+    """Returns bytes, bits per pixel, seconds and megapixels per second as text."""
+    pixels = height * width
+    speed = pixels / 1e6 / max(seconds, 1e-9)
+    return f"{size} bytes, {8 * size / pixels:.3f} bpp, {seconds:.2f} s, {speed:.2f} MP/s"

@@ -1,0 +1,31 @@
+"""`jvrc demo`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jvrc.cli.common import DEFAULT_MODEL, add_command, add_output, library
+
+
+def add_demo(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "demo",
+        _run_demo,
+        "compress a photograph at five steps, beside JPEG",
+        "jvrc demo",
+        "jvrc demo -o pictures --image photo.png",
+    )
+    add_output(parser, "DIR", "folder for the files; default: a new one, jvrc-demo")
+    parser.add_argument("--image", type=Path, help="another picture than the bundled photograph")
+
+
+def _run_demo(args: argparse.Namespace) -> None:
+    library()
+    from jvrc import demo
+
+    folder = args.output or demo.free_folder()
+    rows = demo.run(folder, image=args.image, model_name=DEFAULT_MODEL, force=args.force)
+    print(demo.format_table(rows))
+    print(f"files in {folder}, side by side in {folder / demo.SHEET}")

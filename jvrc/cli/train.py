@@ -1,0 +1,99 @@
+"""`jvrc train` and `jvrc freeze`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jvrc.cli.common import add_command, add_output, library
+
+_WEIGHTS = "model.safetensors"
+
+
+def add_train(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "train",
+        _run_train,
+        "train a model on a folder of pictures (needs the extra `train`)",
+        "jvrc train --data photos/ --n 64 --m 192 --steps 10000 -o runs/small",
+        "jvrc train --data photos/ --recipe recipes/small.json -o runs/small",
+        "jvrc train --data photos/ -o runs/small --resume",
+    )
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="pictures, any depth")
+    parser.add_argument("-o", "--output", metavar="RUN", type=Path, required=True, help="run folder")
+    parser.add_argument("--recipe", metavar="FILE", type=Path, help="a JSON file of the fields below")
+    parser.add_argument("--resume", action="store_true", help="go on where RUN stopped")
+    parser.add_argument("--from", dest="init", metavar="RUN|FILE", type=Path, help="start there")
+    parser.add_argument("--stop-after", metavar="S", type=int, help="end early, to resume later")
+    fields = parser.add_argument_group("recipe", "defaults: see jvrc.training.recipe.Recipe")
+    for name, kind, text in (
+        ("model", str, "architecture"),
+        ("n", int, "channels of the transforms and of z"),
+        ("m", int, "channels of y"),
+        ("steps", int, "steps of the whole schedule"),
+        ("batch", int, "crops a step"),
+        ("crop", int, "side of a crop in pixels, a multiple of 64"),
+        ("learning_rate", float, "at the peak of the schedule"),
+        ("optimizer", str, "muon or adam"),
+        ("start", str, "pyramid (calibrated on the pictures) or random"),
+        ("qstep_low", float, "smallest step trained"),
+        ("qstep_high", float, "largest step trained"),
+        ("seed", int, "of everything random"),
+    ):
+        fields.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text)
+
+
+def add_freeze(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "freeze",
+        _run_freeze,
+        "write a run's newest weights as one file that compresses (needs the extra `train`)",
+        f"jvrc freeze runs/small -o small{Path(_WEIGHTS).suffix}",
+    )
+    parser.add_argument("input", metavar="RUN", type=Path, help="what train wrote")
+    parser.add_argument("--note", action="append", default=[], metavar="KEY=TEXT", help="for the header")
+    add_output(parser, "FILE", f"default: RUN/{_WEIGHTS}")
+
+
+def _recipe(args: argparse.Namespace) -> Any:
+    from jvrc.training.recipe import Recipe, load_recipe
+
+    saved = args.output / "recipe.json"
+    source = args.recipe or (saved if args.resume and saved.exists() else None)
+    recipe = load_recipe(source) if source else Recipe()
+    given = {k: v for k, v in vars(args).items() if hasattr(recipe, k) and v is not None}
+    return replace(recipe, **given)
+
+
+def _run_train(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    library()
+    from jvrc.training import loop, start
+
+    init = start.params_from(args.init, loop.model_config(recipe)) if args.init else None
+    run = loop.train(
+        recipe, args.data, args.output, resume=args.resume, init=init, stop_after=args.stop_after
+    )
+    _write(run, args.output / _WEIGHTS, [])
+
+
+def _run_freeze(args: argparse.Namespace) -> None:
+    output = args.output or args.input / _WEIGHTS
+    if output.exists() and not args.force:
+        raise FileExistsError(f"{output}: exists; --force overwrites it")
+    library()
+    from jvrc.training import loop
+
+    _write(loop.load_run(args.input), output, args.note)
+
+
+def _write(run: Any, output: Path, notes: list[str]) -> None:
+    from jvrc import frozen
+    from jvrc.freezing import freeze_run
+
+    model = frozen.save(freeze_run(run, dict(note.split("=", 1) for note in notes)), output)
+    print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

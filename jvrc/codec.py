@@ -1,0 +1,254 @@
+"""compress and decompress: whole pictures to bytes and back, with a frozen model.
+
+    picture -> g_a -> y -> h_a -> z -> round -> z stream
+                      |              |
+                      |              z^ -> h_s -> (scale index, mu)
+                      v                            |
+                      q = round((y - mu) / Delta) -+-> y stream
+
+The decoder walks the lower half and ends with g_s. Both sides compute (scale index, mu) with the
+same compiled function on the CPU, since an index that differs by one ruins the stream.
+
+May import: everything but cli, demo and training.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jvrc import frozen, step_grid
+from jvrc.coding import container, escapes, range_coder, tables
+from jvrc.errors import BitstreamError
+from jvrc.frozen import FrozenModel
+from jvrc.images import as_rgb_uint8
+from jvrc.model import transforms, variable_rate
+from jvrc.model.config import Config
+from jvrc.tiling import BLOCK, map_tiles
+
+# How far the transforms look around, in blocks of 64 pixels, rounded up: g_a 30 pixels, h_a 7
+# samples of y, h_s 1.75 samples of z, g_s 1.9 samples of y.
+_MARGIN_PIXELS, _MARGIN_HYPER = 1, 2
+_LIMIT = 2.0**20  # of integers: far beyond any latent, and safe to convert
+
+
+def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
+    """Compresses a picture.
+
+    Args:
+      params: a frozen model, from `jvrc.load`.
+      img: uint8 [H,W,3] (NumPy or JAX) or a PIL picture, any H, W >= 1.
+      qstep: the quantisation step Delta, 0.5 (best picture) … 32 (fewest bytes); it is snapped to
+        a grid of 0.54 %.
+
+    Returns:
+      A whole file: `decompress` needs nothing else but the same model.
+
+    Raises:
+      ValueError: img or qstep breaks one of these rules.
+    """
+    img = as_rgb_uint8(img)
+    code = step_grid.snap(qstep)
+    height, width = img.shape[:2]
+    if height * width > container.MAX_PIXELS:
+        raise ValueError(
+            f"img must have at most {container.MAX_PIXELS} pixels, got {height} x {width}; "
+            "compress it in parts"
+        )
+    blocks = _blocks(height, width)
+    y, z = _encode_latents(params, _pad(img, blocks), blocks)
+    z_step = params.z_steps[params.z_step_index[code - step_grid.CODE_MIN]]
+    z_q = _to_int((z - np.asarray(params.medians)) / z_step)
+    index, mu = _entropy_parameters(params, z_q, blocks, code)
+    y_q = _to_int((y - mu) / np.float32(step_grid.qstep_of(code)))
+    packed = container.Container(
+        model_id=params.model_id,
+        height=height,
+        width=width,
+        step_code=code,
+        z=_encode_stream(z_q.ravel(), _channels(z_q.shape), _z_tables(params, code)),
+        y=_encode_stream(y_q.ravel(), index.ravel(), params.y_tables),
+    )
+    return container.pack(packed)
+
+
+def decompress(
+    params: FrozenModel, data: bytes, *, max_pixels: int = container.MAX_PIXELS
+) -> np.ndarray:
+    """Restores a picture.
+
+    Args:
+      params: the model that compressed it, from `jvrc.load`.
+      data: what `compress` returned.
+      max_pixels: refuse larger pictures, before anything big is allocated.
+
+    Returns:
+      uint8 [H,W,3].
+
+    Raises:
+      BitstreamError: data is damaged, truncated, foreign, too large or of another model.
+    """
+    stream = container.unpack(data, max_pixels=max_pixels)
+    code = _check_header(params, stream)
+    blocks = _blocks(stream.height, stream.width)
+    z_shape = (*blocks, params.config.N)
+    z_q = _decode_stream(stream.z, _channels(z_shape), _z_tables(params, code)).reshape(z_shape)
+    index, mu = _entropy_parameters(params, z_q, blocks, code)
+    y_q = _decode_stream(stream.y, index.ravel(), params.y_tables).reshape(index.shape)
+    padded = _synthesise(params, y_q, index, mu, blocks, code)
+    return padded[: stream.height, : stream.width]
+
+
+def _check_header(params: FrozenModel, stream: container.Container) -> int:
+    if stream.model_id != params.model_id:
+        raise BitstreamError(
+            f"the stream was made with model {stream.model_id}, this is {params.model_id}: "
+            "load the model that made it"
+        )
+    if not step_grid.CODE_MIN <= stream.step_code <= step_grid.CODE_MAX:
+        raise BitstreamError(f"damaged stream: there is no step code {stream.step_code}")
+    return stream.step_code
+
+
+def _blocks(height: int, width: int) -> tuple[int, int]:
+    return -(-height // BLOCK), -(-width // BLOCK)
+
+
+def _pad(img: np.ndarray, blocks: tuple[int, int]) -> np.ndarray:
+    """Repeats the last row and column up to whole blocks."""
+    pads = [(0, n * BLOCK - size) for n, size in zip(blocks, img.shape[:2], strict=True)]
+    return np.pad(img, [*pads, (0, 0)], mode="edge") if any(p[1] for p in pads) else img
+
+
+def _to_int(x: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(x, -_LIMIT, _LIMIT)).astype(np.int32)
+
+
+def _channels(shape: tuple[int, int, int]) -> np.ndarray:
+    """The channel of each sample of a flattened [h,w,C] array: the number of its z table."""
+    return np.tile(np.arange(shape[2], dtype=np.int32), shape[0] * shape[1])
+
+
+def _z_tables(params: FrozenModel, code: int) -> tables.SymbolTables:
+    n = params.config.N
+    return params.z_tables.select(int(params.z_step_index[code - step_grid.CODE_MIN]) * n, n)
+
+
+@partial(jax.jit, static_argnums=0)
+def _g_a(config: Config, params: dict, picture: Array, valid: Array) -> Array:
+    x = picture.astype(jnp.float32)[None] / 255
+    return transforms.g_a(config, params, x, tuple(valid))[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _h_a(config: Config, params: dict, y: Array, valid: Array) -> Array:
+    return transforms.h_a(config, params, y[None], tuple(valid))[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _h_s(
+    config: Config, params: dict, z_hat: Array, log2_qstep: Array, valid: Array
+) -> tuple[Array, Array]:
+    """(index uint8, mu) of a tile: index = the table whose scale is nearest to sigma / Delta."""
+    sigma, mu = transforms.h_s(config, params, z_hat[None], tuple(valid))
+    log2_scale = jnp.log2(jnp.maximum(sigma[0], 1e-9)) - log2_qstep
+    index = jnp.round((log2_scale - frozen.SCALE_LOG2_MIN) / frozen.SCALE_LOG2_RATIO)
+    return jnp.clip(index, 0, frozen.SCALE_COUNT - 1).astype(jnp.uint8), mu[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _g_s(
+    config: Config,
+    params: dict,
+    y_q: Array,
+    index: Array,
+    mu: Array,
+    offsets: Array,
+    qstep: Array,
+    valid: Array,
+) -> Array:
+    delta = offsets[index.astype(jnp.int32)]
+    y_hat = variable_rate.reconstruct(y_q.astype(jnp.float32), mu, qstep, delta)
+    x = transforms.g_s(config, params, y_hat[None], tuple(valid))[0]
+    return jnp.round(255 * jnp.clip(x, 0, 1)).astype(jnp.uint8)
+
+
+def _encode_latents(
+    params: FrozenModel, picture: np.ndarray, blocks: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(y [H/16,W/16,M], z [H/64,W/64,N]) of a padded picture."""
+    config, p = params.config, params.params
+
+    def analysis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
+        return (_g_a(config, p["g_a"], tile, valid),)
+
+    def hyper_analysis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
+        return (_h_a(config, p["h_a"], tile, valid),)
+
+    (y,) = map_tiles(analysis, (picture,), blocks, _MARGIN_PIXELS)
+    (z,) = map_tiles(hyper_analysis, (y,), blocks, _MARGIN_HYPER)
+    return y, z
+
+
+def _entropy_parameters(
+    params: FrozenModel, z_q: np.ndarray, blocks: tuple[int, int], code: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(scale index uint8, mu float32), each [H/16,W/16,M], from the integers z_q."""
+    z_step = np.asarray(params.z_steps)[params.z_step_index[code - step_grid.CODE_MIN]]
+    z_hat = np.asarray(params.medians) + z_step * z_q.astype(np.float32)
+    log2_qstep = np.float32(code / step_grid.CODES_PER_OCTAVE)
+
+    def hyper_synthesis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array, Array]:
+        return _h_s(params.config, params.params["h_s"], tile, log2_qstep, valid)
+
+    with jax.default_device(jax.devices("cpu")[0]):
+        index, mu = map_tiles(hyper_synthesis, (z_hat,), blocks, _MARGIN_HYPER)
+    return index, mu
+
+
+def _synthesise(
+    params: FrozenModel,
+    y_q: np.ndarray,
+    index: np.ndarray,
+    mu: np.ndarray,
+    blocks: tuple[int, int],
+    code: int,
+) -> np.ndarray:
+    """The padded picture, uint8 [H,W,3]."""
+    offsets = np.asarray(params.offsets)[code - step_grid.CODE_MIN]
+    qstep = np.float32(step_grid.qstep_of(code))
+    weights = params.params["g_s"]
+
+    def synthesis(*tile: np.ndarray) -> tuple[Array]:
+        *latents, valid = tile
+        return (_g_s(params.config, weights, *latents, offsets, qstep, valid),)
+
+    (picture,) = map_tiles(synthesis, (y_q, index, mu), blocks, _MARGIN_PIXELS)
+    return picture
+
+
+def _coder_tables(symbol_tables: tables.SymbolTables) -> range_coder.Prepared:
+    return range_coder.prepare(range_coder.Tables(*symbol_tables.cdf()))
+
+
+def _encode_stream(
+    values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables
+) -> container.Stream:
+    symbols, escaped = tables.to_symbols(values, index, symbol_tables)
+    expected = tables.ideal_bits(symbols, index, symbol_tables) / 8
+    lanes = range_coder.choose_lanes(expected)
+    words = range_coder.encode(symbols, index, _coder_tables(symbol_tables), lanes)
+    return container.Stream(words, escapes.pack_escapes(escaped), lanes)
+
+
+def _decode_stream(
+    stream: container.Stream, index: np.ndarray, symbol_tables: tables.SymbolTables
+) -> np.ndarray:
+    prepared = _coder_tables(symbol_tables)
+    symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)
+    outside = tables.escapes_in(symbols, index, symbol_tables)
+    escaped = escapes.unpack_escapes(stream.escapes, int(np.count_nonzero(outside)))
+    return tables.to_values(symbols, index, symbol_tables, escaped)

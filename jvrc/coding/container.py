@@ -1,0 +1,247 @@
+"""The file format, version 1: a header, four payload sections and a checksum.
+
+This docstring is the specification. Integers of several bytes are little-endian. A *varint* is an
+unsigned LEB128 number below 2**32: seven bits a byte, the lowest group first, the top bit set on
+every byte but the last, and no superfluous groups (at most five bytes, the last one zero only for
+the number 0). A *zigzag* varint stores n >= 0 as 2n and n < 0 as -2n - 1.
+
+    offset  bytes   field
+    0       4       magic, the letters JVRC
+    4       1       format version, 1
+    5       4       model id: the eight hex digits that name the frozen weights, as four bytes
+    9       varint  height, in pixels, >= 1
+            varint  width, in pixels, >= 1
+            varint  step code, zigzag (see jvrc.step_grid)
+            stream  description of the z stream (hyper latent)
+            stream  description of the y stream (latent)
+            ...     z words, z escapes, y words, y escapes: as many bytes as described, no gaps
+    end-4   4       CRC-32 (ISO-HDLC, the one of zlib and PNG) of all bytes before it
+
+where a stream's description is
+
+    1       log2 of the number of interleaved lanes of the range coder, 0 ... 12
+    varint  length of the range coder's words, in bytes
+    varint  length of the escape values, in bytes (see jvrc.coding.escapes)
+
+The header of a photo takes about 25 bytes. Nothing follows the checksum.
+
+A released version stays readable for ever: any change of these bytes is a new format version.
+Imports nothing of jvrc but its errors.
+"""
+
+import zlib
+from typing import NamedTuple
+
+from jvrc.errors import BitstreamError
+
+MAGIC = b"JVRC"
+VERSION = 1
+MAX_PIXELS = 2**27
+MAX_LANES_LOG2 = 12
+
+_MODEL_ID_START = 5
+_MODEL_ID_END = 9
+_CRC_BYTES = 4
+_VARINT_BYTES = 5
+_VARINT_LIMIT = 2**32
+
+
+class Stream(NamedTuple):
+    """What one range coder wrote."""
+
+    words: bytes  # the coder's words and states, as it packs them
+    escapes: bytes  # the values outside the tables (jvrc.coding.escapes)
+    lanes: int  # interleaved coder lanes, a power of two, 1 ... 4096
+
+
+class Container(NamedTuple):
+    """All that a file holds."""
+
+    model_id: str  # eight hex digits
+    height: int  # pixels, >= 1
+    width: int  # pixels, >= 1
+    step_code: int  # see jvrc.step_grid
+    z: Stream
+    y: Stream
+
+
+class _StreamSizes(NamedTuple):
+    lanes_log2: int
+    words: int  # bytes
+    escapes: int  # bytes
+
+
+def write_varint(value: int) -> bytes:
+    """Returns the LEB128 bytes of a number in 0 ... 2**32 - 1; ValueError outside."""
+    if not 0 <= value < _VARINT_LIMIT:
+        raise ValueError(f"varint must be in 0 ... 2**32 - 1, got {value}")
+    out = bytearray()
+    while value > 0x7F:
+        out.append(0x80 | value & 0x7F)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_varint(data: bytes, offset: int) -> tuple[int, int]:
+    """Returns (number, offset behind); BitstreamError if cut off, too long or not canonical."""
+    value = 0
+    for i, byte in enumerate(data[offset : offset + _VARINT_BYTES]):
+        value |= (byte & 0x7F) << 7 * i
+        if byte & 0x80:
+            continue
+        if byte == 0 and i > 0:
+            raise BitstreamError(f"damaged stream: padded varint at byte {offset}")
+        if value >= _VARINT_LIMIT:
+            break
+        return value, offset + i + 1
+    if len(data) < offset + _VARINT_BYTES:
+        raise BitstreamError(_cut_header(data))
+    raise BitstreamError(f"damaged stream: varint at byte {offset} exceeds 32 bits")
+
+
+def pack(container: Container) -> bytes:
+    """Returns the file's bytes; ValueError if a field can't be stored."""
+    model_id, height, width, step_code, z, y = container
+    if height < 1 or width < 1:
+        raise ValueError(f"height and width must be at least 1, got {height} and {width}")
+    body = b"".join(
+        [
+            MAGIC,
+            bytes([VERSION]),
+            _model_id_bytes(model_id),
+            write_varint(height),
+            write_varint(width),
+            write_varint(-2 * step_code - 1 if step_code < 0 else 2 * step_code),
+            _stream_header(z),
+            _stream_header(y),
+            z.words,
+            z.escapes,
+            y.words,
+            y.escapes,
+        ]
+    )
+    return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
+
+
+def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+    """Returns what the bytes of a file hold.
+
+    Allocates no more than a copy of ``data``: the sizes that the header claims are checked first.
+
+    Raises:
+      BitstreamError: the bytes are no intact file of a known version, or the picture has more than
+        ``max_pixels`` pixels.
+    """
+    data = _as_bytes(data)
+    _check_kind(data)
+    model_id = data[_MODEL_ID_START:_MODEL_ID_END].hex()
+    height, offset = read_varint(data, _MODEL_ID_END)
+    width, offset = read_varint(data, offset)
+    zigzag, offset = read_varint(data, offset)
+    z, offset = _read_stream_header(data, offset)
+    y, offset = _read_stream_header(data, offset)
+    lengths = (z.words, z.escapes, y.words, y.escapes)
+    _check_length(data, offset + sum(lengths) + _CRC_BYTES)
+    _check_crc(data)
+    _check_dimensions(height, width, max_pixels)
+    sections = []
+    for length in lengths:
+        sections.append(data[offset : offset + length])
+        offset += length
+    return Container(
+        model_id=model_id,
+        height=height,
+        width=width,
+        step_code=zigzag >> 1 ^ -(zigzag & 1),
+        z=Stream(words=sections[0], escapes=sections[1], lanes=_lanes(z)),
+        y=Stream(words=sections[2], escapes=sections[3], lanes=_lanes(y)),
+    )
+
+
+def _as_bytes(data: bytes) -> bytes:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data must be bytes, got {type(data).__name__}; read the file with 'rb'")
+    return bytes(data)
+
+
+def _model_id_bytes(model_id: str) -> bytes:
+    try:
+        raw = bytes.fromhex(model_id)
+    except ValueError:
+        raw = b""
+    if len(raw) != 4 or raw.hex() != model_id:
+        raise ValueError(f"model_id must be eight lower-case hex digits, got {model_id!r}")
+    return raw
+
+
+def _stream_header(stream: Stream) -> bytes:
+    lanes_log2 = stream.lanes.bit_length() - 1
+    if stream.lanes != 1 << max(lanes_log2, 0) or lanes_log2 > MAX_LANES_LOG2:
+        limit = 1 << MAX_LANES_LOG2
+        raise ValueError(f"lanes must be a power of two in 1 ... {limit}, got {stream.lanes}")
+    sizes = write_varint(len(stream.words)) + write_varint(len(stream.escapes))
+    return bytes([lanes_log2]) + sizes
+
+
+def _read_stream_header(data: bytes, offset: int) -> tuple[_StreamSizes, int]:
+    if offset >= len(data):
+        raise BitstreamError(_cut_header(data))
+    words, end = read_varint(data, offset + 1)
+    escapes, end = read_varint(data, end)
+    return _StreamSizes(data[offset], words, escapes), end
+
+
+def _cut_header(data: bytes) -> str:
+    return f"truncated stream: it ends within the header, after {len(data)} bytes"
+
+
+def _check_kind(data: bytes) -> None:
+    if not data:
+        raise BitstreamError("empty stream: no bytes at all")
+    if not data.startswith(MAGIC):
+        if MAGIC.startswith(data):
+            raise BitstreamError(f"truncated stream: only {len(data)} bytes")
+        raise BitstreamError(f"not a jvrc stream: it starts with {data[:4]!r}, not with {MAGIC!r}")
+    if len(data) < _MODEL_ID_END:
+        raise BitstreamError(f"truncated stream: only {len(data)} bytes")
+    version = data[len(MAGIC)]
+    if version > VERSION:
+        raise BitstreamError(
+            f"the stream has format version {version}, this library reads up to {VERSION}: "
+            "upgrade jvrc"
+        )
+    if version != VERSION:
+        raise BitstreamError(f"damaged stream: there is no format version {version}")
+
+
+def _check_length(data: bytes, expected: int) -> None:
+    if len(data) < expected:
+        raise BitstreamError(f"truncated stream: {len(data)} bytes of {expected}")
+    if len(data) > expected:
+        raise BitstreamError(f"left-over bytes: the stream ends at {expected} of {len(data)} bytes")
+
+
+def _check_crc(data: bytes) -> None:
+    stored = int.from_bytes(data[-_CRC_BYTES:], "little")
+    actual = zlib.crc32(memoryview(data)[:-_CRC_BYTES])
+    if stored != actual:
+        raise BitstreamError(f"damaged stream: checksum is {actual:08x}, should be {stored:08x}")
+
+
+def _check_dimensions(height: int, width: int, max_pixels: int) -> None:
+    if height < 1 or width < 1:
+        raise BitstreamError(f"damaged stream: a picture of {height} x {width} pixels")
+    if height * width > max_pixels:
+        raise BitstreamError(
+            f"a picture of {height} x {width} pixels exceeds the limit of {max_pixels} pixels: "
+            "pass max_pixels=... to decode it anyway"
+        )
+
+
+def _lanes(sizes: _StreamSizes) -> int:
+    if sizes.lanes_log2 > MAX_LANES_LOG2:
+        raise BitstreamError(
+            f"damaged stream: 2**{sizes.lanes_log2} coder lanes, at most 2**{MAX_LANES_LOG2} exist"
+        )
+    return 1 << sizes.lanes_log2

@@ -1,0 +1,53 @@
+"""Values outside the coding tables, as bytes: zigzag LEB128 numbers one after another.
+
+The range coder marks such a symbol with its table's escape code; the value itself stands here, in
+the order of the symbols. Same varints as in the header (jvrc.coding.container): canonical, below
+2**32. An escape is rare, but not under an adversary: everything is vectorised.
+"""
+
+import numpy as np
+
+from jvrc.errors import BitstreamError
+
+_MAX_BYTES = 5
+_INT32 = np.iinfo(np.int32)
+
+
+def pack_escapes(values: np.ndarray) -> bytes:
+    """Returns the bytes of an int array of any shape, in C order; ValueError outside int32."""
+    values = np.asarray(values).ravel()
+    if values.size == 0:
+        return b""
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"values must be integers, got dtype {values.dtype}")
+    if values.min() < _INT32.min or values.max() > _INT32.max:
+        raise ValueError(f"values must fit int32, got {values.min()} ... {values.max()}")
+    signed = values.astype(np.int64)
+    numbers = (signed << 1) ^ (signed >> 63)
+    groups = numbers[:, None] >> 7 * np.arange(_MAX_BYTES)
+    needed = groups > 0
+    needed[:, 0] = True
+    more = np.zeros_like(needed)
+    more[:, :-1] = needed[:, 1:]
+    return ((groups & 0x7F) | more << 7).astype(np.uint8)[needed].tobytes()
+
+
+def unpack_escapes(data: bytes, count: int) -> np.ndarray:
+    """Returns the int32 values, shape [count]; BitstreamError if the bytes hold anything else."""
+    octets = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(octets < 0x80) + 1
+    if octets.size and octets[-1] >= 0x80:
+        raise BitstreamError("damaged stream: last escape value cut off")
+    if ends.size != count:
+        raise BitstreamError(f"damaged stream: {ends.size} escape values, {count} were announced")
+    if count == 0:
+        return np.zeros(0, np.int32)
+    starts = np.concatenate([[0], ends[:-1]])
+    lengths = ends - starts
+    if lengths.max() > _MAX_BYTES or np.any((octets[ends - 1] == 0) & (lengths > 1)):
+        raise BitstreamError("damaged stream: escape value too long or padded")
+    places = np.arange(octets.size) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((octets & 0x7F).astype(np.int64) << 7 * places, starts)
+    if numbers.max() >= 2**32:
+        raise BitstreamError("damaged stream: escape value exceeds 32 bits")
+    return ((numbers >> 1) ^ -(numbers & 1)).astype(np.int32)

@@ -1,0 +1,5 @@
+"""Errors that callers may want to catch. Imports nothing."""
+
+
+class BitstreamError(ValueError):
+    """Not a stream that this model can decode: damaged, truncated, foreign or too new."""

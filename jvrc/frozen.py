@@ -1,0 +1,163 @@
+"""A frozen model: parameters, and in integer tables all that a decoder derives from the step.
+
+Saved as one safetensors file whose header carries the description. Nothing here is trained, and a
+receiver computes no table.
+
+May import: step_grid, errors, model.config, coding.tables.
+"""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jvrc.coding.tables import SymbolTables
+from jvrc.images import write_bytes
+from jvrc.model.config import Config
+
+SCALE_COUNT = 64
+SCALE_LOG2_MIN = float(np.log2(0.11))  # of sigma / Delta
+SCALE_LOG2_RATIO = float((np.log2(256.0) - np.log2(0.11)) / (SCALE_COUNT - 1))
+FORMAT = "jvrc-frozen-1"
+_SUFFIX = ".safetensors"
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "medians", "offsets", "z_steps", "z_step_index", "z_tables", "y_tables"],
+    meta_fields=["config", "model_id", "header"],
+)
+@dataclass(frozen=True)
+class FrozenModel:
+    """What `jvrc.load` returns. A pytree; config, model_id and header are static.
+
+    params: g_a, g_s, h_a, h_s, and those that only training needs (bottleneck, offset, z_step).
+    medians: [N]. offsets: float32 [codes, 64], delta by step code and scale index.
+    z_steps: float32 [J], the grid of Delta_z. z_step_index: int32 [codes], by step code.
+    z_tables: J * N tables, y_tables: 64 tables.
+    """
+
+    params: dict
+    medians: np.ndarray
+    offsets: np.ndarray
+    z_steps: np.ndarray
+    z_step_index: np.ndarray
+    z_tables: SymbolTables
+    y_tables: SymbolTables
+    config: Config
+    model_id: str  # eight hex digits
+    header: str = field(repr=False)  # JSON
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Recipe, licence, data statement and whatever else the file's header says."""
+        return json.loads(self.header)
+
+
+def _flatten(tree: dict, prefix: str) -> dict[str, np.ndarray]:
+    out = {}
+    for key, value in tree.items():
+        name = f"{prefix}/{key}"
+        out |= _flatten(value, name) if isinstance(value, dict) else {name: np.asarray(value)}
+    return out
+
+
+def _unflatten(tensors: dict[str, np.ndarray], prefix: str) -> dict:
+    tree: dict = {}
+    for name, value in tensors.items():
+        head, *path = name.split("/")
+        if head == prefix:
+            node = tree
+            for key in path[:-1]:
+                node = node.setdefault(key, {})
+            node[path[-1]] = value
+    return tree
+
+
+def to_tensors(model: FrozenModel) -> dict[str, np.ndarray]:
+    """The arrays by the names under which the file holds them; big kernels in float16."""
+    tensors = _flatten(model.params, "params")
+    tensors = {
+        k: v.astype(np.float16 if k.endswith("/kernel") else np.float32) for k, v in tensors.items()
+    }
+    for name in ("medians", "offsets", "z_steps", "z_step_index"):
+        tensors[name] = np.asarray(getattr(model, name))
+    for name in ("z_tables", "y_tables"):
+        for part, value in getattr(model, name)._asdict().items():
+            tensors[f"{name}/{part}"] = np.asarray(value)
+    return {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+
+
+def fingerprint(tensors: dict[str, np.ndarray], config: Config) -> str:
+    """The model id: eight hex digits of a SHA-256 over the description and all arrays."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype.str} {list(value.shape)}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:8]
+
+
+def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
+    """The model that a file's arrays and header describe."""
+    config = Config(**json.loads(header)["config"])
+    params = _unflatten(tensors, "params")
+    return FrozenModel(
+        params=jax.tree.map(lambda a: np.asarray(a, np.float32), params),
+        z_tables=SymbolTables(**_unflatten(tensors, "z_tables")),
+        y_tables=SymbolTables(**_unflatten(tensors, "y_tables")),
+        config=config,
+        model_id=fingerprint(tensors, config),
+        header=header,
+        **{k: tensors[k] for k in ("medians", "offsets", "z_steps", "z_step_index")},
+    )
+
+
+def save(model: FrozenModel, path: str | Path) -> FrozenModel:
+    """Writes the file (complete or not at all); returns the model as `read` will give it."""
+    tensors = to_tensors(model)
+    described = json.loads(model.header) | {
+        "format": FORMAT,
+        "config": model.config.to_dict(),
+        "model_id": fingerprint(tensors, model.config),
+    }
+    header = json.dumps(described, sort_keys=True)
+    write_bytes(path, safetensors.numpy.save(tensors, metadata={"jvrc": header}))
+    return from_tensors(tensors, header)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The description of a frozen model, without its arrays; ValueError if it is none."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = (file.metadata() or {}).get("jvrc")
+    except (safetensors.SafetensorError, struct.error) as error:
+        raise ValueError(f"{path}: not a frozen model: {error}") from error
+    if header is None or json.loads(header).get("format") != FORMAT:
+        raise ValueError(f"{path}: not a frozen model of the format {FORMAT}")
+    return json.loads(header)
+
+
+def read(path: str | Path) -> FrozenModel:
+    """Reads a frozen model.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not a frozen model, or damaged: its arrays do not give the id in its header.
+    """
+    header = read_header(path)
+    model = from_tensors(safetensors.numpy.load_file(path), json.dumps(header, sort_keys=True))
+    if model.model_id != header["model_id"]:
+        raise ValueError(
+            f"{path}: damaged: the arrays give model id {model.model_id}, "
+            f"the header says {header['model_id']}"
+        )
+    return model

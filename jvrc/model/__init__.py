@@ -1,0 +1,1 @@
+"""The networks and entropy models, as pure functions on pytrees of parameters."""

@@ -1,0 +1,93 @@
+"""The whole model: parameters, and the forward pass that training differentiates.
+
+Pure functions; `jvrc.model.linen` wraps them for Flax users.
+
+May import: all of jvrc.model but linen.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jvrc.model import entropy, ops, transforms, variable_rate
+from jvrc.model.config import Config
+
+
+class Forward(NamedTuple):
+    """One pass at one step per picture."""
+
+    x_hat: Array  # [B,H,W,3], not clipped
+    bits_y: Array  # [B]
+    bits_z: Array  # [B]
+
+
+def init_params(key: Array, config: Config) -> dict:
+    """Random parameters: g_a, g_s, h_a, h_s, bottleneck, offset (f_theta) and z_step."""
+    keys = jax.random.split(key, 7)
+    return {
+        "g_a": transforms.init_g_a(keys[0], config),
+        "g_s": transforms.init_g_s(keys[1], config),
+        "h_a": transforms.init_h_a(keys[2], config),
+        "h_s": transforms.init_h_s(keys[3], config),
+        "bottleneck": entropy.init_bottleneck(keys[4], config.N),
+        "offset": variable_rate.init_offset(keys[5]),
+        "z_step": variable_rate.init_z_step(keys[6]),
+    }
+
+
+def _noise(key: Array, shape: tuple[int, ...]) -> Array:
+    return jax.random.uniform(key, shape, minval=-0.5, maxval=0.5)
+
+
+def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
+    """Reconstruction and rate of x [B,H,W,3] (H, W multiples of 64) at steps qstep [B].
+
+    Reconstructions use rounded latents with straight-through gradients. Rates use additive uniform
+    noise of the width of the bin (training), or the rounded latents themselves where key is None
+    (validation).
+    """
+    key_y, key_z = (None, None) if key is None else jax.random.split(key)
+    step = qstep[:, None, None, None]
+
+    y = transforms.g_a(config, params["g_a"], x)
+    z = transforms.h_a(config, params["h_a"], y)
+
+    z_step = variable_rate.z_step(params["z_step"], step)
+    m = entropy.medians(params["bottleneck"])
+    z_hat = m + z_step * ops.ste_round((z - m) / z_step)
+    z_rate = z_hat if key is None else z + z_step * _noise(key_z, z.shape)
+    p_z = entropy.bottleneck_probability(params["bottleneck"], z_rate, z_step)
+
+    sigma, mu = transforms.h_s(config, params["h_s"], z_hat)
+    v = (y - mu) / step
+    scale = ops.lower_bound(sigma / step, entropy.SCALE_MIN)
+    q = ops.ste_round(v)
+    v_rate = q if key is None else v + _noise(key_y, v.shape)
+    p_y = entropy.gaussian_probability(v_rate, scale)
+
+    delta = variable_rate.offset(params["offset"], scale, step)
+    y_hat = variable_rate.reconstruct(q, mu, step, delta)
+    x_hat = transforms.g_s(config, params["g_s"], y_hat)
+    return Forward(x_hat, entropy.bits(p_y), entropy.bits(p_z))
+
+
+def with_scales(
+    config: Config, params: dict, *, latent_scale: float = 1.0, hyper_scale: float = 1.0
+) -> tuple[Config, dict]:
+    """The same function of the picture with other constants: kernels change to make up for them.
+
+    With both at one, the parameters are those of the literature's models (and of CompressAI).
+    """
+    s, t = config.latent_scale / latent_scale, config.hyper_scale / hyper_scale
+    g_a, g_s, h_a, h_s = (dict(params[k]) for k in ("g_a", "g_s", "h_a", "h_s"))
+    g_a["conv3"] = jax.tree.map(lambda a: a * s, g_a["conv3"])
+    g_s["deconv0"] = g_s["deconv0"] | {"kernel": g_s["deconv0"]["kernel"] / s}
+    h_a["conv0"] = h_a["conv0"] | {"kernel": h_a["conv0"]["kernel"] / t}
+    if config.predicts_mean:
+        gain = jnp.concatenate([jnp.ones(config.M), jnp.full(config.M, t)])
+        h_s["conv2"] = jax.tree.map(lambda a: a * gain, h_s["conv2"])
+    changed = replace(config, latent_scale=latent_scale, hyper_scale=hyper_scale)
+    return changed, params | {"g_a": g_a, "g_s": g_s, "h_a": h_a, "h_s": h_s}

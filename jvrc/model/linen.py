@@ -1,0 +1,34 @@
+"""A Flax (linen) module that holds the parameters; needs the `train` extra.
+
+May import: all of jvrc.model, flax.
+"""
+
+import flax.linen as nn
+from jax import Array
+
+from jvrc.model import architectures
+from jvrc.model.config import Config
+
+
+class VariableRateModel(nn.Module):
+    """`VariableRateModel(config).init(key, x, qstep)`, then `.apply(variables, x, qstep)`.
+
+    Pass `rngs={"noise": key}` for the noisy rates of training. The parameters are the pytree of
+    `architectures.init_params`, so either form serves the other.
+    """
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: Array, qstep: Array) -> architectures.Forward:
+        names = ("g_a", "g_s", "h_a", "h_s", "bottleneck", "offset", "z_step")
+        fresh = {}
+
+        def init(key: Array, name: str) -> dict:
+            if not fresh:
+                fresh.update(architectures.init_params(key, self.config))
+            return fresh[name]
+
+        params = {name: self.param(name, init, name) for name in names}
+        key = self.make_rng("noise") if self.has_rng("noise") else None
+        return architectures.forward(self.config, params, x, qstep, key)

@@ -1,0 +1,124 @@
+"""The four transforms g_a, g_s, h_a, h_s as pure functions of (config, parameters, input).
+
+Ballé et al. 2018 (bmshj2018, Fig. 4) and Minnen et al. 2018 (mbt2018, without context model).
+
+    x [B,H,W,3] in [0,1]   y, mu, sigma [B,H/16,W/16,M]   z [B,H/64,W/64,N]      H, W multiples of 64
+
+`valid` = (top, bottom, left, right), in pixels, names the part of a tile that lies inside the
+picture. Everything outside is held at zero after every layer, which is what zero padding at the
+picture's border means; so a tile, or a picture enlarged to a rounder size, gives the same values
+as the picture alone.
+
+May import: ops, config.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jvrc.model import ops
+from jvrc.model.config import Config
+
+Valid = tuple[Array | int, Array | int, Array | int, Array | int] | None
+
+
+def _within(x: Array, valid: Valid, stride: int) -> Array:
+    """Zero outside the valid rectangle, given in pixels, of features at 1/stride of the size."""
+    if valid is None:
+        return x
+    top, bottom, left, right = valid
+    rows = jnp.arange(x.shape[1]) * stride
+    cols = jnp.arange(x.shape[2]) * stride
+    inside = ((rows >= top) & (rows < bottom))[:, None] & ((cols >= left) & (cols < right))
+    return jnp.where(inside[:, :, None], x, 0)
+
+
+def g_a(config: Config, params: dict, x: Array, valid: Valid = None) -> Array:
+    """Analysis transform: picture -> y."""
+    x = _within(x, valid, 1)
+    for i in range(4):
+        x = ops.down(params[f"conv{i}"], x)
+        if i < 3:
+            x = ops.gdn(params[f"gdn{i}"], x)
+        x = _within(x, valid, 2 << i)
+    return x * config.latent_scale
+
+
+def g_s(config: Config, params: dict, y: Array, valid: Valid = None) -> Array:
+    """Synthesis transform: reconstructed y -> picture, not clipped."""
+    x = y / config.latent_scale
+    for i in range(4):
+        x = ops.up(params[f"deconv{i}"], x)
+        if i < 3:
+            x = ops.gdn(params[f"igdn{i}"], x, inverse=True)
+        x = _within(x, valid, 8 >> i)
+    return x
+
+
+def _activation(config: Config) -> Callable[[Array], Array]:
+    return ops.leaky_relu if config.predicts_mean else jax.nn.relu
+
+
+def h_a(config: Config, params: dict, y: Array, valid: Valid = None) -> Array:
+    """Hyper analysis: y -> z. The scale hyperprior sees |y|."""
+    act = _activation(config)
+    x = (y if config.predicts_mean else jnp.abs(y)) / config.hyper_scale
+    x = _within(act(ops.conv(params["conv0"], x)), valid, 16)
+    x = _within(act(ops.down(params["conv1"], x)), valid, 32)
+    return _within(ops.down(params["conv2"], x), valid, 64)
+
+
+def h_s(config: Config, params: dict, z: Array, valid: Valid = None) -> tuple[Array, Array]:
+    """Hyper synthesis: reconstructed z -> (sigma, mu), each [B,H/16,W/16,M]; mu is 0 if none.
+
+    sigma is positive when config.log_scale; otherwise any real, bounded below by its users.
+    """
+    act = _activation(config)
+    x = _within(act(ops.up(params["deconv0"], z)), valid, 32)
+    x = _within(act(ops.up(params["deconv1"], x)), valid, 16)
+    x = ops.conv(params["conv2"], x)
+    sigma = x[..., : config.M]
+    sigma = jnp.exp(jnp.clip(sigma, -20.0, 20.0)) if config.log_scale else sigma
+    mu = x[..., config.M :] * config.hyper_scale if config.predicts_mean else jnp.zeros_like(sigma)
+    return sigma, mu
+
+
+def init_g_a(key: Array, config: Config) -> dict:
+    keys = jax.random.split(key, 4)
+    widths = (3, config.N, config.N, config.N, config.M)
+    layers = {f"conv{i}": ops.conv_init(keys[i], 5, widths[i], widths[i + 1]) for i in range(4)}
+    return layers | {f"gdn{i}": ops.gdn_init(config.N) for i in range(3)}
+
+
+def init_g_s(key: Array, config: Config) -> dict:
+    keys = jax.random.split(key, 4)
+    widths = (config.M, config.N, config.N, config.N, 3)
+    layers = {
+        # each output pixel sees a quarter of the 25 taps
+        f"deconv{i}": ops.conv_init(keys[i], 5, widths[i], widths[i + 1], gain=2.0)
+        for i in range(4)
+    }
+    return layers | {f"igdn{i}": ops.gdn_init(config.N) for i in range(3)}
+
+
+def init_h_a(key: Array, config: Config) -> dict:
+    k0, k1, k2 = jax.random.split(key, 3)
+    n, m = config.N, config.M
+    return {
+        "conv0": ops.conv_init(k0, 3, m, n),
+        "conv1": ops.conv_init(k1, 5, n, n),
+        "conv2": ops.conv_init(k2, 5, n, n),
+    }
+
+
+def init_h_s(key: Array, config: Config) -> dict:
+    k0, k1, k2 = jax.random.split(key, 3)
+    n, m = config.N, config.M
+    mid, wide, out = (m, m * 3 // 2, 2 * m) if config.predicts_mean else (n, n, m)
+    return {
+        "deconv0": ops.conv_init(k0, 5, n, mid, gain=2.0),
+        "deconv1": ops.conv_init(k1, 5, mid, wide, gain=2.0),
+        "conv2": ops.conv_init(k2, 3, wide, out),
+    }

@@ -1,0 +1,1 @@
+"""Training of base models; needs the `train` extra."""

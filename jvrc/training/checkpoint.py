@@ -1,0 +1,41 @@
+"""Orbax checkpoints of a run: the whole training state, the last two kept.
+
+May import: nothing of jvrc. Orbax is imported by the functions that need it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class Checkpoints:
+    """The `checkpoints/` folder of a run."""
+
+    def __init__(self, run: str | Path) -> None:
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(
+            (Path(run) / "checkpoints").absolute(), options=options
+        )
+
+    def latest(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Writes the state (a pytree of arrays); it appears complete or not at all."""
+        self._manager.save(step, args=self._ocp.args.StandardSave(state), force=True)
+
+    def restore(self, like: Any) -> Any:
+        """The newest state, bit for bit; `like` gives structure, shapes and dtypes."""
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), like)
+        return self._manager.restore(
+            self._manager.latest_step(), args=self._ocp.args.StandardRestore(abstract)
+        )
+
+    def close(self) -> None:
+        self._manager.close()
+

@@ -1,0 +1,132 @@
+"""Random crops from a folder of photographs.
+
+Batch number s is a function of (seed, s) alone, so a resumed run sees what an uninterrupted one
+would have seen. Pictures are decoded once and kept in memory while they fit into the budget.
+
+May import: jvrc.images.
+"""
+
+import concurrent.futures
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jvrc.images import read_image
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".ppm", ".bmp", ".tif", ".tiff"}
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """All pictures below a folder, sorted. ValueError if there are none."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"data must be a folder of images; {str(root)!r} is not a folder")
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"data must hold images ({', '.join(sorted(SUFFIXES))}); none in {root}")
+    return found
+
+
+def split_validation(paths: list[Path], fraction: float = 0.04) -> tuple[list[Path], list[Path]]:
+    """(training, validation): chosen by a hash of the file name, whatever else is in the folder."""
+    ranked = sorted(paths, key=lambda p: hashlib.sha256(p.name.encode()).digest())
+    held = max(1, round(fraction * len(ranked))) if len(ranked) > 1 else 0
+    return sorted(ranked[held:]), sorted(ranked[:held])
+
+
+class Pictures:
+    """Decoded pictures [H,W,3] uint8 by number; those beyond `budget` bytes are read anew."""
+
+    def __init__(self, paths: list[Path], *, budget: float = 4e9, progress: bool = True) -> None:
+        self.paths = paths
+        self._cache: dict[int, np.ndarray] = {}
+        used = 0
+        bar = tqdm(total=len(paths), desc="reading", unit="img", disable=not progress)
+        with bar, concurrent.futures.ThreadPoolExecutor(4) as pool:
+            # a few at a time, so that pictures beyond the budget are not held all at once
+            for first in range(0, len(paths), 16):
+                some = range(first, min(first + 16, len(paths)))
+                for i, img in zip(some, pool.map(self._read, some), strict=True):
+                    bar.update()
+                    used += img.nbytes
+                    if used > budget:
+                        return
+                    self._cache[i] = img
+
+    def _read(self, i: int) -> np.ndarray:
+        return read_image(self.paths[i])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._cache[i] if i in self._cache else self._read(i)
+
+
+def crop(img: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random crop [size,size,3], flipped half of the time; small pictures are edge-padded."""
+    short = [max(0, size - n) for n in img.shape[:2]]
+    if any(short):
+        img = np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+    top, left = (rng.integers(n - size + 1) for n in img.shape[:2])
+    patch = img[top : top + size, left : left + size]
+    return patch[:, ::-1] if rng.random() < 0.5 else patch
+
+
+def batch(pictures: Pictures, seed: int, step: int, *, size: int, count: int) -> np.ndarray:
+    """uint8 [count,size,size,3], a function of (seed, step); pictures are equally likely."""
+    rng = np.random.default_rng((seed, step))
+    return np.stack(
+        [crop(pictures[int(i)], size, rng) for i in rng.integers(len(pictures), size=count)]
+    )
+
+
+def prefetch(pictures: Pictures, seed: int, first: int, last: int, **shape: int) -> Iterator:
+    """Batches first … last-1, made by a thread that keeps a few ahead."""
+    ready: queue.Queue = queue.Queue(maxsize=8)
+    stop = threading.Event()
+
+    def put(item: object) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for step in range(first, last):
+                put(batch(pictures, seed, step, **shape))
+                if stop.is_set():
+                    return
+        except Exception as error:  # handed to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        for _ in range(first, last):
+            item = ready.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def validation_crops(paths: list[Path], *, size: int = 256, limit: int = 24) -> np.ndarray:
+    """uint8 [n,size,size,3]: the centre of each held-back picture."""
+    crops = []
+    for path in paths[:limit]:
+        img = read_image(path)
+        short = [max(0, size - n) for n in img.shape[:2]]
+        img = np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+        top, left = ((n - size) // 2 for n in img.shape[:2])
+        crops.append(img[top : top + size, left : left + size])
+    return np.stack(crops)

@@ -1,0 +1,255 @@
+"""The training loop: one jitted step with donated state, validation, checkpoints, a metrics file.
+
+A run is a folder: recipe.json, metrics.jsonl, checkpoints/. What a step does depends on the recipe
+and the step's number alone, so an interrupted run that is resumed ends at the same parameters.
+
+May import: all of jvrc.training, jvrc.model.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from tqdm import tqdm
+
+from jvrc.images import write_bytes
+from jvrc.model import architectures
+from jvrc.model.config import Config
+from jvrc.training import data, objectives, optimizer, pyramid
+from jvrc.training.checkpoint import Checkpoints
+from jvrc.training.recipe import Recipe, load_recipe
+
+VALIDATION_QSTEPS = (1.5, 3.0, 6.0, 12.0)
+CALIBRATION_CROPS = 128
+LOG_EVERY = 50
+
+
+class State(NamedTuple):
+    """All that changes; donated to each step."""
+
+    step: Array  # int32 []
+    params: dict
+    ema: dict  # exponential moving average of params: what is validated and shipped
+    opt_state: optax.OptState
+
+
+class Run(NamedTuple):
+    """A finished or interrupted run, ready to be frozen."""
+
+    config: Config
+    params: dict
+    recipe: Recipe
+    step: int
+
+
+def model_config(recipe: Recipe) -> Config:
+    """The model's description with the constants of the recipe's start."""
+    config = recipe.config()
+    return pyramid.pyramid_config(config) if recipe.start == "pyramid" else config
+
+
+def init_state(recipe: Recipe, params: dict) -> State:
+    rule = optimizer.make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.steps)
+    copy = jax.tree.map(jnp.array, params)
+    return State(jnp.int32(0), params, copy, rule.init(params))
+
+
+def start_params(recipe: Recipe, pictures: data.Pictures) -> dict:
+    """Parameters at step 0, as the recipe's `start` says."""
+    key, config = jax.random.key(recipe.seed), model_config(recipe)
+    if recipe.start == "random":
+        return architectures.init_params(key, config)
+    shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
+    crops = data.batch(pictures, recipe.seed, 2**31, **shape)
+    return pyramid.pyramid_params(key, config, crops / np.float32(255))
+
+
+def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str, Array]]]:
+    """The jitted update: (state, uint8 [B,crop,crop,3]) -> (state, scalars to report)."""
+    config = model_config(recipe)
+    rule = optimizer.make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.steps)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state: State, images: Array) -> tuple[State, dict[str, Array]]:
+        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+        k_noise, k_rate = jax.random.split(key)
+        x = images.astype(jnp.float32) / 255
+        qstep = objectives.draw_qsteps(
+            k_rate, x.shape[0], recipe.qstep_low, recipe.qstep_high
+        )
+        loss = partial(objectives.training_loss, config)
+        (value, parts), grads = jax.value_and_grad(loss, has_aux=True)(
+            state.params, x, qstep, k_noise
+        )
+        updates, opt_state = rule.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # a short average at first, so that the start does not linger in it
+        decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
+        ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), state.ema, params)
+        report = {
+            "loss": value,
+            "bpp": jnp.mean(parts.bpp),
+            "psnr": jnp.mean(-10 * jnp.log10(parts.mse)),
+            "gradient_norm": optax.global_norm(grads),
+        }
+        return State(state.step + 1, params, ema, opt_state), report
+
+    return step
+
+
+def make_validation(config: Config, crops: np.ndarray) -> Callable[[dict], dict]:
+    """params -> loss, and bpp and PSNR (dB) by estimated bits of rounded latents, per qstep."""
+    groups = [jnp.asarray(g) for g in np.array_split(crops, max(1, len(crops) // 8))]
+    evaluate = jax.jit(lambda p, x, q: objectives.losses(config, p, x / 255.0, q, None))
+
+    def validate(params: dict) -> dict:
+        report: dict = {"bpp": [], "psnr": []}
+        total = []
+        for qstep in VALIDATION_QSTEPS:
+            parts = [evaluate(params, g, jnp.full(len(g), qstep)) for g in groups]
+            rd, bpp, mse = (np.concatenate([np.asarray(p[i]) for p in parts]) for i in range(3))
+            total.append(float(objectives.balanced_mean(rd, qstep)))
+            report["bpp"].append(round(float(bpp.mean()), 4))
+            report["psnr"].append(round(float(-10 * np.log10(mse).mean()), 3))
+        return {"loss": round(float(np.mean(total)), 5)} | report
+
+    return validate
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    run: str | Path,
+    *,
+    resume: bool = False,
+    init: dict | None = None,
+    stop_after: int | None = None,
+    validate_every: int = 1000,
+    save_minutes: float = 5.0,
+) -> Run:
+    """Trains `recipe` on the pictures in `folder`; everything goes into the folder `run`.
+
+    init: parameters to begin with instead of the recipe's start. stop_after: end (with a
+    checkpoint) once this many steps of the recipe are done.
+
+    Raises:
+      ValueError: no pictures; `run` already holds a run and resume is False, or holds another one.
+      FloatingPointError: the loss is no longer finite; the last checkpoint stays.
+    """
+    run = Path(run)
+    _open_run(run, recipe, resume)
+    paths, held = data.split_validation(data.list_images(folder))
+    pictures = data.Pictures(paths)
+    validate = make_validation(model_config(recipe), data.validation_crops(held or paths))
+    checkpoints = Checkpoints(run)
+    state = init_state(recipe, init or start_params(recipe, pictures))
+    if resume and checkpoints.latest() is not None:
+        state = checkpoints.restore(state)
+    last = min(recipe.steps, stop_after or recipe.steps)
+    clock = {"every": validate_every, "minutes": save_minutes}
+    state = _loop(recipe, state, pictures, last, validate, checkpoints, _Log(run, state), **clock)
+    checkpoints.close()
+    return Run(model_config(recipe), state.ema, recipe, int(state.step))
+
+
+def load_run(run: str | Path) -> Run:
+    """The newest checkpoint of a run folder; ValueError if there is none."""
+    run = Path(run)
+    if not (run / "recipe.json").is_file():
+        raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(run)!r}")
+    recipe = load_recipe(run / "recipe.json")
+    checkpoints = Checkpoints(run)
+    if checkpoints.latest() is None:
+        raise ValueError(f"{run}: no checkpoint yet")
+    config = model_config(recipe)
+    like = jax.eval_shape(
+        lambda k: init_state(recipe, architectures.init_params(k, config)), jax.random.key(0)
+    )
+    state = checkpoints.restore(like)
+    checkpoints.close()
+    return Run(config, state.ema, recipe, int(state.step))
+
+
+def _open_run(run: Path, recipe: Recipe, resume: bool) -> None:
+    path = run / "recipe.json"
+    if path.exists() and not resume:
+        raise ValueError(f"run must be a new folder; {run} holds a run: pass --resume to go on")
+    if path.exists() and load_recipe(path) != recipe:
+        raise ValueError(f"{path} differs from the recipe given; resume with the same, or none")
+    run.mkdir(parents=True, exist_ok=True)
+    recipe.save(path)
+
+
+class _Log:
+    """metrics.jsonl; on resuming, what lies beyond the checkpoint is dropped."""
+
+    def __init__(self, run: Path, state: State) -> None:
+        self._path = run / "metrics.jsonl"
+        old = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = [line for line in old if json.loads(line)["step"] <= int(state.step)]
+        write_bytes(self._path, "".join(line + "\n" for line in kept).encode())
+
+    def write(self, step: int, **values: object) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step} | values) + "\n")
+
+
+def _loop(
+    recipe: Recipe,
+    state: State,
+    pictures: data.Pictures,
+    last: int,
+    validate: Callable[[dict], dict],
+    checkpoints: Checkpoints,
+    log: _Log,
+    *,
+    every: int,
+    minutes: float,
+) -> State:
+    step = make_step(recipe)
+    first = int(state.step)
+    batches = data.prefetch(
+        pictures, recipe.seed, first, last, size=recipe.crop, count=recipe.batch
+    )
+    reports: list[dict] = []
+    begun = saved = time.monotonic()
+    waited = 0.0
+    with tqdm(total=recipe.steps, initial=first, desc="training", unit="step") as bar:
+        for i in range(first, last):
+            before = time.monotonic()
+            images = next(batches)
+            waited += time.monotonic() - before
+            state, report = step(state, images)
+            reports.append(report)
+            bar.update()
+            if (i + 1) % LOG_EVERY == 0 or i + 1 == last:
+                means = _means(reports, i + 1)
+                elapsed = time.monotonic() - begun
+                speed = {"steps_per_s": len(reports) / elapsed, "data_wait": waited / elapsed}
+                log.write(i + 1, **{k: round(v, 5) for k, v in (means | speed).items()})
+                bar.set_postfix({k: f"{means[k]:.3f}" for k in ("loss", "bpp", "psnr")})
+                reports, begun, waited = [], time.monotonic(), 0.0
+            if (i + 1) % every == 0 or i + 1 == last:
+                log.write(i + 1, validation=validate(state.ema))
+            if time.monotonic() - saved > 60 * minutes or i + 1 == last:
+                checkpoints.save(i + 1, state)
+                saved = time.monotonic()
+    return state
+
+
+def _means(reports: list[dict], step: int) -> dict[str, float]:
+    means = {k: float(np.mean([float(r[k]) for r in reports])) for k in reports[0]}
+    if not np.isfinite(means["loss"]):
+        raise FloatingPointError(
+            f"the loss is not finite near step {step}: resume from the last checkpoint with a "
+            "lower learning_rate"
+        )
+    return means

@@ -1,0 +1,64 @@
+"""Rate-distortion objectives over a continuum of steps.
+
+L = bpp + lambda * 255^2 * MSE with lambda = 0.18 / Delta^2 (Kamisli et al. 2024, Sec. 4: the eight
+published pairs lie on this line), MSE on [0,1].
+
+May import: jvrc.model.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jvrc.model import architectures, entropy
+from jvrc.model.config import Config
+
+LAMBDA_AT_ONE = 0.18
+
+
+class Losses(NamedTuple):
+    """For each picture of a batch: [B]."""
+
+    rd: Array
+    bpp: Array
+    mse: Array
+
+
+def rd_lambda(qstep: Array) -> Array:
+    """lambda of the step: [B] -> [B]."""
+    return LAMBDA_AT_ONE / jnp.square(qstep)
+
+
+def draw_qsteps(key: Array, batch: int, low: float, high: float) -> Array:
+    """Log-uniform steps, stratified: one in each of `batch` equal parts of the range, shuffled."""
+    k_position, k_order = jax.random.split(key)
+    part = (jnp.arange(batch) + jax.random.uniform(k_position, (batch,))) / batch
+    return low * (high / low) ** jax.random.permutation(k_order, part)
+
+
+def losses(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Losses:
+    """Per-picture losses of x [B,H,W,3] in [0,1] at qstep [B]; key None: rounded, not noisy."""
+    out = architectures.forward(config, params, x, qstep, key)
+    bpp = (out.bits_y + out.bits_z) / (x.shape[1] * x.shape[2])
+    x_hat = out.x_hat if key is not None else jnp.clip(out.x_hat, 0, 1)
+    mse = jnp.mean(jnp.square(x - x_hat), axis=(1, 2, 3))
+    return Losses(bpp + rd_lambda(qstep) * 255**2 * mse, bpp, mse)
+
+
+def balanced_mean(rd: Array, qstep: Array) -> Array:
+    """Mean over rates, each weighted by sqrt(lambda) inverse, i.e. by Delta (of geometric mean 4).
+
+    A plain mean belongs to the highest rate, whose loss is ten times that of the lowest.
+    """
+    return jnp.mean(rd * qstep / 4.0)
+
+
+def training_loss(
+    config: Config, params: dict, x: Array, qstep: Array, key: Array
+) -> tuple[Array, Losses]:
+    """Scalar to differentiate (with the bottleneck's auxiliary loss), and what to report."""
+    parts = losses(config, params, x, qstep, key)
+    auxiliary = entropy.quantile_loss(params["bottleneck"])
+    return balanced_mean(parts.rd, qstep) + 1e-3 * auxiliary, jax.lax.stop_gradient(parts)

@@ -1,0 +1,37 @@
+"""The optimiser: Muon for kernels, Adam for the rest, one cosine schedule, an average of weights.
+
+May import: nothing of jvrc.
+"""
+
+import jax
+import optax
+from optax.contrib import MuonDimensionNumbers, muon
+
+WARMUP = 300
+
+
+def schedule(peak: float, steps: int) -> optax.Schedule:
+    """Linear warm-up to `peak`, then a cosine to zero at `steps`."""
+    warmup = min(WARMUP, max(1, steps // 10))
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), 0.0)
+
+
+def _as_matrix(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
+    """Kernels are matrices [taps * in, out]; those of h_s, wide and cheap to learn, go to Adam."""
+    if leaf.ndim == 4 and path[0].key != "h_s":
+        return MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+    return None
+
+
+def make_optimizer(name: str, peak: float, steps: int) -> optax.GradientTransformation:
+    """`muon` or `adam`; gradients are clipped to a global norm that only outliers reach."""
+    rate = schedule(peak, steps)
+    if name == "adam":
+        rule = optax.adam(rate)
+    else:
+        rule = muon(
+            rate,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=lambda p: jax.tree_util.tree_map_with_path(_as_matrix, p),
+        )
+    return optax.chain(optax.clip_by_global_norm(1.0), rule)

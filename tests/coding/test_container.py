@@ -1,0 +1,179 @@
+"""Claims about the file format: exact bytes, round trips, and that no damage goes unnoticed."""
+
+import contextlib
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jvrc.coding.container import (
+    MAX_PIXELS,
+    Container,
+    Stream,
+    pack,
+    read_varint,
+    unpack,
+    write_varint,
+)
+from jvrc.errors import BitstreamError
+
+SMALL = Container(
+    model_id="01ab23cd",
+    height=300,
+    width=5,
+    step_code=-3,
+    z=Stream(words=b"zw", escapes=b"", lanes=1),
+    y=Stream(words=b"ywords", escapes=b"e", lanes=64),
+)
+
+streams = st.builds(
+    Stream,
+    words=st.binary(max_size=300),
+    escapes=st.binary(max_size=300),
+    lanes=st.integers(0, 12).map(lambda exponent: 1 << exponent),
+)
+containers = st.builds(
+    Container,
+    model_id=st.binary(min_size=4, max_size=4).map(bytes.hex),
+    height=st.integers(1, 2**13),
+    width=st.integers(1, 2**13),
+    step_code=st.integers(-(2**20), 2**20),
+    z=streams,
+    y=streams,
+)
+
+
+def with_crc(body: bytes) -> bytes:
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def with_header_byte(offset: int, value: int) -> bytes:
+    """SMALL with one byte replaced and the checksum made to fit."""
+    body = bytearray(pack(SMALL)[:-4])
+    body[offset] = value
+    return with_crc(bytes(body))
+
+
+def test_bytes_are_exactly_as_specified():
+    header = b"JVRC" + bytes.fromhex("01 01ab23cd ac02 05 05 000200 060601")
+    body = header + b"zw" + b"ywords" + b"e"
+    assert pack(SMALL) == with_crc(body)
+    assert unpack(pack(SMALL)) == SMALL
+
+
+@given(containers)
+def test_round_trip(container):
+    assert unpack(pack(container)) == container
+
+
+def test_any_bytes_like_object_unpacks():
+    assert unpack(memoryview(pack(SMALL))) == unpack(bytearray(pack(SMALL))) == SMALL
+    with pytest.raises(TypeError, match="data must be bytes, got str"):
+        unpack("JVRC")
+
+
+def test_every_flipped_bit_is_noticed():
+    data = pack(SMALL)
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BitstreamError):
+            unpack(bytes(damaged))
+
+
+def test_every_truncation_is_noticed():
+    data = pack(SMALL)
+    for length in range(1, len(data)):
+        with pytest.raises(BitstreamError, match="truncated"):
+            unpack(data[:length])
+
+
+@pytest.mark.parametrize("extra", range(256))
+def test_every_appended_byte_is_noticed(extra):
+    with pytest.raises(BitstreamError, match="left-over bytes"):
+        unpack(pack(SMALL) + bytes([extra]))
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_raise_nothing_else(data):
+    for start in (b"", b"JVRC", b"JVRC\x01"):
+        for candidate in (start + data, with_crc(start + data)):
+            with contextlib.suppress(BitstreamError):
+                unpack(candidate)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty stream"),
+        (b"JV", "truncated stream: only 2 bytes"),
+        (b"\x89PNG\r\n\x1a\n", "not a jvrc stream: it starts with b'.x89PNG'"),
+        (with_header_byte(4, 2), "format version 2, this library reads up to 1: upgrade"),
+        (with_header_byte(4, 0), "no format version 0"),
+        (with_header_byte(11, 0), "a picture of 300 x 0 pixels"),
+        (with_header_byte(10, 0), "padded varint at byte 9"),
+        (with_header_byte(13, 13), r"2\*\*13 coder lanes, at most 2\*\*12"),
+        (with_header_byte(14, 3), "truncated stream: 32 bytes of 33"),
+        (with_header_byte(14, 1), "left-over bytes: the stream ends at 31 of 32 bytes"),
+        (pack(SMALL)[:-1] + b"\x00", "damaged stream: checksum"),
+    ],
+)
+def test_message_says_what_is_wrong(data, message):
+    with pytest.raises(BitstreamError, match=message):
+        unpack(data)
+
+
+def test_too_large_a_picture_is_refused_unless_the_caller_allows_it():
+    large = SMALL._replace(height=MAX_PIXELS, width=2)
+    with pytest.raises(BitstreamError, match="pass max_pixels="):
+        unpack(pack(large))
+    assert unpack(pack(large), max_pixels=2 * MAX_PIXELS) == large
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("height", 0),
+        ("width", -1),
+        ("height", 2**32),
+        ("model_id", "01ab23"),
+        ("model_id", "01AB23CD"),
+        ("model_id", "01ab 23cd"),
+        ("model_id", "not hex!"),
+        ("z", Stream(b"", b"", 3)),
+        ("z", Stream(b"", b"", 0)),
+        ("y", Stream(b"", b"", 2**13)),
+    ],
+)
+def test_pack_refuses_what_unpack_would(field, value):
+    with pytest.raises(ValueError, match=field if field in ("model_id",) else "must be"):
+        pack(SMALL._replace(**{field: value}))
+
+
+@given(st.integers(0, 2**32 - 1), st.binary(max_size=3))
+def test_varint_round_trip(value, before):
+    encoded = write_varint(value)
+    end = len(before) + len(encoded)
+    assert read_varint(before + encoded + b"\xff", len(before)) == (value, end)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "truncated"),
+        (b"\x80\x80", "truncated"),
+        (b"\x80\x00", "padded"),
+        (b"\xff\xff\xff\xff\x10", "exceeds 32 bits"),
+        (b"\xff\xff\xff\xff\xff\x01", "exceeds 32 bits"),
+    ],
+)
+def test_bad_varint_is_refused(data, message):
+    with pytest.raises(BitstreamError, match=message):
+        read_varint(data, 0)
+
+
+@pytest.mark.parametrize("value", [-1, 2**32])
+def test_varint_outside_32_bits_is_not_written(value):
+    with pytest.raises(ValueError, match="varint must be in"):
+        write_varint(value)

@@ -1,0 +1,291 @@
+import math
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jvrc.coding import range_coder
+from jvrc.coding.range_coder import Tables, choose_lanes, decode, encode, prepare
+from jvrc.errors import BitstreamError
+
+ONE = 2**16
+LANES = [1, 2, 4, 8, 16, 32, 64, 4096]
+SMALL = settings(max_examples=25, deadline=None)
+
+
+def tables_of(rows):
+    """Tables from rows of frequencies that sum to 2**16."""
+    cdfs = [np.concatenate([[0], np.cumsum(row)]) for row in rows]
+    start = np.concatenate([[0], np.cumsum([len(cdf) for cdf in cdfs])])
+    return Tables(np.concatenate(cdfs).astype(np.int32), start.astype(np.int32))
+
+
+def random_tables(rng, count=5, most=300):
+    rows = [[ONE]]
+    for _ in range(count - 1):
+        cuts = rng.choice(np.arange(1, ONE), rng.integers(1, most), replace=False)
+        rows.append(np.diff(np.concatenate([[0], np.sort(cuts), [ONE]])))
+    return tables_of(rows)
+
+
+def draw(rng, tables, index):
+    """Symbols that follow their tables."""
+    slots = rng.integers(0, ONE, len(index))
+    rows = [tables.cdf[a:b] for a, b in zip(tables.start[:-1], tables.start[1:], strict=True)]
+    symbols = np.zeros(len(index), np.int32)
+    for t, row in enumerate(rows):
+        at = index == t
+        symbols[at] = np.searchsorted(row, slots[at], side="right") - 1
+    return symbols
+
+
+def ideal_bytes(symbols, index, tables):
+    at = tables.start[index] + symbols
+    return -np.log2((tables.cdf[at + 1] - tables.cdf[at]) / ONE).sum() / 8
+
+
+def gaussian_tables(count=64):
+    """Gaussians at log-spaced scales 0.11 ... 256 in unit bins, as the codec has them."""
+    rows = []
+    for scale in np.geomspace(0.11, 256, count):
+        reach = math.ceil(4 * scale)
+        edges = (np.arange(-reach, reach + 2) - 0.5) / (scale * math.sqrt(2))
+        mass = np.diff([math.erf(edge) for edge in edges])
+        row = 1 + np.floor(mass / mass.sum() * (ONE - len(mass))).astype(int)
+        row[reach] += ONE - row.sum()
+        rows.append(row)
+    return tables_of(rows)
+
+
+def reference_encode(symbols, index, tables, lanes):
+    """The module's specification word for word, in Python integers."""
+    states, words = [ONE] * lanes, []
+    for i in reversed(range(len(symbols))):
+        at = tables.start[index[i]] + symbols[i]
+        c, f = int(tables.cdf[at]), int(tables.cdf[at + 1] - tables.cdf[at])
+        x = states[i % lanes]
+        if x >= f * ONE:
+            words.append(x % ONE)
+            x //= ONE
+        states[i % lanes] = x // f * ONE + x % f + c
+    head = b"".join(x.to_bytes(4, "little") for x in states[: len(symbols)])
+    return head + b"".join(w.to_bytes(2, "little") for w in reversed(words))
+
+
+@pytest.fixture(scope="module")
+def gaussians():
+    return gaussian_tables()
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """(data, symbols, index, prepared tables, lanes) of a stream of a few hundred bytes."""
+    rng = np.random.default_rng(5)
+    tables = random_tables(rng)
+    index = rng.integers(0, 5, 700)
+    symbols = draw(rng, tables, index)
+    prepared = prepare(tables)
+    return encode(symbols, index, prepared, 4), symbols, index, prepared, 4
+
+
+@SMALL
+@given(st.integers(0, 2**32 - 1), st.integers(0, 300), st.sampled_from(LANES))
+def test_decode_inverts_encode_and_bytes_are_the_specified_ones(seed, n, lanes):
+    rng = np.random.default_rng(seed)
+    tables = random_tables(rng)
+    index = rng.integers(0, 5, n)
+    symbols = draw(rng, tables, index)
+    data = encode(symbols, index, tables, lanes)
+    assert data == reference_encode(symbols, index, tables, lanes)
+    decoded = decode(data, index, tables, lanes)
+    assert decoded.dtype == np.int32
+    np.testing.assert_array_equal(decoded, symbols)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4095, 4096, 4097, 32769, 70001])
+@pytest.mark.parametrize("lanes", [1, 16, 64])
+def test_any_length_survives_the_chunks(n, lanes, gaussians):
+    rng = np.random.default_rng(n)
+    index = rng.integers(0, 64, n)
+    symbols = draw(rng, gaussians, index)
+    data = encode(symbols, index, gaussians, lanes)
+    np.testing.assert_array_equal(decode(data, index, gaussians, lanes), symbols)
+
+
+def test_bytes_are_the_golden_ones():
+    tables = tables_of([[ONE], [1, ONE - 1], [20000, 30000, 15000, 536]])
+    index = np.array([2, 1, 0, 2, 2, 1, 2, 2, 0, 1, 2, 2, 2])
+    symbols = np.array([0, 1, 0, 1, 3, 0, 2, 1, 0, 1, 3, 1, 0])
+    golden = {
+        1: "e94d6a00 000086f6",
+        2: "73060d00 4bba0a00 38dff367",
+        16: "a0150300 02000100 00000100 c0630200 78fe7a00 00000100 f0d80400 c0630200 "
+        "00000100 02000100 78fe7a00 c0630200 a0150300 0000",
+    }
+    for lanes, text in golden.items():
+        assert encode(symbols, index, tables, lanes).hex() == text.replace(" ", "")
+        np.testing.assert_array_equal(decode(bytes.fromhex(text), index, tables, lanes), symbols)
+
+
+def test_no_symbols_are_no_bytes():
+    assert encode(np.zeros(0, int), np.zeros(0, int), tables_of([[ONE]]), 64) == b""
+
+
+def test_certain_symbols_take_only_the_states():
+    zeros = np.zeros(5000, np.int32)
+    assert encode(zeros, zeros, tables_of([[ONE]]), 2).hex() == "00000100" * 2
+
+
+@pytest.mark.parametrize("n", [100, 1000, 10_000, 100_000])
+def test_size_is_within_half_a_percent_and_16_bytes_of_the_ideal(n, gaussians):
+    rng = np.random.default_rng(n)
+    index = np.minimum(rng.geometric(0.1, n) - 1, 63)
+    symbols = draw(rng, gaussians, index)
+    ideal = ideal_bytes(symbols, index, gaussians)
+    size = len(encode(symbols, index, gaussians, choose_lanes(ideal)))
+    assert ideal <= size <= 1.005 * ideal + 16
+
+
+def test_lanes_grow_with_the_stream_as_powers_of_two():
+    lanes = [choose_lanes(size) for size in (0, 1, 4095, 8191, 8192, 59_000, 10**6, 10**9)]
+    assert lanes == [1, 1, 1, 1, 2, 8, 64, 64]
+
+
+def test_lane_kernel_and_serial_kernel_agree(sample):
+    data, symbols, index, prepared, lanes = sample
+    words = np.zeros(4096, np.uint16)
+    states = np.frombuffer(data, "<u4", count=lanes)
+    taken = len(data) // 2 - 2 * lanes
+    words[:taken] = np.frombuffer(data, "<u2", offset=4 * lanes)
+    tables = np.full(4096, len(prepared.sizes), np.int32)
+    tables[: len(index)] = index
+    kernel = range_coder._decode_in_lanes
+    state, used, out = kernel(states, words, tables, np.int32(lanes), *prepared[1:])
+    assert used == taken
+    np.testing.assert_array_equal(state, ONE)
+    np.testing.assert_array_equal(out[: len(index)], symbols)
+
+
+@pytest.mark.gpu
+def test_an_accelerator_writes_and_reads_the_same_bytes(sample):
+    data, symbols, index, prepared, lanes = sample
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        pytest.skip("needs an accelerator")
+    assert encode(symbols, index, prepared, lanes, device=device) == data
+    np.testing.assert_array_equal(decode(data, index, prepared, lanes, device=device), symbols)
+
+
+def test_another_length_or_lane_count_compiles_nothing_in_the_decoder_nor_a_length_in_the_encoder(
+    sample,
+):
+    _, symbols, index, prepared, _ = sample
+    symbols, index = np.tile(symbols, 100), np.tile(index, 100)  # 70,000: both chunk sizes
+    data = encode(symbols, index, prepared, 4)
+    decode(data, index, prepared, 4)
+    compiled = []
+
+    def listener(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    for n in (1, 699, 5001, 69_999):
+        data = encode(symbols[:n], index[:n], prepared, 4)
+        decode(data, index[:n], prepared, 4)
+    assert not compiled
+    data = reference_encode(symbols[:300], index[:300], random_tables(np.random.default_rng(5)), 32)
+    decode(data, index[:300], prepared, 32)
+    assert not compiled
+    encode(np.zeros(9, int), np.zeros(9, int), prepared, 128)  # the listener does count
+    assert compiled
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_bytes_do_not_depend_on_x64_nor_on_the_promotion_rules(sample, x64):
+    data, symbols, index, prepared, lanes = sample
+    with (
+        jax.enable_x64(x64),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        assert encode(symbols, index, prepared, lanes) == data
+        decoded = decode(data, index, prepared, lanes)
+    assert decoded.dtype == np.int32
+    np.testing.assert_array_equal(decoded, symbols)
+
+
+@SMALL
+@given(st.data())
+def test_random_bytes_raise_or_decode_to_symbols_in_range(sample, data):
+    _, _, index, prepared, lanes = sample
+    garbage = data.draw(st.binary(max_size=1200))
+    n = data.draw(st.integers(0, len(index)))
+    try:
+        symbols = decode(garbage, index[:n], prepared, lanes)
+    except BitstreamError:
+        return
+    assert symbols.shape == (n,)
+    assert ((symbols >= 0) & (symbols < prepared.sizes[index[:n]])).all()
+
+
+@SMALL
+@given(st.data())
+def test_truncated_and_extended_streams_are_rejected(sample, data):
+    stream, _, index, prepared, lanes = sample
+    cut = data.draw(st.integers(0, len(stream) - 1))
+    more = data.draw(st.binary(min_size=1, max_size=9))
+    for wrong in (stream[:cut], stream + more):
+        with pytest.raises(BitstreamError):
+            decode(wrong, index, prepared, lanes)
+
+
+def test_a_changed_byte_does_not_pass_unseen(sample):
+    stream, _, index, prepared, lanes = sample
+    for at in range(0, len(stream), 41):
+        wrong = bytearray(stream)
+        wrong[at] ^= 0x10
+        with pytest.raises(BitstreamError):
+            decode(bytes(wrong), index, prepared, lanes)
+
+
+def test_a_state_below_the_interval_is_rejected(sample):
+    stream, _, index, prepared, lanes = sample
+    with pytest.raises(BitstreamError, match="state is below"):
+        decode(stream[:2] + b"\0\0" + stream[4:], index, prepared, lanes)
+
+
+def test_symbols_for_other_tables_are_rejected(sample):
+    stream, _, index, prepared, lanes = sample
+    with pytest.raises(BitstreamError):
+        decode(stream, 4 - index, prepared, lanes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"symbols": [0, 2]}, r"symbols\[1\] must be in 0 ... 1, got 2"),
+        ({"symbols": [-1, 0]}, r"symbols\[0\] must be in 0 ... 0, got -1"),
+        ({"symbols": [0]}, "symbols must be integers of index's shape"),
+        ({"symbols": [0.0, 0.0]}, "symbols must be integers"),
+        ({"index": [0, 2]}, r"index must be in 0 ... 1, got 0 ... 2"),
+        ({"index": [-1, 0]}, "index must be in 0 ... 1, got -1 ... 0"),
+        ({"index": [[0, 1]]}, "index must be a row of integers"),
+        ({"lanes": 0}, "lanes must be a power of two, 1 to 4096, got 0"),
+        ({"lanes": 3}, "lanes must be a power of two"),
+        ({"lanes": 8192}, "lanes must be a power of two"),
+        ({"tables": Tables(np.array([0, 5, 5, ONE]), np.array([0, 4]))}, "rise strictly"),
+        ({"tables": Tables(np.array([0, 5, ONE - 1]), np.array([0, 3]))}, "from 0 to 65536"),
+        ({"tables": Tables(np.array([0, ONE]), np.array([0, 1, 2]))}, "rise by 2 or more"),
+        ({"tables": Tables(np.array([0.0, 65536.0]), np.array([0, 2]))}, "rows of integers"),
+        ({"tables": Tables(np.zeros(0, int), np.array([0]))}, "must number"),
+    ],
+)
+def test_impossible_arguments_are_named_in_one_line(change, message):
+    call = {"symbols": [0, 1], "index": [0, 1], "lanes": 1}
+    call |= {"tables": tables_of([[ONE], [1, ONE - 1]])} | change
+    with pytest.raises(ValueError, match=message) as caught:
+        encode(np.array(call["symbols"]), np.array(call["index"]), call["tables"], call["lanes"])
+    assert "\n" not in str(caught.value)
