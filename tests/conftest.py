@@ -1,0 +1,31 @@
+"""Fixtures that several test files share."""
+
+import jax
+import numpy as np
+import pytest
+
+from jvrc import freezing, frozen
+from jvrc.model import architectures
+from jvrc.model.config import ARCHITECTURES, Config
+
+
+def tiny_model(architecture: str, folder) -> frozen.FrozenModel:
+    """A frozen model with random weights, saved and read back."""
+    config = Config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
+    params = architectures.init_params(jax.random.key(1), config)
+    model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
+    return frozen.save(model, folder / f"{architecture}.safetensors")
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def tiny(request, tmp_path_factory) -> frozen.FrozenModel:
+    """Tiny frozen models of each architecture, in turn."""
+    return tiny_model(request.param, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A real photograph, uint8 [400,600,3]."""
+    from jvrc import demo, images
+
+    return images.read_image(demo.bundled_photo())
