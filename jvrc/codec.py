@@ -32,7 +32,7 @@ from jvrc.tiling import BLOCK, map_tiles
 # How far the transforms look around, in blocks of 64 pixels, rounded up: g_a 30 pixels, h_a 7
 # samples of y, h_s 1.75 samples of z, g_s 1.9 samples of y.
 _MARGIN_PIXELS, _MARGIN_HYPER = 1, 2
-_LIMIT = 2.0**20  # of integers: far beyond any latent, and safe to convert
+_LIMIT = 2.0**20  # of integers: far beyond any latent, and safe to compute with
 
 
 def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
@@ -251,4 +251,6 @@ def _decode_stream(
     symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)
     outside = tables.escapes_in(symbols, index, symbol_tables)
     escaped = escapes.unpack_escapes(stream.escapes, int(np.count_nonzero(outside)))
+    if escaped.size and not -_LIMIT <= escaped.min() <= escaped.max() <= _LIMIT:
+        raise BitstreamError(f"damaged stream: a value beyond {_LIMIT:.0f}")
     return tables.to_values(symbols, index, symbol_tables, escaped)

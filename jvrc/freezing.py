@@ -4,9 +4,8 @@ May import: frozen, step_grid, model, coding.tables.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -38,23 +37,26 @@ def gaussian_tables() -> tables.SymbolTables:
     return tables.build([partial(cdf, s) for s in scale_table()], [0] * frozen.SCALE_COUNT)
 
 
+@jax.jit
+def _logits(bottleneck: dict, x: jax.Array) -> jax.Array:
+    return entropy.bottleneck_logits(bottleneck, x[:, None])[:, 0]
+
+
 def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> tables.SymbolTables:
     """Tables of round((z - m) / z_step) for each channel, centred at its median m."""
-    with jax.enable_x64(True):
-        wide = {k: jnp.asarray(v, jnp.float64) for k, v in bottleneck.items()}
-        logits = jax.jit(lambda x: entropy.bottleneck_logits(wide, x)[:, 0])
-        cdfs = [_channel_cdf(logits, medians, z_step, c) for c in range(len(medians))]
-        return tables.build(cdfs, [0] * len(medians))
 
+    @cache  # all channels at once, for every channel asks for the same points
+    def cumulative(first: float, count: int) -> np.ndarray:
+        points = medians[:, None] + z_step * (first + np.arange(count))
+        with jax.enable_x64(True):
+            wide = {k: np.asarray(v, np.float64) for k, v in bottleneck.items()}
+            return expit(np.asarray(_logits(wide, points)))
 
-def _channel_cdf(
-    logits: Callable, medians: np.ndarray, z_step: float, channel: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    def cdf(x: np.ndarray) -> np.ndarray:
-        points = medians[:, None] + z_step * x[None]
-        return expit(np.asarray(logits(jnp.asarray(points)[:, None])))[channel]
+    def cdf(channel: int, x: np.ndarray) -> np.ndarray:
+        return cumulative(float(x[0]), len(x))[channel]
 
-    return cdf
+    channels = range(len(medians))
+    return tables.build([partial(cdf, c) for c in channels], [0] * len(medians))
 
 
 def z_step_grid(params: dict, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

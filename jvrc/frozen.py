@@ -3,12 +3,11 @@
 Saved as one safetensors file whose header carries the description. Nothing here is trained, and a
 receiver computes no table.
 
-May import: step_grid, errors, model.config, coding.tables.
+May import: images (to write files), model.config, coding.tables.
 """
 
 import hashlib
 import json
-import struct
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -138,12 +137,12 @@ def read_header(path: str | Path) -> dict[str, Any]:
     """The description of a frozen model, without its arrays; ValueError if it is none."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            header = (file.metadata() or {}).get("jvrc")
-    except (safetensors.SafetensorError, struct.error) as error:
+            header = json.loads((file.metadata() or {}).get("jvrc", "null"))
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a frozen model: {error}") from error
-    if header is None or json.loads(header).get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") != FORMAT or "model_id" not in header:
         raise ValueError(f"{path}: not a frozen model of the format {FORMAT}")
-    return json.loads(header)
+    return header
 
 
 def read(path: str | Path) -> FrozenModel:
@@ -154,7 +153,11 @@ def read(path: str | Path) -> FrozenModel:
       ValueError: not a frozen model, or damaged: its arrays do not give the id in its header.
     """
     header = read_header(path)
-    model = from_tensors(safetensors.numpy.load_file(path), json.dumps(header, sort_keys=True))
+    try:
+        tensors = safetensors.numpy.load_file(path)
+        model = from_tensors(tensors, json.dumps(header, sort_keys=True))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged: {error!r}") from error
     if model.model_id != header["model_id"]:
         raise ValueError(
             f"{path}: damaged: the arrays give model id {model.model_id}, "

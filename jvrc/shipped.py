@@ -1,11 +1,14 @@
 """The models that the package ships, and loading any frozen model.
 
-May import: frozen.
+May import: frozen, only inside `load`, for it brings JAX: listing the models does without.
 """
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from jvrc import frozen
+if TYPE_CHECKING:
+    from jvrc.frozen import FrozenModel
 
 _FOLDER = Path(__file__).parent / "weights"
 
@@ -15,21 +18,29 @@ def models() -> dict[str, Path]:
     return {p.stem: p for p in sorted(_FOLDER.glob("*.safetensors"))}
 
 
-def load(name: str | Path) -> frozen.FrozenModel:
+def load(name: str | Path) -> "FrozenModel":
     """A shipped model by its name, or any frozen model by its file.
 
     Raises:
       ValueError: neither a shipped name nor a file, or the file is not a frozen model.
     """
     shipped = models()
-    if str(name) in shipped:
-        return frozen.read(shipped[str(name)])
-    if not Path(name).is_file():
+    path = shipped.get(str(name), Path(name))
+    if not path.is_file():
         known = ", ".join(shipped) or "none"
         raise ValueError(f"name must be a shipped model ({known}) or a weights file; got {name!s}")
-    return frozen.read(name)
+    from jvrc import frozen
+
+    return frozen.read(path)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What the header of a shipped model says: model_id, config, license, recipe and more."""
+    with models()[name].open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")  # the layout of safetensors
+        return json.loads(json.loads(file.read(length))["__metadata__"]["jvrc"])
 
 
 def name_of(model_id: str) -> str | None:
     """The name of the shipped model with this id, None if there is none."""
-    return next((n for n, p in models().items() if frozen.read_header(p)["model_id"] == model_id), None)
+    return next((name for name in models() if describe(name)["model_id"] == model_id), None)

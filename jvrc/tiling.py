@@ -1,8 +1,8 @@
 """Running a transform over a picture of any size in tiles of few shapes.
 
-Sizes are in blocks of 64x64 pixels, the stride of z. A picture of at most 16x16 blocks is one tile,
-its sides rounded up to one of a few sizes; a larger one is cut into tiles of 16x16 blocks that
-overlap by as much as the transform looks around. Either way what lies outside the picture is
+Sizes are in blocks of 64x64 pixels, the stride of z. An axis of at most 16 blocks is one tile, its
+size rounded up to one of a few; a longer one is cut into the fewest tiles of at most 16 blocks, all
+of one size, that overlap by as much as the transform looks around. What lies outside the picture is
 masked (see jvrc.model.transforms), so the result is that of the whole picture at once, while few
 shapes are ever compiled and memory stays bounded.
 
@@ -21,8 +21,9 @@ _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 
 
 class Span(NamedTuple):
-    """One tile along one axis, in blocks. The tile is [start, start + size), of which [low, high)
-    is kept; start may be negative and the end may exceed the picture.
+    """One tile along one axis, in blocks: [start, start + size), of which [low, high) is kept.
+
+    The end may exceed the picture.
     """
 
     start: int
@@ -32,14 +33,18 @@ class Span(NamedTuple):
 
 
 def spans(blocks: int, margin: int) -> list[Span]:
-    """The tiles along an axis of `blocks` blocks, with `margin` blocks of context on each side."""
-    if blocks <= TILE:
-        size = next(s for s in _SIDES if s >= blocks)
-        return [Span(0, size, 0, blocks)]
-    core = TILE - 2 * margin
-    return [
-        Span(low - margin, TILE, low, min(low + core, blocks)) for low in range(0, blocks, core)
-    ]
+    """The tiles along an axis of `blocks` blocks, with `margin` blocks of context on each side.
+
+    Neighbours share 2 * margin blocks, in the middle of which one takes over from the other.
+    """
+    shared = 2 * margin
+    number = 1 if blocks <= TILE else -(-(blocks - shared) // (TILE - shared))
+    covered = -(-(blocks - shared) // number) + shared  # by each tile at least
+    size = next(s for s in _SIDES if s >= covered)
+    core = size - shared
+    cuts = [margin + core * i for i in range(1, number)]
+    edges = zip([0, *cuts], [*cuts, blocks], strict=True)
+    return [Span(core * i, size, low, high) for i, (low, high) in enumerate(edges)]
 
 
 def map_tiles(

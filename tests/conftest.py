@@ -9,10 +9,19 @@ from jvrc.model import architectures
 from jvrc.model.config import ARCHITECTURES, Config
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compile_once(tmp_path_factory):
+    """One compilation cache for the session: many tests compile the same programs anew."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 def tiny_model(architecture: str, folder) -> frozen.FrozenModel:
     """A frozen model with random weights, saved and read back."""
     config = Config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
-    params = architectures.init_params(jax.random.key(1), config)
+    quick = {"xla_backend_optimization_level": 0}  # drawing compiles longer than it runs
+    init = jax.jit(architectures.init_params, static_argnums=1, compiler_options=quick)
+    params = init(jax.random.key(1), config)
     model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
     return frozen.save(model, folder / f"{architecture}.safetensors")
 

@@ -115,8 +115,9 @@ def test_the_input_is_never_the_output(capsys):
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "no-such-model"], "no-such-model"),
         (["decompress", "none.jvrc"], "none.jvrc: No such file"),
         (["decompress", "photo.jvrc", "-o", "a.xyz"], "unknown picture format '.xyz'"),
-        (["decompress", "photo.png", "-o", "a.png"], "not a jvrc stream"),
-        (["info", "photo.png"], "not a jvrc stream"),
+        (["decompress", "photo.png", "-o", "a.png"], "photo.png: not a jvrc stream"),
+        (["decompress", "photo.png"], "photo.png: not a jvrc stream"),
+        (["info", "photo.png"], "photo.png: not a jvrc stream"),
         (["info", "none.jvrc"], "none.jvrc: No such file"),
         (["demo", "--image", "none.png"], "none.png: no such file"),
     ],
@@ -217,6 +218,20 @@ def test_help_imports_nothing_heavy():
     assert result.returncode == 0, result.stderr
     for command in COMMANDS:
         assert command in result.stdout
+
+
+@pytest.mark.usefixtures("compressed")
+def test_info_and_models_do_without_jax():
+    code = (
+        "import sys\n"
+        "from jvrc.cli import main\n"
+        "assert main(['info', 'photo.jvrc']) == main(['models']) == 0\n"
+        "heavy = {'jax', 'numpy', 'PIL', 'safetensors'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert MODEL in result.stdout
 
 
 @pytest.mark.usefixtures("photo")

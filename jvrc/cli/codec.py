@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jvrc import step_grid
+from jvrc import shipped, step_grid
 from jvrc.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
@@ -12,8 +12,8 @@ from jvrc.cli.common import (
     add_output,
     library,
     output_path,
+    read_stream,
     result_text,
-    shipped_name,
     timed,
 )
 
@@ -81,15 +81,14 @@ def _verified(model: Any, img: Any, data: bytes) -> str:
 
 
 def _run_decompress(args: argparse.Namespace) -> None:
-    from jvrc.coding.container import unpack
     from jvrc.images import check_image_suffix, write_image
 
+    data, stream = read_stream(args.input)
     output = output_path(args, ".png")
     check_image_suffix(output)
-    data = args.input.read_bytes()
-    model_id = unpack(data).model_id
+    name = args.model or _shipped_model(stream.model_id)
     jvrc = library()
-    model = jvrc.load(args.model or _shipped_model(model_id))
+    model = jvrc.load(name)
     img, seconds = timed(jvrc.decompress, model, data)
     write_image(output, img)
     height, width = img.shape[:2]
@@ -97,7 +96,7 @@ def _run_decompress(args: argparse.Namespace) -> None:
 
 
 def _shipped_model(model_id: str) -> str:
-    name = shipped_name(model_id)
+    name = shipped.name_of(model_id)
     if name is None:
         raise ValueError(f"no shipped model has the id {model_id}: name its file with --model")
     return name

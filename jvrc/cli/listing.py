@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jvrc import step_grid
-from jvrc.cli.common import add_command, library, shipped_name
+from jvrc import shipped, step_grid
+from jvrc.cli.common import add_command, read_stream
 
 
 def add_info(subparsers: Any) -> None:
@@ -52,10 +52,7 @@ def _run_info(args: argparse.Namespace) -> None:
 
 
 def _info(path: Path) -> dict[str, Any]:
-    from jvrc.coding.container import unpack
-
-    data = path.read_bytes()
-    container = unpack(data, max_pixels=2**64)  # nothing is decoded, so any size is harmless
+    data, container = read_stream(path, max_pixels=2**64)  # nothing is decoded: any size will do
     return {
         "file": str(path),
         "bytes": len(data),
@@ -65,7 +62,7 @@ def _info(path: Path) -> dict[str, Any]:
         "qstep": step_grid.qstep_of(container.step_code),
         "step_code": container.step_code,
         "model_id": container.model_id,
-        "model": shipped_name(container.model_id),
+        "model": shipped.name_of(container.model_id),
         "lanes": {"z": container.z.lanes, "y": container.y.lanes},
         "sections": _section_bytes(len(data), container.z, container.y),
     }
@@ -84,7 +81,7 @@ def _section_bytes(total: int, z: Any, y: Any) -> dict[str, int]:
 
 
 def _run_models(args: argparse.Namespace) -> None:
-    rows = [_model_row(name, path) for name, path in library().models().items()]
+    rows = [_model_row(name, path) for name, path in shipped.models().items()]
     if args.json:
         print(json.dumps(rows))
         return
@@ -96,13 +93,13 @@ def _run_models(args: argparse.Namespace) -> None:
 
 
 def _model_row(name: str, path: Path) -> dict[str, Any]:
-    model = library().load(name)
+    header = shipped.describe(name)
     return {
         "name": name,
-        "architecture": model.config.architecture,
-        "N": model.config.N,
-        "M": model.config.M,
-        "model_id": model.model_id,
-        "bytes": Path(path).stat().st_size,
-        "license": model.metadata.get("license", "licence not stated"),
+        "architecture": header["config"]["architecture"],
+        "N": header["config"]["N"],
+        "M": header["config"]["M"],
+        "model_id": header["model_id"],
+        "bytes": path.stat().st_size,
+        "license": header.get("license", "licence not stated"),
     }

@@ -114,7 +114,7 @@ def encode(
     _check_call(index, tables, lanes)
     _check_symbols(symbols, index, tables)
     n = len(symbols)
-    state = np.full(lanes, _ONE, np.uint32)
+    state = _beside(tables, np.full(lanes, _ONE, np.uint32))
     emitted = []
     for begin, size in reversed(_chunks(n)):
         part = slice(begin, begin + size)
@@ -153,7 +153,7 @@ def decode(
         raise BitstreamError("a state is below 2**16: damaged stream")
     on_cpu = next(iter(tables.first.devices())).platform == "cpu"
     kernel = _decode_serially if on_cpu else _decode_in_lanes
-    state = state if on_cpu else state[:lanes]
+    state = _beside(tables, state if on_cpu else state[:lanes])
     symbols, position = np.empty(n, np.int32), 0
     for begin, size in _chunks(n):
         tables_of = _fill(index[begin : begin + size], size, len(tables.sizes), np.int32)
@@ -242,12 +242,20 @@ def _decode_in_lanes(state, words, index, lanes, first, starts, packed, buckets)
 _at = partial(jnp.take, axis=0, mode="clip")
 
 
+def _beside(tables: Prepared, state: np.ndarray) -> jax.Array:
+    """The first states on the device of the tables, as later ones are: else jit compiles twice."""
+    return jax.device_put(state, next(iter(tables.first.devices())))
+
+
 def _chunks(n: int) -> list[tuple[int, int]]:
-    """(begin, size) of the chunks: large ones while they are at least half full, then small."""
+    """(begin, size) of the chunks: large ones while a quarter of one is left, then small.
+
+    A filled-up large chunk costs a millisecond, loading the program of the small ones twenty.
+    """
     chunks, begin = [], 0
     small, large = _CHUNKS
     while begin < n:
-        chunks.append((begin, large if n - begin > large // 2 else small))
+        chunks.append((begin, large if n - begin > large // 4 else small))
         begin += chunks[-1][1]
     return chunks
 

@@ -42,23 +42,26 @@ class SymbolTables(NamedTuple):
 
 def integer_frequencies(p: np.ndarray) -> np.ndarray:
     """Positive integers [n] that sum to 2**16 and are nearly proportional to p [n] >= 0, n >= 2."""
-    p = np.asarray(p, np.float64) / np.sum(p)
+    total = np.sum(p, dtype=np.float64)
+    if not 0 < total < np.inf:
+        raise ValueError(f"p must have a positive, finite sum; got {total}: did training diverge?")
+    p = np.asarray(p, np.float64) / total
     low, high = 0.0, float(TOTAL)
     for _ in range(60):  # the scale at which rounding and the floor of one give the right sum
         scale = (low + high) / 2
         freq = np.maximum(1, np.rint(p * scale)).astype(np.int64)
         low, high = (scale, high) if freq.sum() < TOTAL else (low, scale)
     freq = np.maximum(1, np.rint(p * low)).astype(np.int64)
-    missing = TOTAL - int(freq.sum())  # >= 0, and small: ties at the scale of the jump
-    freq[np.argmax(p)] += missing
+    missing = TOTAL - int(freq.sum())  # 0 … n: ties at the scale of the jump
+    freq[np.argsort(-p * np.log1p(1 / freq), kind="stable")[:missing]] += 1
     return freq
 
 
 def table_from_cdf(cdf: Callable[[np.ndarray], np.ndarray], centre: int) -> tuple[np.ndarray, int]:
     """(frequencies, low) of P(k) = cdf(k + 1/2) - cdf(k - 1/2), k integer, peaked near `centre`.
 
-    cdf maps float64 [n] to float64 [n]. The table grows from the centre to both sides until values
-    become rare; the rest is the escape code's.
+    cdf maps consecutive points, float64 [n], to float64 [n]. The table grows from the centre to
+    both sides until values become rare; the rest is the escape code's.
     """
     reach = 8
     while True:

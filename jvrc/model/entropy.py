@@ -27,8 +27,8 @@ def init_bottleneck(key: Array, channels: int, *, init_scale: float = 10.0) -> d
     for i, (f_in, f_out) in enumerate(zip(_FILTERS[:-1], _FILTERS[1:], strict=True)):
         value = jnp.log(jnp.expm1(1 / scale / f_out))
         params[f"matrix{i}"] = jnp.full((channels, f_out, f_in), value)
-        bias = jax.random.uniform(jax.random.fold_in(key, i), (channels, f_out, 1), minval=-0.5)
-        params[f"bias{i}"] = jnp.clip(bias, -0.5, 0.5)
+        key_i, shape = jax.random.fold_in(key, i), (channels, f_out, 1)
+        params[f"bias{i}"] = jax.random.uniform(key_i, shape, minval=-0.5, maxval=0.5)
         if i < len(_FILTERS) - 2:
             params[f"factor{i}"] = jnp.zeros((channels, f_out, 1))
     params["quantiles"] = jnp.tile(jnp.array([[-init_scale, 0.0, init_scale]]), (channels, 1, 1))
@@ -54,8 +54,8 @@ def bottleneck_probability(params: dict, z: Array, width: Array | float) -> Arra
     lower = bottleneck_logits(params, flat - half)
     upper = bottleneck_logits(params, flat + half)
     # the difference of two sigmoids is taken in the tail where they are small
-    sign = -jax.lax.stop_gradient(jnp.sign(lower + upper))
-    p = jnp.abs(jax.nn.sigmoid(sign * upper) - jax.nn.sigmoid(sign * lower))
+    sign = jnp.where(lower + upper > 0, -1.0, 1.0)  # never 0, as jnp.sign is at the median
+    p = sign * (jax.nn.sigmoid(sign * upper) - jax.nn.sigmoid(sign * lower))
     return jnp.moveaxis(p.reshape(z.shape[-1:] + z.shape[:-1]), 0, -1)
 
 

@@ -133,6 +133,7 @@ def gdn(params: dict, x: Array, *, inverse: bool = False) -> Array:
 
 
 def leaky_relu(x: Array) -> Array:
+    """x, or x / 100 where it is negative."""
     return jnp.where(x >= 0, x, x * 0.01)
 
 

@@ -2,12 +2,12 @@
 
 Ballé et al. 2018 (bmshj2018, Fig. 4) and Minnen et al. 2018 (mbt2018, without context model).
 
-    x [B,H,W,3] in [0,1]   y, mu, sigma [B,H/16,W/16,M]   z [B,H/64,W/64,N]      H, W multiples of 64
+    x [B,H,W,3] in [0,1]   y, mu, sigma [B,H/16,W/16,M]   z [B,H/64,W/64,N]   H, W multiples of 64
 
 `valid` = (top, bottom, left, right), in pixels, names the part of a tile that lies inside the
-picture. Everything outside is held at zero after every layer, which is what zero padding at the
+picture. Everything outside is held at zero between layers, which is what zero padding at the
 picture's border means; so a tile, or a picture enlarged to a rounder size, gives the same values
-as the picture alone.
+as the picture alone. Latents that enter must be zero outside; sigma and mu are undefined there.
 
 May import: ops, config.
 """
@@ -86,6 +86,7 @@ def h_s(config: Config, params: dict, z: Array, valid: Valid = None) -> tuple[Ar
 
 
 def init_g_a(key: Array, config: Config) -> dict:
+    """3 -> N -> N -> N -> M channels; conv0 … conv3, gdn0 … gdn2."""
     keys = jax.random.split(key, 4)
     widths = (3, config.N, config.N, config.N, config.M)
     layers = {f"conv{i}": ops.conv_init(keys[i], 5, widths[i], widths[i + 1]) for i in range(4)}
@@ -93,6 +94,7 @@ def init_g_a(key: Array, config: Config) -> dict:
 
 
 def init_g_s(key: Array, config: Config) -> dict:
+    """M -> N -> N -> N -> 3 channels; deconv0 … deconv3, igdn0 … igdn2."""
     keys = jax.random.split(key, 4)
     widths = (config.M, config.N, config.N, config.N, 3)
     layers = {
@@ -104,6 +106,7 @@ def init_g_s(key: Array, config: Config) -> dict:
 
 
 def init_h_a(key: Array, config: Config) -> dict:
+    """M -> N -> N -> N channels; conv0 … conv2."""
     k0, k1, k2 = jax.random.split(key, 3)
     n, m = config.N, config.M
     return {
@@ -114,6 +117,7 @@ def init_h_a(key: Array, config: Config) -> dict:
 
 
 def init_h_s(key: Array, config: Config) -> dict:
+    """N -> M -> 3 M / 2 -> 2 M channels (no mean: N -> N -> N -> M); deconv0, deconv1, conv2."""
     k0, k1, k2 = jax.random.split(key, 3)
     n, m = config.N, config.M
     mid, wide, out = (m, m * 3 // 2, 2 * m) if config.predicts_mean else (n, n, m)

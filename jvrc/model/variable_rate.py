@@ -1,7 +1,7 @@
 """What the step Delta changes: quantisation-reconstruction offsets and the step of z.
 
-Kamisli et al. 2024 (arXiv 2402.18930), modifications 2 and 3. Delta is clipped to the range that
-training saw, where two small networks can be trusted.
+Kamisli et al. 2024 (arXiv 2402.18930), modifications 2 and 3. Freezing clips Delta to the range
+that training saw, where two small networks can be trusted.
 
 May import: ops.
 """

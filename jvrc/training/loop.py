@@ -98,7 +98,7 @@ def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str,
             "loss": value,
             "bpp": jnp.mean(parts.bpp),
             "psnr": jnp.mean(-10 * jnp.log10(parts.mse)),
-            "gradient_norm": optax.global_norm(grads),
+            "gradient_norm": optax.tree.norm(grads),
         }
         return State(state.step + 1, params, ema, opt_state), report
 

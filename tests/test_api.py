@@ -1,0 +1,162 @@
+"""Claims about the package as a whole: its names, what importing costs, and who may import whom."""
+
+import ast
+import graphlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jvrc
+
+ROOT = Path(jvrc.__file__).parent
+
+NAMES = {
+    "QSTEP_MAX",
+    "QSTEP_MIN",
+    "BitstreamError",
+    "FrozenModel",
+    "compress",
+    "decompress",
+    "load",
+    "models",
+}
+
+# From the top to the bottom: a module imports those of lower layers, or others of its own package.
+LAYERS = (
+    {"jvrc.cli"},
+    {"jvrc.demo"},
+    {"jvrc"},  # __init__.py
+    {"jvrc.codec", "jvrc.training"},
+    {"jvrc.shipped", "jvrc.freezing"},
+    {"jvrc.frozen"},
+    {"jvrc.model", "jvrc.coding"},
+    {
+        "jvrc.compile_cache",
+        "jvrc.errors",
+        "jvrc.evaluation",
+        "jvrc.images",
+        "jvrc.step_grid",
+        "jvrc.tiling",
+    },
+)
+
+HEAVY = {"torch", "tensorflow", "matplotlib", "orbax", "flax", "optax", "scipy", "skimage"}
+
+
+def module_name(path):
+    parts = ("jvrc", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")
+}
+
+
+def imports(tree):
+    """The modules of jvrc that a module imports anywhere, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name if name in TREES else node.module for name in names]
+        else:
+            continue
+        yield from (name for name in found if name.split(".")[0] == "jvrc")
+
+
+def unit(module):
+    """The name under which LAYERS lists a module."""
+    return ".".join(module.split(".")[:2])
+
+
+def layer(module):
+    found = [i for i, units in enumerate(LAYERS) if unit(module) in units]
+    assert found, f"{module} is in no layer: give it a place in LAYERS"
+    return found[0]
+
+
+def public_functions(tree):
+    """Of the module and of its classes: (function, parameters)."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for node in [*tree.body, *(inner for c in classes for inner in c.body)]:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            args = node.args
+            yield node, [*args.posonlyargs, *args.args, *args.kwonlyargs]
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_imports_only_go_downward(module):
+    for imported in imports(TREES[module]):
+        assert imported in TREES, f"{module} imports {imported}, which does not exist"
+        inside = unit(imported) == unit(module) and module != "jvrc"
+        assert inside or layer(imported) > layer(module), f"{module} must not import {imported}"
+
+
+def test_imports_have_no_cycles():
+    graph = {name: set(imports(tree)) - {name} for name, tree in TREES.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_every_module_says_what_it_is_for(module):
+    assert ast.get_docstring(TREES[module])
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_public_functions_are_annotated_and_call_a_random_key_key(module):
+    for function, parameters in public_functions(TREES[module]):
+        for parameter in parameters:
+            if parameter.arg in ("self", "cls"):
+                continue
+            where = f"{module}.{function.name}: {parameter.arg}"
+            assert parameter.annotation is not None, where
+            if parameter.arg.endswith("rng"):  # NumPy's generator may keep its usual name
+                assert ast.unparse(parameter.annotation) == "np.random.Generator", where
+
+
+def test_public_names_are_these():
+    assert set(jvrc.__all__) == NAMES
+    assert set(dir(jvrc)) >= NAMES
+    for name in NAMES:
+        assert getattr(jvrc, name) is not None
+    with pytest.raises(AttributeError, match="module 'jvrc' has no attribute 'enhance'"):
+        jvrc.enhance  # noqa: B018
+
+
+def test_the_names_that_type_checkers_see_are_the_same():
+    (block,) = [n for n in TREES["jvrc"].body if isinstance(n, ast.If)]
+    seen = {f"{n.module}.{a.name}" for n in block.body for a in n.names}
+    assert seen == {f"{jvrc._HOMES[name]}.{name}" for name in NAMES}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_public_options_are_keyword_only_and_documented(name):
+    value = getattr(jvrc, name)
+    if not callable(value):
+        return
+    assert inspect.getdoc(value)
+    if inspect.isfunction(value):
+        for parameter in inspect.signature(value).parameters.values():
+            optional = parameter.default is not parameter.empty
+            assert optional == (parameter.kind is parameter.KEYWORD_ONLY), parameter
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import jvrc", HEAVY | {"jax", "jaxlib", "numpy", "PIL"}),
+        ("from jvrc import cli; cli._parser()", HEAVY | {"jax", "jaxlib", "numpy", "PIL"}),
+        ("from jvrc import compress, load; load('mbt2018-mean')", HEAVY),
+        ("import jvrc.demo; jvrc.demo.bundled_photo()", HEAVY | {"jax"}),
+    ],
+)
+def test_importing_is_light(statement, unwanted):
+    code = f"import sys\n{statement}\nprint(*sorted({unwanted!r} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.split()) == (0, []), result.stderr

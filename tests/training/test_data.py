@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from jvrc.training import data
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve small pictures, one of them below the crop size, one in a subfolder."""
+    root = tmp_path_factory.mktemp("pictures")
+    (root / "deeper").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        shape = (40, 30, 3) if i == 0 else (90 + i, 130, 3)
+        img = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+        img.save(root / ("deeper" if i == 1 else ".") / f"{i:02}.png")
+    (root / "notes.txt").write_text("not a picture")
+    return root
+
+
+def test_all_pictures_at_any_depth_are_listed(folder):
+    assert len(data.list_images(folder)) == 12
+
+
+@pytest.mark.parametrize("what", ["empty", "missing"])
+def test_a_folder_without_pictures_is_refused(tmp_path, what):
+    if what == "empty":
+        (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="data must"):
+        data.list_images(tmp_path / what)
+
+
+def test_split_is_disjoint_and_complete_and_ignores_the_folder(folder, tmp_path):
+    paths = data.list_images(folder)
+    train, held = data.split_validation(paths, 0.25)
+    assert sorted(train + held) == paths
+    assert len(held) == 3
+    moved = [tmp_path / p.name for p in paths]
+    assert sorted(p.name for p in data.split_validation(moved, 0.25)[1]) == sorted(
+        p.name for p in held
+    )
+
+
+def test_a_batch_depends_on_seed_and_step_alone(folder):
+    pictures = data.Pictures(data.list_images(folder), progress=False)
+    uncached = data.Pictures(data.list_images(folder), budget=50_000, progress=False)
+    first = data.batch(pictures, 1, 7, size=64, count=5)
+    assert first.shape == (5, 64, 64, 3)
+    assert first.dtype == np.uint8
+    np.testing.assert_array_equal(first, data.batch(uncached, 1, 7, size=64, count=5))
+    assert not np.array_equal(first, data.batch(pictures, 1, 8, size=64, count=5))
+    assert not np.array_equal(first, data.batch(pictures, 2, 7, size=64, count=5))
+
+
+def test_prefetch_yields_the_same_batches_in_order(folder):
+    pictures = data.Pictures(data.list_images(folder), progress=False)
+    shape = {"size": 64, "count": 2}
+    for step, got in enumerate(data.prefetch(pictures, 0, 3, 30, **shape), start=3):
+        np.testing.assert_array_equal(got, data.batch(pictures, 0, step, **shape))
+    assert step == 29
+
+
+def test_prefetch_hands_on_errors_and_can_be_left_early(folder, tmp_path):
+    pictures = data.Pictures(data.list_images(folder), progress=False)
+    batches = data.prefetch(pictures, 0, 0, 10**9, size=64, count=2)
+    next(batches)
+    batches.close()  # returns: the thread has ended
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    broken = data.Pictures([], progress=False)
+    broken.paths = [tmp_path / "x.png"]
+    with pytest.raises(ValueError, match=r"x\.png"):
+        next(data.prefetch(broken, 0, 0, 5, size=64, count=2))
+
+
+def test_crops_come_from_the_picture_and_half_are_mirrored():
+    img = np.arange(80 * 80 * 3, dtype=np.uint32).reshape(80, 80, 3).astype(np.uint8)
+    img[..., 0] = np.arange(80)  # column number
+    rising = [
+        data.crop(img, 64, np.random.default_rng(s))[0, 1, 0]
+        > data.crop(img, 64, np.random.default_rng(s))[0, 0, 0]
+        for s in range(60)
+    ]
+    assert 15 < sum(rising) < 45
+
+
+def test_validation_crops_are_the_centres(folder):
+    crops = data.validation_crops(data.list_images(folder), size=64, limit=4)
+    assert crops.shape == (4, 64, 64, 3)

@@ -1,0 +1,120 @@
+"""The loop on a model of a few hundred parameters: exact resumption, refusals, what it writes."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import jvrc
+from jvrc import demo, freezing, frozen, images
+from jvrc.training import loop, pyramid, start
+from jvrc.training.recipe import Recipe
+
+RECIPE = Recipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four parts of a real photograph."""
+    root = tmp_path_factory.mktemp("photos")
+    photo = images.read_image(demo.bundled_photo())
+    for i in range(4):
+        images.write_image(root / f"{i}.png", photo[100 * i :][:100, 80 * i :][:, :200])
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A run without interruption, and its folder."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return loop.train(RECIPE, folder, path, validate_every=2), path
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_identical(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_interrupted_and_resumed_run_ends_bit_identical(whole, folder, tmp_path):
+    part = loop.train(RECIPE, folder, tmp_path / "r", stop_after=2, validate_every=2)
+    assert part.step == 2
+    with (tmp_path / "r" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "written": "after the checkpoint, before a crash"}\n')
+    again = loop.train(RECIPE, folder, tmp_path / "r", resume=True, validate_every=2)
+    assert again.step == 4
+    assert_identical(again.params, whole[0].params)
+    steps = [row["step"] for row in metrics(tmp_path / "r")]
+    assert steps == sorted(steps)
+    assert "crash" not in (tmp_path / "r" / "metrics.jsonl").read_text()
+
+
+def test_a_run_is_read_back_from_its_folder(whole):
+    run, path = whole
+    again = loop.load_run(path)
+    assert again._replace(params=None) == run._replace(params=None)
+    assert_identical(again.params, run.params)
+
+
+def test_metrics_tell_loss_rate_distortion_speed_and_waiting(whole):
+    rows = metrics(whole[1])
+    trained = next(r for r in rows if "loss" in r)
+    assert {"bpp", "psnr", "gradient_norm", "steps_per_s", "data_wait"} <= set(trained)
+    held = [r["validation"] for r in rows if "validation" in r]
+    assert [r["step"] for r in rows if "validation" in r] == [2, 4]
+    assert len(held[0]["bpp"]) == len(held[0]["psnr"]) == len(loop.VALIDATION_QSTEPS)
+
+
+def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
+    model = frozen.save(freezing.freeze_run(whole[0], {"note": "test"}), tmp_path / "m.safetensors")
+    assert model.metadata["recipe"]["steps_done"] == 4
+    img = np.full((20, 30, 3), 90, np.uint8)
+    assert jvrc.decompress(model, jvrc.compress(model, img, 4)).shape == img.shape
+    params = start.params_from(tmp_path / "m.safetensors", whole[0].config)
+    jax.tree.map(  # float16 kernels in the file
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3),
+        params,
+        whole[0].params,
+    )
+    with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
+        start.params_from(tmp_path / "m.safetensors", loop.model_config(Recipe(n=8, m=6)))
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_another_recipe(whole, folder):
+    with pytest.raises(ValueError, match="--resume"):
+        loop.train(RECIPE, folder, whole[1])
+    with pytest.raises(ValueError, match="differs"):
+        loop.train(Recipe(n=4, m=6, seed=6), folder, whole[1], resume=True)
+
+
+@pytest.mark.parametrize("content", ["nothing", "recipe"])
+def test_a_folder_without_a_run_or_a_checkpoint_is_refused(tmp_path, content):
+    if content == "recipe":
+        RECIPE.save(tmp_path / "recipe.json")
+    with pytest.raises(ValueError, match=r"wrote|no checkpoint"):
+        loop.load_run(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_remedy():
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        loop._means([{"loss": float("nan"), "bpp": 1.0}], 12)
+
+
+def test_the_pyramid_starts_as_a_codec_where_random_weights_give_noise(folder):
+    crops = loop.data.validation_crops(loop.data.list_images(folder), size=64)
+    errors = {}
+    for name in ("pyramid", "random"):
+        recipe = Recipe(n=16, m=64, start=name)
+        pictures = loop.data.Pictures(loop.data.list_images(folder), progress=False)
+        validate = loop.make_validation(loop.model_config(recipe), crops)
+        errors[name] = validate(loop.start_params(recipe, pictures))["psnr"][0]
+    assert errors["pyramid"] > 22 > 15 > errors["random"]
+
+
+def test_pyramid_scales_make_a_step_of_one_the_high_rate_optimum():
+    # y is in units of UNIT, of orthonormal coefficients: four averaging levels gain 2 each
+    config = pyramid.pyramid_config(Recipe().config())
+    assert config.latent_scale * pyramid.GAIN * pyramid.UNIT == pytest.approx(16)

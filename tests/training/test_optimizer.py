@@ -1,0 +1,38 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jvrc.model import architectures
+from jvrc.model.config import Config
+from jvrc.training import optimizer
+
+
+def test_schedule_rises_to_its_peak_and_ends_at_zero():
+    rate = optimizer.schedule(1e-3, 5000)
+    assert rate(0) == 0
+    np.testing.assert_allclose(rate(optimizer.WARMUP), 1e-3, rtol=1e-6)
+    np.testing.assert_allclose(rate(5000), 0, atol=1e-12)
+    middle = (5000 + optimizer.WARMUP) // 2
+    np.testing.assert_allclose(rate(middle), 5e-4, rtol=1e-3)
+
+
+def test_short_runs_warm_up_in_a_tenth_of_their_steps():
+    np.testing.assert_allclose(optimizer.schedule(1e-3, 100)(10), 1e-3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["muon", "adam"])
+def test_an_outlier_does_not_move_parameters_further(name):
+    params = architectures.init_params(jax.random.key(0), Config(N=4, M=6))
+    rule = optimizer.make_optimizer(name, 1e-3, 10)
+
+    def moved(scale):
+        grads = jax.tree.map(lambda p: scale * jnp.ones_like(p), params)
+        state = rule.init(params)
+        update = jax.jit(rule.update)
+        for _ in range(3):
+            updates, state = update(grads, state, params)
+        return max(float(jnp.abs(u).max()) for u in jax.tree.leaves(updates))
+
+    assert moved(1e6) == pytest.approx(moved(1.0), rel=1e-3)
+    assert 0 < moved(1.0) < 3e-3
