@@ -21,9 +21,15 @@ def add_train(subparsers: Any) -> None:
         "jvrc train --data photos/ --recipe recipes/small.json -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
     )
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="pictures, any depth")
-    parser.add_argument("-o", "--output", metavar="RUN", type=Path, required=True, help="run folder")
-    parser.add_argument("--recipe", metavar="FILE", type=Path, help="a JSON file of the fields below")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="pictures, any depth"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="RUN", type=Path, required=True, help="run folder"
+    )
+    parser.add_argument(
+        "--recipe", metavar="FILE", type=Path, help="a JSON file of the fields below"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where RUN stopped")
     parser.add_argument("--from", dest="init", metavar="RUN|FILE", type=Path, help="start there")
     parser.add_argument("--stop-after", metavar="S", type=int, help="end early, to resume later")
@@ -55,7 +61,9 @@ def add_freeze(subparsers: Any) -> None:
         f"jvrc freeze runs/small -o small{Path(_WEIGHTS).suffix}",
     )
     parser.add_argument("input", metavar="RUN", type=Path, help="what train wrote")
-    parser.add_argument("--note", action="append", default=[], metavar="KEY=TEXT", help="for the header")
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="KEY=TEXT", help="for the header"
+    )
     add_output(parser, "FILE", f"default: RUN/{_WEIGHTS}")
 
 
@@ -71,29 +79,47 @@ def _recipe(args: argparse.Namespace) -> Any:
 
 def _run_train(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    library()
-    from jvrc.training import loop, start
+    loop = _training_loop()
+    from jvrc.training import start
 
     init = start.params_from(args.init, loop.model_config(recipe)) if args.init else None
     run = loop.train(
         recipe, args.data, args.output, resume=args.resume, init=init, stop_after=args.stop_after
     )
-    _write(run, args.output / _WEIGHTS, [])
+    _write(run, args.output / _WEIGHTS, {})
 
 
 def _run_freeze(args: argparse.Namespace) -> None:
+    notes = _notes(args.note)
     output = args.output or args.input / _WEIGHTS
     if output.exists() and not args.force:
         raise FileExistsError(f"{output}: exists; --force overwrites it")
+    _write(_training_loop().load_run(args.input), output, notes)
+
+
+def _training_loop() -> Any:
     library()
+    try:
+        import optax  # noqa: F401
+        import orbax.checkpoint  # noqa: F401
+    except ImportError as error:
+        remedy = "pip install 'jvrc[train]'"
+        raise ValueError(f"training needs the extra `train` ({error.name}): {remedy}") from error
     from jvrc.training import loop
 
-    _write(loop.load_run(args.input), output, args.note)
+    return loop
 
 
-def _write(run: Any, output: Path, notes: list[str]) -> None:
+def _notes(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not pair.partition("=")[1]:
+            raise ValueError(f"--note must be KEY=TEXT, got {pair!r}")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _write(run: Any, output: Path, notes: dict[str, str]) -> None:
     from jvrc import frozen
     from jvrc.freezing import freeze_run
 
-    model = frozen.save(freeze_run(run, dict(note.split("=", 1) for note in notes)), output)
+    model = frozen.save(freeze_run(run, notes), output)
     print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

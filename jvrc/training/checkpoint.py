@@ -38,4 +38,3 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
-

@@ -57,6 +57,7 @@ def model_config(recipe: Recipe) -> Config:
 
 
 def init_state(recipe: Recipe, params: dict) -> State:
+    """The state before the first step."""
     rule = optimizer.make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.steps)
     copy = jax.tree.map(jnp.array, params)
     return State(jnp.int32(0), params, copy, rule.init(params))
@@ -82,9 +83,7 @@ def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str,
         key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
         k_noise, k_rate = jax.random.split(key)
         x = images.astype(jnp.float32) / 255
-        qstep = objectives.draw_qsteps(
-            k_rate, x.shape[0], recipe.qstep_low, recipe.qstep_high
-        )
+        qstep = objectives.draw_qsteps(k_rate, x.shape[0], recipe.qstep_low, recipe.qstep_high)
         loss = partial(objectives.training_loss, config)
         (value, parts), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, x, qstep, k_noise

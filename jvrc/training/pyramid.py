@@ -70,7 +70,9 @@ def pyramid_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
         basis = _leading(_blocks(centred), analysis["kernel"].shape[3])
         gain = GAIN if i == 0 else 1.0
         analysis["kernel"] = _centre(analysis["kernel"], basis * gain / 2, transposed=False)
-        synthesis["kernel"] = _centre(_NOISE * synthesis["kernel"], basis * 2 / gain, transposed=True)
+        synthesis["kernel"] = _centre(
+            _NOISE * synthesis["kernel"], basis * 2 / gain, transposed=True
+        )
         if i == 0:
             analysis["bias"] = -0.5 * analysis["kernel"].sum((0, 1, 2))
             synthesis["bias"] = np.full(3, 0.5, np.float32)

@@ -59,7 +59,7 @@ class Recipe:
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Reads a recipe file: JSON with any of the fields of Recipe; lines that start with # are prose.
+    """Reads a recipe: JSON with any of the fields of Recipe; lines that start with # are prose.
 
     Raises:
       ValueError: not JSON, or an unknown field.

@@ -1,0 +1,74 @@
+"""`jvrc train` and `jvrc freeze`, as a user calls them, on a tiny model."""
+
+import numpy as np
+import pytest
+
+from jvrc import frozen, images
+from jvrc.cli import main
+
+TINY = ["--n", "4", "--m", "6", "--batch", "2", "--crop", "64", "--optimizer", "adam"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(folder of pictures, finished run)."""
+    root = tmp_path_factory.mktemp("train")
+    (root / "photos").mkdir()
+    rng = np.random.default_rng(2)
+    for i in range(3):
+        soft = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+        images.write_image(root / "photos" / f"{i}.png", soft)
+    command = ["train", "--data", str(root / "photos"), "-o", str(root / "run"), *TINY]
+    assert main([*command, "--steps", "2", "--start", "random"]) == 0
+    return root / "photos", root / "run"
+
+
+def test_a_finished_run_leaves_a_model_that_compresses(trained, tmp_path, capsys):
+    model = frozen.read(trained[1] / "model.safetensors")
+    assert model.metadata["recipe"]["n"] == 4
+    assert model.metadata["license"] == "Apache-2.0"
+    photo, packed = trained[0] / "0.png", tmp_path / "x.jvrc"
+    weights = str(trained[1] / "model.safetensors")
+    assert main(["compress", str(photo), "-o", str(packed), "--model", weights]) == 0
+    assert main(["decompress", str(packed), "-o", str(tmp_path / "x.png"), "--model", weights]) == 0
+    assert images.read_image(tmp_path / "x.png").shape == images.read_image(photo).shape
+
+
+def test_a_finished_run_resumes_to_itself(trained, capsys):
+    before = frozen.read(trained[1] / "model.safetensors").model_id
+    command = ["train", "--data", str(trained[0]), "-o", str(trained[1]), "--resume"]
+    assert main(command) == 0
+    assert before in capsys.readouterr().out
+
+
+def test_freeze_writes_notes_into_the_header(trained, tmp_path):
+    out = tmp_path / "m.safetensors"
+    assert main(["freeze", str(trained[1]), "-o", str(out), "--note", "data=three squares"]) == 0
+    assert frozen.read_header(out)["data"] == "three squares"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "PHOTOS", "-o", "RUN"], "--resume"),
+        (["train", "--data", "PHOTOS", "-o", "NEW", "--crop", "100"], "crop must be"),
+        (["train", "--data", "NOWHERE", "-o", "NEW", "--steps", "1"], "data must be a folder"),
+        (["train", "--data", "PHOTOS", "-o", "NEW", "--from", "RUN"], "N is 4"),
+        (["train", "--data", "PHOTOS", "-o", "NEW", "--recipe", "NOWHERE"], "NOWHERE"),
+        (["freeze", "PHOTOS"], "a folder that `jvrc train` wrote"),
+        (["freeze", "RUN"], "--force overwrites"),
+        (["freeze", "RUN", "--note", "text"], "KEY=TEXT"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_1(trained, tmp_path, capsys, arguments, message):
+    places = {"PHOTOS": trained[0], "RUN": trained[1], "NEW": tmp_path / "new"}
+    assert main([str(places.get(a, a)) for a in arguments]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("jvrc: error: ")
+    assert message in error
+
+
+def test_training_without_its_extra_names_the_remedy(trained, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "optax", None)
+    assert main(["freeze", str(trained[1]), "-o", str(trained[1] / "other.safetensors")]) == 1
+    assert "pip install 'jvrc[train]'" in capsys.readouterr().err
