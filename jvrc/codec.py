@@ -13,7 +13,7 @@ May import: everything but cli, demo and training.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,21 +58,34 @@ def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
             f"img must have at most {container.MAX_PIXELS} pixels, got {height} x {width}; "
             "compress it in parts"
         )
-    blocks = _blocks(height, width)
-    y, z = _encode_latents(params, _pad(img, blocks), blocks)
-    z_step = params.z_steps[params.z_step_index[code - step_grid.CODE_MIN]]
-    z_q = _to_int((z - np.asarray(params.medians)) / z_step)
-    index, mu = _entropy_parameters(params, z_q, blocks, code)
-    y_q = _to_int((y - mu) / np.float32(step_grid.qstep_of(code)))
+    z, y, index = quantise(params, img, code)
     packed = container.Container(
         model_id=params.model_id,
         height=height,
         width=width,
         step_code=code,
-        z=_encode_stream(z_q.ravel(), _channels(z_q.shape), _z_tables(params, code)),
-        y=_encode_stream(y_q.ravel(), index.ravel(), params.y_tables),
+        z=_encode_stream(z.ravel(), _channels(z.shape), _z_tables(params, code)),
+        y=_encode_stream(y.ravel(), index.ravel(), params.y_tables),
     )
     return container.pack(packed)
+
+
+class Latents(NamedTuple):
+    """The integers that a file holds, and what selects the table of each y."""
+
+    z: np.ndarray  # int32 [H/64,W/64,N]
+    y: np.ndarray  # int32 [H/16,W/16,M]
+    index: np.ndarray  # uint8 [H/16,W/16,M], scale index
+
+
+def quantise(params: FrozenModel, img: np.ndarray, code: int) -> Latents:
+    """The integers of a picture, uint8 [H,W,3], at the step of `code`."""
+    blocks = _blocks(*img.shape[:2])
+    y, z = _encode_latents(params, _pad(img, blocks), blocks)
+    z_step = params.z_steps[params.z_step_index[code - step_grid.CODE_MIN]]
+    z_q = _to_int((z - np.asarray(params.medians)) / z_step)
+    index, mu = _entropy_parameters(params, z_q, blocks, code)
+    return Latents(z_q, _to_int((y - mu) / np.float32(step_grid.qstep_of(code))), index)
 
 
 def decompress(

@@ -26,7 +26,6 @@ SCALE_COUNT = 64
 SCALE_LOG2_MIN = float(np.log2(0.11))  # of sigma / Delta
 SCALE_LOG2_RATIO = float((np.log2(256.0) - np.log2(0.11)) / (SCALE_COUNT - 1))
 FORMAT = "jvrc-frozen-1"
-_SUFFIX = ".safetensors"
 
 
 @partial(

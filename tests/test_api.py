@@ -28,6 +28,7 @@ NAMES = {
 LAYERS = (
     {"jvrc.cli"},
     {"jvrc.demo"},
+    {"jvrc.calibration"},
     {"jvrc"},  # __init__.py
     {"jvrc.codec", "jvrc.training"},
     {"jvrc.shipped", "jvrc.freezing"},

@@ -27,6 +27,7 @@ def test_a_finished_run_leaves_a_model_that_compresses(trained, tmp_path, capsys
     model = frozen.read(trained[1] / "model.safetensors")
     assert model.metadata["recipe"]["n"] == 4
     assert model.metadata["license"] == "Apache-2.0"
+    assert "training photographs" in model.metadata["calibration"]
     photo, packed = trained[0] / "0.png", tmp_path / "x.jvrc"
     weights = str(trained[1] / "model.safetensors")
     assert main(["compress", str(photo), "-o", str(packed), "--model", weights]) == 0
@@ -44,7 +45,9 @@ def test_a_finished_run_resumes_to_itself(trained, capsys):
 def test_freeze_writes_notes_into_the_header(trained, tmp_path):
     out = tmp_path / "m.safetensors"
     assert main(["freeze", str(trained[1]), "-o", str(out), "--note", "data=three squares"]) == 0
-    assert frozen.read_header(out)["data"] == "three squares"
+    header = frozen.read_header(out)
+    assert header["data"] == "three squares"
+    assert "calibration" not in header  # no pictures given: Gaussian tables
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 from jvrc.cli.common import add_command, add_output, library
 
 _WEIGHTS = "model.safetensors"
+_CALIBRATION_PICTURES, _CALIBRATION_CROP = 64, 384
 
 
 def add_train(subparsers: Any) -> None:
@@ -64,6 +65,9 @@ def add_freeze(subparsers: Any) -> None:
     parser.add_argument(
         "--note", action="append", default=[], metavar="KEY=TEXT", help="for the header"
     )
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="fit the tables to some of these pictures"
+    )
     add_output(parser, "FILE", f"default: RUN/{_WEIGHTS}")
 
 
@@ -86,7 +90,7 @@ def _run_train(args: argparse.Namespace) -> None:
     run = loop.train(
         recipe, args.data, args.output, resume=args.resume, init=init, stop_after=args.stop_after
     )
-    _write(run, args.output / _WEIGHTS, {})
+    _write(run, args.output / _WEIGHTS, {}, args.data)
 
 
 def _run_freeze(args: argparse.Namespace) -> None:
@@ -94,7 +98,7 @@ def _run_freeze(args: argparse.Namespace) -> None:
     output = args.output or args.input / _WEIGHTS
     if output.exists() and not args.force:
         raise FileExistsError(f"{output}: exists; --force overwrites it")
-    _write(_training_loop().load_run(args.input), output, notes)
+    _write(_training_loop().load_run(args.input), output, notes, args.data)
 
 
 def _training_loop() -> Any:
@@ -117,9 +121,15 @@ def _notes(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _write(run: Any, output: Path, notes: dict[str, str]) -> None:
-    from jvrc import frozen
+def _write(run: Any, output: Path, notes: dict[str, str], folder: Path | None) -> None:
+    from jvrc import calibration, frozen
     from jvrc.freezing import freeze_run
+    from jvrc.training import data
 
-    model = frozen.save(freeze_run(run, notes), output)
+    model = freeze_run(run, notes)
+    if folder:
+        paths, _ = data.split_validation(data.list_images(folder))
+        crops = data.centres(paths, size=_CALIBRATION_CROP, limit=_CALIBRATION_PICTURES)
+        model = calibration.calibrate(model, crops)
+    model = frozen.save(model, output)
     print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

@@ -120,10 +120,10 @@ def prefetch(pictures: Pictures, seed: int, first: int, last: int, **shape: int)
         thread.join()
 
 
-def validation_crops(paths: list[Path], *, size: int = 256, limit: int = 24) -> np.ndarray:
-    """uint8 [n,size,size,3]: the centre of each held-back picture."""
+def centres(paths: list[Path], *, size: int = 256, limit: int = 24) -> np.ndarray:
+    """uint8 [n,size,size,3]: the centres of at most `limit` pictures, spread over the list."""
     crops = []
-    for path in paths[:limit]:
+    for path in paths[:: max(1, -(-len(paths) // limit))]:
         img = read_image(path)
         short = [max(0, size - n) for n in img.shape[:2]]
         img = np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")

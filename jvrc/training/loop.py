@@ -147,7 +147,7 @@ def train(
     _open_run(run, recipe, resume)
     paths, held = data.split_validation(data.list_images(folder))
     pictures = data.Pictures(paths)
-    validate = make_validation(model_config(recipe), data.validation_crops(held or paths))
+    validate = make_validation(model_config(recipe), data.centres(held or paths))
     checkpoints = Checkpoints(run)
     state = init_state(recipe, init or start_params(recipe, pictures))
     if resume and checkpoints.latest() is not None:

@@ -6,7 +6,7 @@ For each picture: median seconds and MP/s of `compress` and `decompress` when ev
 compiled, and their shares by stage; then `jvrc compress` and `jvrc decompress` as processes of
 their own, with a warm compilation cache: seconds, of these start and imports and the rest (tracing,
 cache, files, computing), and the peak memory. CPU seconds stand beside wall-clock seconds, for a
-machine that is busy with something else. Not for Windows (module `resource`).
+machine that is busy with something else. Not for Windows (`os.wait4`).
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Rate and distortion on a folder of pictures, real files written, read back and decoded.
 
     python tests/benchmarks/bench_kodak.py KODAK [--model NAME|FILE] [--curves kodak.json]
+        [--plot rd.png]        (needs matplotlib: the extra `eval`)
 
 Prints the mean over the pictures at each step, those of JPEG by Pillow in the same run, and the
 BD-rate against JPEG between 0.15 and 1.0 bpp (and against published curves, if given).
@@ -58,12 +59,31 @@ def bd_rate_text(anchor: np.ndarray, curve: np.ndarray) -> str:
         return "      -  "
 
 
+def plot(path: Path, curves: dict[str, np.ndarray]) -> None:
+    """Rate-distortion curves as a picture; the first one is ours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    for i, (name, curve) in enumerate(curves.items()):
+        style = {"lw": 2.5, "marker": "o", "ms": 4, "color": "crimson"} if i == 0 else {"lw": 1.2}
+        axes.plot(*curve[np.argsort(curve[:, 0])].T, label=name, **style)
+    axes.set(xlim=(0, 1.5), ylim=(23, 39), xlabel="bits per pixel", ylabel="PSNR (RGB), dB")
+    axes.set_title("Kodak, mean of the pictures")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="mbt2018-mean")
     parser.add_argument("--curves", type=Path, help="JSON of published curves")
+    parser.add_argument("--plot", type=Path, help="write the curves as a picture")
     args = parser.parse_args()
     compile_cache.enable()
     model = jvrc.load(args.model)
@@ -85,6 +105,10 @@ def main() -> None:
     print("\nBD-rate between 0.15 and 1.0 bpp, RGB PSNR:")
     for name, other in others.items():
         print(f"{bd_rate_text(other, curve)}  against {name}")
+    if args.plot:
+        shown = ("JPEG", "WebP", "BPG", "VTM", "mbt2018-mean, variable")
+        peers = {n: c for n, c in others.items() if n.startswith(shown)}
+        plot(args.plot, {f"jvrc {model.config.architecture}": np.array(rows)[:, :2]} | peers)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,6 @@ def test_crops_come_from_the_picture_and_half_are_mirrored():
     assert 15 < sum(rising) < 45
 
 
-def test_validation_crops_are_the_centres(folder):
-    crops = data.validation_crops(data.list_images(folder), size=64, limit=4)
+def test_centres_are_the_centres(folder):
+    crops = data.centres(data.list_images(folder), size=64, limit=4)
     assert crops.shape == (4, 64, 64, 3)

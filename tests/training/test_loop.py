@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_remedy():
 
 
 def test_the_pyramid_starts_as_a_codec_where_random_weights_give_noise(folder):
-    crops = loop.data.validation_crops(loop.data.list_images(folder), size=64)
+    crops = loop.data.centres(loop.data.list_images(folder), size=64)
     errors = {}
     for name in ("pyramid", "random"):
         recipe = Recipe(n=16, m=64, start=name)

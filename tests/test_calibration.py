@@ -1,0 +1,76 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+import jvrc
+from jvrc import calibration, codec, freezing, frozen, step_grid
+from jvrc.coding import tables
+
+SCALES = freezing.scale_table()
+
+
+def gaussian_counts(scale, total):
+    size = np.arange(400)
+    p = ndtr((size + 0.5) / scale) - ndtr((size - 0.5) / scale)
+    return total * np.where(size == 0, p, 2 * p)
+
+
+@pytest.mark.parametrize("index", [12, 25, 40])
+def test_gaussian_counts_give_back_the_gaussian(index):
+    weights = calibration.mixture_weights(gaussian_counts(SCALES[index], 1e6), SCALES[index])
+    assert weights.sum() == pytest.approx(1)
+    edges = np.arange(-400, 401) - 0.5
+    true = np.diff(ndtr(edges / SCALES[index]))
+    mixed = np.diff(calibration.mixture_cdf(SCALES[index], weights, edges))
+    seen = true > 1e-12
+    excess_bits = np.sum(true[seen] * np.log2(true[seen] / mixed[seen]))
+    assert 0 <= excess_bits < 1e-3
+
+
+def test_a_table_without_counts_is_the_gaussian():
+    plain, fitted = freezing.gaussian_tables(), calibration.calibrated_tables(np.zeros((64, 9)))
+    for a, b in zip(plain, fitted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_heavy_tails_cost_fewer_bits_than_under_the_gaussian():
+    rng = np.random.default_rng(0)
+    scale_index = 22
+    values = np.rint(SCALES[scale_index] * rng.laplace(scale=0.6, size=40_000)).astype(int)
+    seen, held = values[:20_000], values[20_000:]
+    counts = np.zeros((64, 400))
+    np.add.at(counts[scale_index], np.abs(seen), 1)
+
+    def cost(symbol_tables):
+        index = np.full(len(held), scale_index)
+        symbols, escaped = tables.to_symbols(held, index, symbol_tables)
+        return tables.ideal_bits(symbols, index, symbol_tables) + 16 * len(escaped)
+
+    assert cost(calibration.calibrated_tables(counts)) < 0.97 * cost(freezing.gaussian_tables())
+
+
+def test_a_calibrated_model_is_another_model_that_round_trips_in_fewer_bytes(tmp_path, photo):
+    shipped = jvrc.load("mbt2018-mean")  # random weights have nothing to calibrate
+    crops = [photo[i : i + 128, i : i + 128] for i in (0, 100, 200)]
+    plain = dataclasses.replace(shipped, y_tables=freezing.gaussian_tables())
+    gaussian = frozen.save(plain, tmp_path / "gaussian.safetensors")
+    fitted = frozen.save(
+        calibration.calibrate(gaussian, crops, steps=2), tmp_path / "fitted.safetensors"
+    )
+    assert fitted.model_id != gaussian.model_id
+    assert "3 training photographs" in fitted.metadata["calibration"]
+    img = photo[40:300, 250:500]
+    few, many = (jvrc.compress(m, img, 4) for m in (fitted, gaussian))
+    assert len(few) < len(many)
+    np.testing.assert_array_equal(jvrc.decompress(fitted, few), jvrc.decompress(gaussian, many))
+
+
+def test_quantise_gives_what_the_file_holds(tiny, photo):
+    img = photo[:70, :90]
+    latents = codec.quantise(tiny, img, step_grid.snap(2.0))
+    assert latents.y.shape == latents.index.shape == (8, 8, tiny.config.M)
+    assert latents.z.shape == (2, 2, tiny.config.N)
+    assert latents.y.dtype == latents.z.dtype == np.int32
+    assert latents.index.dtype == np.uint8
