@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr
 from tqdm import tqdm
 
-from jvrc import codec, freezing, step_grid
+from jvrc import codec, freezing, frozen, step_grid
 from jvrc.coding import tables
 from jvrc.frozen import SCALE_COUNT, FrozenModel
 
@@ -43,7 +43,8 @@ def calibrate(model: FrozenModel, pictures: Iterable[np.ndarray], *, steps: int 
             np.add.at(counts, (latents.index.ravel(), size.ravel()), 1)
         used += 1
     header = model.metadata | {"calibration": f"y tables fitted to {used} training photographs"}
-    return replace(model, y_tables=calibrated_tables(counts), header=json.dumps(header))
+    fitted = replace(model, y_tables=calibrated_tables(counts), header=json.dumps(header))
+    return frozen.seal(fitted)
 
 
 def calibrated_tables(counts: np.ndarray) -> tables.SymbolTables:

@@ -53,10 +53,10 @@ def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
     img = as_rgb_uint8(img)
     code = step_grid.snap(qstep)
     height, width = img.shape[:2]
-    if height * width > container.MAX_PIXELS:
+    if container.coded_pixels(height, width) > container.MAX_PIXELS:
         raise ValueError(
-            f"img must have at most {container.MAX_PIXELS} pixels, got {height} x {width}; "
-            "compress it in parts"
+            f"img must have at most {container.MAX_PIXELS} pixels, padded to multiples of {BLOCK}, "
+            f"got {height} x {width}; compress it in parts"
         )
     z, y, index = quantise(params, img, code)
     packed = container.Container(
@@ -214,10 +214,13 @@ def _entropy_parameters(
     z_hat = np.asarray(params.medians) + z_step * z_q.astype(np.float32)
     log2_qstep = np.float32(code / step_grid.CODES_PER_OCTAVE)
 
-    def hyper_synthesis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array, Array]:
-        return _h_s(params.config, params.params["h_s"], tile, log2_qstep, valid)
+    cpu = jax.devices("cpu")[0]
+    weights = jax.device_put(params.params["h_s"], cpu)  # wherever the model lives
 
-    with jax.default_device(jax.devices("cpu")[0]):
+    def hyper_synthesis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array, Array]:
+        return _h_s(params.config, weights, tile, log2_qstep, valid)
+
+    with jax.default_device(cpu):
         index, mu = map_tiles(hyper_synthesis, (z_hat,), blocks, _MARGIN_HYPER)
     return index, mu
 

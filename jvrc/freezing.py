@@ -19,7 +19,6 @@ from jvrc.model import architectures, entropy, variable_rate
 from jvrc.model.config import Config
 
 Z_STEPS_PER_OCTAVE = 8
-LICENSE = "Apache-2.0"
 
 
 def scale_table() -> np.ndarray:
@@ -92,8 +91,8 @@ def freeze(
     medians = np.asarray(entropy.medians(params["bottleneck"]), np.float32)
     z_steps, z_step_index = z_step_grid(params, *qstep_range)
     z_tables = [bottleneck_tables(params["bottleneck"], medians, float(s)) for s in z_steps]
-    described = {"license": LICENSE, "qstep_range": list(qstep_range)} | metadata
-    return frozen.FrozenModel(
+    described = metadata | {"qstep_range": list(qstep_range)}
+    model = frozen.FrozenModel(
         params=params,
         medians=medians,
         offsets=offset_table(params, *qstep_range),
@@ -105,6 +104,7 @@ def freeze(
         model_id="00000000",
         header=json.dumps(described),
     )
+    return frozen.seal(model)
 
 
 def freeze_run(run: Any, notes: dict[str, str]) -> frozen.FrozenModel:

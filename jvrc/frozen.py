@@ -33,7 +33,7 @@ FORMAT = "jvrc-frozen-1"
     data_fields=["params", "medians", "offsets", "z_steps", "z_step_index", "z_tables", "y_tables"],
     meta_fields=["config", "model_id", "header"],
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrozenModel:
     """What `jvrc.load` returns. A pytree; config, model_id and header are static.
 
@@ -119,17 +119,23 @@ def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
     )
 
 
-def save(model: FrozenModel, path: str | Path) -> FrozenModel:
-    """Writes the file (complete or not at all); returns the model as `read` will give it."""
+def seal(model: FrozenModel) -> FrozenModel:
+    """The model as its file will hold it: kernels in float16, description and id in the header."""
     tensors = to_tensors(model)
     described = json.loads(model.header) | {
         "format": FORMAT,
         "config": model.config.to_dict(),
         "model_id": fingerprint(tensors, model.config),
     }
-    header = json.dumps(described, sort_keys=True)
-    write_bytes(path, safetensors.numpy.save(tensors, metadata={"jvrc": header}))
-    return from_tensors(tensors, header)
+    return from_tensors(tensors, json.dumps(described, sort_keys=True))
+
+
+def save(model: FrozenModel, path: str | Path) -> FrozenModel:
+    """Writes the file (complete or not at all); returns the model as `read` will give it."""
+    model = seal(model)
+    metadata = {"jvrc": model.header}
+    write_bytes(path, safetensors.numpy.save(to_tensors(model), metadata=metadata))
+    return model
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

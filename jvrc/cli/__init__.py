@@ -12,10 +12,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from jvrc import __version__
 from jvrc.cli.codec import add_compress, add_decompress
 from jvrc.cli.demo import add_demo
 from jvrc.cli.listing import add_info, add_models
 from jvrc.cli.train import add_freeze, add_train
+
+# RuntimeError is what JAX raises where a device is missing or out of memory.
+_REPORTED = (ValueError, OSError, MemoryError, FloatingPointError, RuntimeError)
 
 _COMMANDS = (add_compress, add_decompress, add_info, add_models, add_demo, add_train, add_freeze)
 
@@ -29,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.run(args)
         except KeyboardInterrupt:
             return 130
-        except (ValueError, OSError, MemoryError, FloatingPointError) as error:
+        except _REPORTED as error:
             print(f"jvrc: error: {_one_line(error)}", file=sys.stderr)
             return 1
     return 0
@@ -41,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Learned image compression, one model for all rates.",
         epilog="`jvrc COMMAND --help` describes a command, with examples.",
     )
+    parser.add_argument("--version", action="version", version=f"jvrc {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(subparsers)

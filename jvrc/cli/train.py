@@ -8,6 +8,7 @@ from typing import Any
 from jvrc.cli.common import add_command, add_output, library
 
 _WEIGHTS = "model.safetensors"
+_RESERVED = ("recipe", "config", "params", "qstep_range", "format", "model_id", "calibration")
 _CALIBRATION_PICTURES, _CALIBRATION_CROP = 64, 384
 
 
@@ -19,7 +20,7 @@ def add_train(subparsers: Any) -> None:
         _run_train,
         "train a model on a folder of pictures (needs the extra `train`)",
         "jvrc train --data photos/ --n 64 --m 192 --steps 10000 -o runs/small",
-        "jvrc train --data photos/ --recipe recipes/small.json -o runs/small",
+        "jvrc train --data photos/ --recipe recipes/mbt2018-mean.json -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
     )
     parser.add_argument(
@@ -32,7 +33,7 @@ def add_train(subparsers: Any) -> None:
         "--recipe", metavar="FILE", type=Path, help="a JSON file of the fields below"
     )
     parser.add_argument("--resume", action="store_true", help="go on where RUN stopped")
-    parser.add_argument("--from", dest="init", metavar="RUN|FILE", type=Path, help="start there")
+    parser.add_argument("--from", dest="source", metavar="RUN|FILE", type=Path, help="start there")
     parser.add_argument("--stop-after", metavar="S", type=int, help="end early, to resume later")
     fields = parser.add_argument_group("recipe", "defaults: see jvrc.training.recipe.Recipe")
     for name, kind, text in (
@@ -82,11 +83,16 @@ def _recipe(args: argparse.Namespace) -> Any:
 
 
 def _run_train(args: argparse.Namespace) -> None:
+    if args.source and args.resume:
+        raise ValueError("--from starts a new run, --resume goes on with one: pass one of them")
     recipe = _recipe(args)
     loop = _training_loop()
     from jvrc.training import start
 
-    init = start.params_from(args.init, loop.model_config(recipe)) if args.init else None
+    init = None
+    if args.source:
+        init, described = start.params_from(args.source, loop.model_config(recipe))
+        recipe = replace(recipe, init=described)
     run = loop.train(
         recipe, args.data, args.output, resume=args.resume, init=init, stop_after=args.stop_after
     )
@@ -98,6 +104,8 @@ def _run_freeze(args: argparse.Namespace) -> None:
     output = args.output or args.input / _WEIGHTS
     if output.exists() and not args.force:
         raise FileExistsError(f"{output}: exists; --force overwrites it")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: no such folder")
     _write(_training_loop().load_run(args.input), output, notes, args.data)
 
 
@@ -116,8 +124,11 @@ def _training_loop() -> Any:
 
 def _notes(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
-        if not pair.partition("=")[1]:
-            raise ValueError(f"--note must be KEY=TEXT, got {pair!r}")
+        key, equals, _ = pair.partition("=")
+        if not equals or key in _RESERVED:
+            raise ValueError(
+                f"--note must be KEY=TEXT, KEY none of {', '.join(_RESERVED)}; got {pair!r}"
+            )
     return dict(pair.split("=", 1) for pair in pairs)
 
 

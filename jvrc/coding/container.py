@@ -26,13 +26,14 @@ where a stream's description is
 The header of a photo takes about 25 bytes. Nothing follows the checksum.
 
 A released version stays readable for ever: any change of these bytes is a new format version.
-Imports nothing of jvrc but its errors.
+May import: errors, tiling (for the size of a block).
 """
 
 import zlib
 from typing import NamedTuple
 
 from jvrc.errors import BitstreamError
+from jvrc.tiling import BLOCK
 
 MAGIC = b"JVRC"
 VERSION = 1
@@ -44,6 +45,11 @@ _MODEL_ID_END = 9
 _CRC_BYTES = 4
 _VARINT_BYTES = 5
 _VARINT_LIMIT = 2**32
+
+
+def coded_pixels(height: int, width: int) -> int:
+    """Pixels of the picture padded to whole blocks: what memory and time are proportional to."""
+    return -(-height // BLOCK) * -(-width // BLOCK) * BLOCK**2
 
 
 class Stream(NamedTuple):
@@ -130,8 +136,8 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     Allocates no more than a copy of ``data``: the sizes that the header claims are checked first.
 
     Raises:
-      BitstreamError: the bytes are no intact file of a known version, or the picture has more than
-        ``max_pixels`` pixels.
+      BitstreamError: the bytes are no intact file of a known version, or the picture, padded to
+        whole blocks of 64x64, has more than ``max_pixels`` pixels.
     """
     data = _as_bytes(data)
     _check_kind(data)
@@ -232,10 +238,10 @@ def _check_crc(data: bytes) -> None:
 def _check_dimensions(height: int, width: int, max_pixels: int) -> None:
     if height < 1 or width < 1:
         raise BitstreamError(f"damaged stream: a picture of {height} x {width} pixels")
-    if height * width > max_pixels:
+    if coded_pixels(height, width) > max_pixels:
         raise BitstreamError(
-            f"a picture of {height} x {width} pixels exceeds the limit of {max_pixels} pixels: "
-            "pass max_pixels=... to decode it anyway"
+            f"a picture of {height} x {width} pixels, padded to whole blocks of {BLOCK}, exceeds "
+            f"the limit of {max_pixels} pixels: pass max_pixels=... to decode it anyway"
         )
 
 

@@ -16,7 +16,9 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
         self._manager = ocp.CheckpointManager(
             (Path(run) / "checkpoints").absolute(), options=options
         )
@@ -31,7 +33,10 @@ class Checkpoints:
 
     def restore(self, like: Any) -> Any:
         """The newest state, bit for bit; `like` gives structure, shapes and dtypes."""
-        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), like)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not where it was saved
+        abstract = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like
+        )
         return self._manager.restore(
             self._manager.latest_step(), args=self._ocp.args.StandardRestore(abstract)
         )

@@ -26,7 +26,11 @@ def list_images(folder: str | Path) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"data must be a folder of images; {str(root)!r} is not a folder")
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = sorted(
+        p
+        for p in root.rglob("*")
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
     if not found:
         raise ValueError(f"data must hold images ({', '.join(sorted(SUFFIXES))}); none in {root}")
     return found

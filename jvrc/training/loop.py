@@ -6,6 +6,7 @@ and the step's number alone, so an interrupted run that is resumed ends at the s
 May import: all of jvrc.training, jvrc.model.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -59,8 +60,8 @@ def model_config(recipe: Recipe) -> Config:
 def init_state(recipe: Recipe, params: dict) -> State:
     """The state before the first step."""
     rule = optimizer.make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.steps)
-    copy = jax.tree.map(jnp.array, params)
-    return State(jnp.int32(0), params, copy, rule.init(params))
+    params, ema = (jax.tree.map(jnp.array, params) for _ in range(2))  # copies: steps donate
+    return State(jnp.int32(0), params, ema, rule.init(params))
 
 
 def start_params(recipe: Recipe, pictures: data.Pictures) -> dict:
@@ -144,18 +145,23 @@ def train(
       FloatingPointError: the loss is no longer finite; the last checkpoint stays.
     """
     run = Path(run)
-    _open_run(run, recipe, resume)
+    if stop_after is not None and stop_after < 1:
+        raise ValueError(f"stop_after must be at least 1, got {stop_after}")
+    _check_run(run, recipe, resume)
     paths, held = data.split_validation(data.list_images(folder))
     pictures = data.Pictures(paths)
     validate = make_validation(model_config(recipe), data.centres(held or paths))
-    checkpoints = Checkpoints(run)
-    state = init_state(recipe, init or start_params(recipe, pictures))
-    if resume and checkpoints.latest() is not None:
-        state = checkpoints.restore(state)
-    last = min(recipe.steps, stop_after or recipe.steps)
-    clock = {"every": validate_every, "minutes": save_minutes}
-    state = _loop(recipe, state, pictures, last, validate, checkpoints, _Log(run, state), **clock)
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(run)) as checkpoints:
+        if resume:
+            state = checkpoints.restore(_abstract_state(recipe))
+        else:
+            state = init_state(recipe, init or start_params(recipe, pictures))
+            recipe.save(run / "recipe.json")
+            checkpoints.save(0, state)
+        last = min(recipe.steps, stop_after or recipe.steps)
+        clock = {"every": validate_every, "minutes": save_minutes}
+        log = _Log(run, int(state.step))
+        state = _loop(recipe, state, pictures, last, validate, checkpoints, log, **clock)
     return Run(model_config(recipe), state.ema, recipe, int(state.step))
 
 
@@ -165,36 +171,48 @@ def load_run(run: str | Path) -> Run:
     if not (run / "recipe.json").is_file():
         raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(run)!r}")
     recipe = load_recipe(run / "recipe.json")
-    checkpoints = Checkpoints(run)
-    if checkpoints.latest() is None:
-        raise ValueError(f"{run}: no checkpoint yet")
+    with contextlib.closing(Checkpoints(run)) as checkpoints:
+        if checkpoints.latest() is None:
+            raise ValueError(f"{run}: no checkpoint yet")
+        state = checkpoints.restore(_abstract_state(recipe))
+    return Run(model_config(recipe), state.ema, recipe, int(state.step))
+
+
+def _abstract_state(recipe: Recipe) -> State:
+    """Shapes and dtypes of the state, without computing anything."""
     config = model_config(recipe)
-    like = jax.eval_shape(
-        lambda k: init_state(recipe, architectures.init_params(k, config)), jax.random.key(0)
+    return jax.eval_shape(
+        lambda key: init_state(recipe, architectures.init_params(key, config)), jax.random.key(0)
     )
-    state = checkpoints.restore(like)
-    checkpoints.close()
-    return Run(config, state.ema, recipe, int(state.step))
 
 
-def _open_run(run: Path, recipe: Recipe, resume: bool) -> None:
+def _check_run(run: Path, recipe: Recipe, resume: bool) -> None:
     path = run / "recipe.json"
     if path.exists() and not resume:
         raise ValueError(f"run must be a new folder; {run} holds a run: pass --resume to go on")
-    if path.exists() and load_recipe(path) != recipe:
+    if resume and not path.exists():
+        raise ValueError(f"run must be a folder that `jvrc train` wrote to resume; {run} is none")
+    if resume and load_recipe(path) != recipe:
         raise ValueError(f"{path} differs from the recipe given; resume with the same, or none")
     run.mkdir(parents=True, exist_ok=True)
-    recipe.save(path)
 
 
 class _Log:
     """metrics.jsonl; on resuming, what lies beyond the checkpoint is dropped."""
 
-    def __init__(self, run: Path, state: State) -> None:
+    def __init__(self, run: Path, step: int) -> None:
         self._path = run / "metrics.jsonl"
         old = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in old if json.loads(line)["step"] <= int(state.step)]
+        kept = [line for line in old if self._step_of(line) <= step]
         write_bytes(self._path, "".join(line + "\n" for line in kept).encode())
+
+    @staticmethod
+    def _step_of(line: str) -> float:
+        """Infinity for a line that a crash cut off."""
+        try:
+            return json.loads(line)["step"]
+        except (ValueError, TypeError, KeyError):
+            return np.inf
 
     def write(self, step: int, **values: object) -> None:
         with self._path.open("a", encoding="utf-8") as file:
@@ -221,7 +239,8 @@ def _loop(
     reports: list[dict] = []
     begun = saved = time.monotonic()
     waited = 0.0
-    with tqdm(total=recipe.steps, initial=first, desc="training", unit="step") as bar:
+    bar = tqdm(total=recipe.steps, initial=first, desc="training", unit="step")
+    with bar, contextlib.closing(batches):
         for i in range(first, last):
             before = time.monotonic()
             images = next(batches)
@@ -239,6 +258,7 @@ def _loop(
             if (i + 1) % every == 0 or i + 1 == last:
                 log.write(i + 1, validation=validate(state.ema))
             if time.monotonic() - saved > 60 * minutes or i + 1 == last:
+                _check_finite(float(optax.tree.norm(state.params)), i + 1)
                 checkpoints.save(i + 1, state)
                 saved = time.monotonic()
     return state
@@ -246,9 +266,13 @@ def _loop(
 
 def _means(reports: list[dict], step: int) -> dict[str, float]:
     means = {k: float(np.mean([float(r[k]) for r in reports])) for k in reports[0]}
-    if not np.isfinite(means["loss"]):
-        raise FloatingPointError(
-            f"the loss is not finite near step {step}: resume from the last checkpoint with a "
-            "lower learning_rate"
-        )
+    _check_finite(means["loss"], step)
     return means
+
+
+def _check_finite(value: float, step: int) -> None:
+    if not np.isfinite(value):
+        raise FloatingPointError(
+            f"training diverged near step {step}; the last checkpoint is sound: start a new run "
+            "from it (--from RUN) with a lower --learning-rate"
+        )

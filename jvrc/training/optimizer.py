@@ -24,7 +24,11 @@ def _as_matrix(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
 
 
 def make_optimizer(name: str, peak: float, steps: int) -> optax.GradientTransformation:
-    """`muon` or `adam`; gradients are clipped to a global norm that only outliers reach."""
+    """`muon` or `adam`, whose steps do not depend on the gradient's scale.
+
+    Gradients are clipped to a norm below the usual one, so that every batch weighs the same in the
+    averages and an outlier, of a norm a hundred times that, no more than any other.
+    """
     rate = schedule(peak, steps)
     if name == "adam":
         rule = optax.adam(rate)

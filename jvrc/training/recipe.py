@@ -1,6 +1,6 @@
 """Everything that determines a training run, as one small record that is saved with it.
 
-May import: jvrc.model.config.
+May import: step_grid, images (to write files), model.config.
 """
 
 import json
@@ -9,9 +9,11 @@ from pathlib import Path
 
 from jvrc.images import write_bytes
 from jvrc.model.config import Config
+from jvrc.step_grid import QSTEP_MAX, QSTEP_MIN
 
 OPTIMIZERS = ("muon", "adam")
 STARTS = ("pyramid", "random")
+_HIGH_RULE = f"at least qstep_low and at most {QSTEP_MAX}"
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,13 @@ class Recipe:
     qstep_high: float = 16.0
     ema: float = 0.998
     seed: int = 0
+    init: str = ""  # what training began with instead of `start`, for the record
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"{field.name} must be {kind.__name__}; got {value!r}")
         rules = (
             ("steps", self.steps >= 1, "at least 1"),
             ("batch", self.batch >= 1, "at least 1"),
@@ -40,7 +47,9 @@ class Recipe:
             ("learning_rate", 0 < self.learning_rate < 1, "in (0, 1)"),
             ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             ("start", self.start in STARTS, f"one of {', '.join(STARTS)}"),
-            ("qstep_high", 0 < self.qstep_low <= self.qstep_high, "at least qstep_low > 0"),
+            ("qstep_low", self.qstep_low >= QSTEP_MIN, f"at least {QSTEP_MIN}"),
+            ("qstep_high", self.qstep_low <= self.qstep_high <= QSTEP_MAX, _HIGH_RULE),
+            ("seed", self.seed >= 0, "at least 0"),
             ("ema", 0 <= self.ema < 1, "in [0, 1)"),
         )
         for name, holds, rule in rules:
@@ -69,6 +78,8 @@ def load_recipe(path: str | Path) -> Recipe:
         values = json.loads("\n".join(line for line in lines if not line.startswith("#")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not a recipe: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: not a recipe: it must be a JSON object")
     unknown = set(values) - {f.name for f in fields(Recipe)}
     if unknown:
         raise ValueError(f"{path}: unknown recipe fields: {', '.join(sorted(unknown))}")

@@ -125,10 +125,18 @@ def test_message_says_what_is_wrong(data, message):
 
 
 def test_too_large_a_picture_is_refused_unless_the_caller_allows_it():
-    large = SMALL._replace(height=MAX_PIXELS, width=2)
+    large = SMALL._replace(height=MAX_PIXELS // 64, width=65)
     with pytest.raises(BitstreamError, match="pass max_pixels="):
         unpack(pack(large))
     assert unpack(pack(large), max_pixels=2 * MAX_PIXELS) == large
+
+
+def test_the_limit_counts_padded_blocks_since_memory_does():
+    thin = SMALL._replace(height=1, width=MAX_PIXELS)
+    with pytest.raises(BitstreamError, match="padded to whole blocks"):
+        unpack(pack(thin))
+    fits = SMALL._replace(height=1, width=MAX_PIXELS // 64)
+    assert unpack(pack(fits)) == fits
 
 
 @pytest.mark.parametrize(

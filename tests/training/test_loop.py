@@ -43,7 +43,9 @@ def test_interrupted_and_resumed_run_ends_bit_identical(whole, folder, tmp_path)
     part = loop.train(RECIPE, folder, tmp_path / "r", stop_after=2, validate_every=2)
     assert part.step == 2
     with (tmp_path / "r" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "written": "after the checkpoint, before a crash"}\n')
+        file.write(
+            '{"step": 3, "written": "after the checkpoint, before a crash"}\n{"step": 4, "lo'
+        )
     again = loop.train(RECIPE, folder, tmp_path / "r", resume=True, validate_every=2)
     assert again.step == 4
     assert_identical(again.params, whole[0].params)
@@ -73,7 +75,8 @@ def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
     assert model.metadata["recipe"]["steps_done"] == 4
     img = np.full((20, 30, 3), 90, np.uint8)
     assert jvrc.decompress(model, jvrc.compress(model, img, 4)).shape == img.shape
-    params = start.params_from(tmp_path / "m.safetensors", whole[0].config)
+    params, described = start.params_from(tmp_path / "m.safetensors", whole[0].config)
+    assert described == f"model {model.model_id}"
     jax.tree.map(  # float16 kernels in the file
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3),
         params,
@@ -98,9 +101,27 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_refused(tmp_path, content):
         loop.load_run(tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_remedy():
-    with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        loop._means([{"loss": float("nan"), "bpp": 1.0}], 12)
+def test_divergence_stops_with_the_remedy_and_leaves_a_sound_checkpoint(folder, tmp_path):
+    poisoned = loop.start_params(Recipe(n=4, m=6, start="random"), None)
+    poisoned["g_s"]["deconv3"]["bias"] += np.nan
+    recipe = Recipe(n=4, m=6, steps=4, batch=2, crop=64, optimizer="adam", start="random")
+    with pytest.raises(FloatingPointError, match=r"--from RUN.*lower --learning-rate"):
+        loop.train(recipe, folder, tmp_path / "r", init=poisoned, save_minutes=0.0)
+    assert loop.Checkpoints(tmp_path / "r").latest() == 0  # the start itself
+
+
+def test_a_mistyped_folder_of_pictures_leaves_no_run_behind(tmp_path):
+    with pytest.raises(ValueError, match="data must be a folder"):
+        loop.train(RECIPE, tmp_path / "photso", tmp_path / "r")
+    with pytest.raises(ValueError, match="data must be a folder"):  # and not: holds a run
+        loop.train(RECIPE, tmp_path / "photso", tmp_path / "r")
+
+
+def test_only_a_run_can_be_resumed_and_only_forwards(folder, tmp_path):
+    with pytest.raises(ValueError, match="to resume"):
+        loop.train(RECIPE, folder, tmp_path / "r", resume=True)
+    with pytest.raises(ValueError, match="stop_after must be at least 1"):
+        loop.train(RECIPE, folder, tmp_path / "r", stop_after=0)
 
 
 def test_the_pyramid_starts_as_a_codec_where_random_weights_give_noise(folder):

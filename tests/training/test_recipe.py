@@ -16,7 +16,11 @@ def test_lines_with_a_hash_are_prose_and_missing_fields_take_defaults(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not a recipe"), ('{"lambda": 1}', "unknown recipe fields: lambda")],
+    [
+        ("{", "not a recipe"),
+        ("[1]", "not a recipe"),
+        ('{"lambda": 1}', "unknown recipe fields: lambda"),
+    ],
 )
 def test_what_is_no_recipe_is_refused(tmp_path, text, message):
     (tmp_path / "r.json").write_text(text)
@@ -38,6 +42,12 @@ def test_what_is_no_recipe_is_refused(tmp_path, text, message):
         {"ema": 1.0},
         {"model": "mbt2019"},
         {"n": 0},
+        {"qstep_low": 0.25},
+        {"qstep_high": 64.0},
+        {"seed": -1},
+        {"steps": "100"},
+        {"steps": 1e4},
+        {"batch": True},
     ],
 )
 def test_a_wrong_field_is_named_with_its_rule(wrong):
