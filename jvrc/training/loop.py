@@ -86,7 +86,7 @@ def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str,
         x = images.astype(jnp.float32) / 255
         qstep = objectives.draw_qsteps(k_rate, x.shape[0], recipe.qstep_low, recipe.qstep_high)
         loss = partial(objectives.training_loss, config)
-        (value, parts), grads = jax.value_and_grad(loss, has_aux=True)(
+        (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, x, qstep, k_noise
         )
         updates, opt_state = rule.update(grads, state.opt_state, state.params)
@@ -95,7 +95,7 @@ def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str,
         decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
         ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), state.ema, params)
         report = {
-            "loss": value,
+            "loss": objectives.balanced_mean(parts.rd, qstep),  # without the auxiliary loss
             "bpp": jnp.mean(parts.bpp),
             "psnr": jnp.mean(-10 * jnp.log10(parts.mse)),
             "gradient_norm": optax.tree.norm(grads),
