@@ -6,7 +6,7 @@ of one size, that overlap by as much as the transform looks around. What lies ou
 masked (see jvrc.model.transforms), so the result is that of the whole picture at once, while few
 shapes are ever compiled and memory stays bounded.
 
-May import: NumPy only.
+May import: coding.container (for the size of a block).
 """
 
 import itertools
@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK = 64
+from jvrc.coding.container import BLOCK
+
 TILE = 16
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 

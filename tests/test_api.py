@@ -32,7 +32,7 @@ LAYERS = (
     {"jvrc"},  # __init__.py
     {"jvrc.codec", "jvrc.training"},
     {"jvrc.shipped", "jvrc.freezing"},
-    {"jvrc.frozen"},
+    {"jvrc.frozen", "jvrc.tiling"},
     {"jvrc.model", "jvrc.coding"},
     {
         "jvrc.compile_cache",
@@ -40,7 +40,6 @@ LAYERS = (
         "jvrc.evaluation",
         "jvrc.images",
         "jvrc.step_grid",
-        "jvrc.tiling",
     },
 )
 

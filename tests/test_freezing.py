@@ -62,7 +62,6 @@ def test_frozen_models_need_no_constants(tiny):
 
 
 def test_header_says_what_the_model_is(tiny):
-    assert tiny.metadata["license"] == freezing.LICENSE
     assert tiny.metadata["qstep_range"] == [1.0, 16.0]
     assert tiny.metadata["recipe"] == "random weights"
     assert tiny.metadata["model_id"] == tiny.model_id

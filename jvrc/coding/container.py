@@ -26,18 +26,18 @@ where a stream's description is
 The header of a photo takes about 25 bytes. Nothing follows the checksum.
 
 A released version stays readable for ever: any change of these bytes is a new format version.
-May import: errors, tiling (for the size of a block).
+Imports nothing of jvrc but its errors.
 """
 
 import zlib
 from typing import NamedTuple
 
 from jvrc.errors import BitstreamError
-from jvrc.tiling import BLOCK
 
 MAGIC = b"JVRC"
 VERSION = 1
 MAX_PIXELS = 2**27
+BLOCK = 64  # pixels; pictures are coded padded to multiples of it
 MAX_LANES_LOG2 = 12
 
 _MODEL_ID_START = 5

@@ -86,9 +86,7 @@ def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str,
         x = images.astype(jnp.float32) / 255
         qstep = objectives.draw_qsteps(k_rate, x.shape[0], recipe.qstep_low, recipe.qstep_high)
         loss = partial(objectives.training_loss, config)
-        (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params, x, qstep, k_noise
-        )
+        (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params, x, qstep, k_noise)
         updates, opt_state = rule.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         # a short average at first, so that the start does not linger in it
