@@ -32,6 +32,10 @@ from jvrc.tiling import BLOCK, map_tiles
 # How far the transforms look around, in blocks of 64 pixels, rounded up: g_a 30 pixels, h_a 7
 # samples of y, h_s 1.75 samples of z, g_s 1.9 samples of y.
 _MARGIN_PIXELS, _MARGIN_HYPER = 1, 2
+_ELSEWHERE = (
+    "since the checksum holds, the stream may be of another version of JAX or kind of processor, "
+    "whose rounding selects other tables: decode it there"
+)
 _LIMIT = 2.0**20  # of integers: far beyond any latent, and safe to compute with
 
 
@@ -110,7 +114,10 @@ def decompress(
     z_shape = (*blocks, params.config.N)
     z_q = _decode_stream(stream.z, _channels(z_shape), _z_tables(params, code)).reshape(z_shape)
     index, mu = _entropy_parameters(params, z_q, blocks, code)
-    y_q = _decode_stream(stream.y, index.ravel(), params.y_tables).reshape(index.shape)
+    try:
+        y_q = _decode_stream(stream.y, index.ravel(), params.y_tables).reshape(index.shape)
+    except BitstreamError as error:
+        raise BitstreamError(f"{error}; {_ELSEWHERE}") from error
     padded = _synthesise(params, y_q, index, mu, blocks, code)
     return padded[: stream.height, : stream.width]
 

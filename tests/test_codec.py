@@ -461,3 +461,17 @@ def test_a_wrong_step_is_a_value_error_with_the_range(one_pixel, qstep):
     message = "qstep must be a number in 0.5 ... 32, got .*; a smaller step gives"
     with pytest.raises(ValueError, match=message):
         compress(one_pixel[0], GOOD, qstep)
+
+
+def test_other_tables_than_the_encoders_are_refused_with_the_likely_reason(one_pixel, monkeypatch):
+    """What another rounding of h_s does: some scale indices differ by one."""
+    model, _, _ = one_pixel
+    data = compress(model, noise(64, 64), 1.0)
+    honest = codec._entropy_parameters
+
+    def rounded_elsewhere(*args):
+        index, mu = honest(*args)
+        return np.where(np.arange(index.size).reshape(index.shape) % 7, index, index ^ 1), mu
+
+    monkeypatch.setattr(codec, "_entropy_parameters", rounded_elsewhere)
+    fails(model, data, "another version of JAX")
