@@ -60,7 +60,7 @@ def add_freeze(subparsers: Any) -> None:
         "freeze",
         _run_freeze,
         "write a run's newest weights as one file that compresses (needs the extra `train`)",
-        f"jvrc freeze runs/small -o small{Path(_WEIGHTS).suffix}",
+        "jvrc freeze runs/small --data photos/ -o small.safetensors",
     )
     parser.add_argument("input", metavar="RUN", type=Path, help="what train wrote")
     parser.add_argument(

@@ -32,7 +32,14 @@ class Checkpoints:
         self._manager.save(step, args=self._ocp.args.StandardSave(state), force=True)
 
     def restore(self, like: Any) -> Any:
-        """The newest state, bit for bit; `like` gives structure, shapes and dtypes."""
+        """The newest state, bit for bit; `like` gives structure, shapes and dtypes.
+
+        Raises:
+          ValueError: there is none, as in a run that was killed while it started.
+        """
+        if self.latest() is None:
+            folder = self._manager.directory
+            raise ValueError(f"{folder}: no checkpoint yet; delete the run and start it anew")
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not where it was saved
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like

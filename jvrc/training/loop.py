@@ -170,8 +170,6 @@ def load_run(run: str | Path) -> Run:
         raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(run)!r}")
     recipe = load_recipe(run / "recipe.json")
     with contextlib.closing(Checkpoints(run)) as checkpoints:
-        if checkpoints.latest() is None:
-            raise ValueError(f"{run}: no checkpoint yet")
         state = checkpoints.restore(_abstract_state(recipe))
     return Run(model_config(recipe), state.ema, recipe, int(state.step))
 

@@ -110,6 +110,13 @@ def test_divergence_stops_with_the_remedy_and_leaves_a_sound_checkpoint(folder, 
     assert loop.Checkpoints(tmp_path / "r").latest() == 0  # the start itself
 
 
+def test_a_run_killed_while_it_started_is_not_resumed_from_nothing(folder, tmp_path):
+    (tmp_path / "r").mkdir()
+    RECIPE.save(tmp_path / "r" / "recipe.json")
+    with pytest.raises(ValueError, match="start it anew"):
+        loop.train(RECIPE, folder, tmp_path / "r", resume=True)
+
+
 def test_a_mistyped_folder_of_pictures_leaves_no_run_behind(tmp_path):
     with pytest.raises(ValueError, match="data must be a folder"):
         loop.train(RECIPE, tmp_path / "photso", tmp_path / "r")
