@@ -45,8 +45,8 @@ def _noise(key: Array, shape: tuple[int, ...]) -> Array:
 def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
     """Reconstruction and rate of x [B,H,W,3] in [0,1] (H, W multiples of 64) at steps qstep [B].
 
-    Minnen et al. 2018 (or Ballé et al. 2018) with the step Delta, the offsets delta and the step of z
-    of Kamisli et al. 2024 (arXiv 2402.18930); rates in bits.
+    Minnen et al. 2018 (or Ballé et al. 2018) with the step Delta, the offsets and the step of z of
+    Kamisli et al. 2024 (arXiv 2402.18930); rates in bits.
 
     Reconstructions use rounded latents with straight-through gradients. Rates use additive uniform
     noise of the width of the bin (training), or the rounded latents themselves where key is None
