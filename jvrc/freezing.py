@@ -113,7 +113,7 @@ def freeze_run(run: Any, notes: dict[str, str]) -> frozen.FrozenModel:
     return freeze(
         run.config,
         run.params,
-        qstep_range=(run.recipe.qstep_low, run.recipe.qstep_high),
+        qstep_range=run.recipe.qstep_range(),
         recipe=recipe | {"steps_done": run.step},
         **notes,
     )

@@ -16,12 +16,23 @@ from jvrc import __version__
 from jvrc.cli.codec import add_compress, add_decompress
 from jvrc.cli.demo import add_demo
 from jvrc.cli.listing import add_info, add_models
-from jvrc.cli.train import add_freeze, add_train
+from jvrc.cli.plot import add_plot
+from jvrc.cli.train import add_freeze, add_posttrain, add_train
 
 # RuntimeError is what JAX raises where a device is missing or out of memory.
 _REPORTED = (ValueError, OSError, MemoryError, FloatingPointError, RuntimeError)
 
-_COMMANDS = (add_compress, add_decompress, add_info, add_models, add_demo, add_train, add_freeze)
+_COMMANDS = (
+    add_compress,
+    add_decompress,
+    add_info,
+    add_models,
+    add_demo,
+    add_train,
+    add_posttrain,
+    add_freeze,
+    add_plot,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

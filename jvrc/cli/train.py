@@ -1,4 +1,4 @@
-"""`jvrc train` and `jvrc freeze`."""
+"""`jvrc train`, `jvrc posttrain` and `jvrc freeze`."""
 
 import argparse
 from dataclasses import replace
@@ -12,20 +12,104 @@ _RESERVED = ("recipe", "config", "params", "qstep_range", "format", "model_id", 
 _CALIBRATION_PICTURES, _CALIBRATION_CROP = 64, 384
 
 
+def _flag(text: str) -> bool:
+    known = {"yes": True, "no": False}
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"must be yes or no; got {text!r}")
+    return known[text]
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers with commas between; got {text!r}"
+        ) from error
+
+
+_COMMON_FIELDS = (
+    ("steps", int, "steps of the whole schedule"),
+    ("batch", int, "crops a step"),
+    ("crop", int, "side of a crop in pixels, a multiple of 64"),
+    ("learning_rate", float, "at the peak of the schedule"),
+    ("final_rate", float, "fraction of it that the schedule's cosine ends at"),
+    ("warmup", int, "steps of rising learning rate"),
+    ("optimizer", str, "muon or adam"),
+    ("offsets", _flag, "yes or no: train the reconstruction offsets"),
+    ("z_step", _flag, "yes or no: train the step of the hyper latent"),
+    ("seed", int, "of everything random"),
+)
+_TRAIN_FIELDS = (
+    ("model", str, "architecture"),
+    ("n", int, "channels of the transforms and of z"),
+    ("m", int, "channels of y"),
+    *_COMMON_FIELDS,
+    ("start", str, "pyramid (calibrated on the pictures) or random"),
+    ("qstep_low", float, "smallest step trained"),
+    ("qstep_high", float, "largest step trained"),
+)
+_POST_FIELDS = (
+    *_COMMON_FIELDS,
+    ("qsteps", _numbers, "the steps Delta_k, commas between; default: the paper's eight, 10 … 1"),
+    ("lambdas", _numbers, "lambda_k for each; default 0.18 / Delta_k^2"),
+    ("between", _flag, "yes or no: draw the steps anew in the range of --qsteps"),
+    ("learn_qsteps", _flag, "yes or no: move Delta_k by gradients at fixed lambda_k"),
+    ("aggregator", str, "weights from gradients: mgda, frank-wolfe, mean, random, upgrad, cagrad"),
+    ("scale", str, "objectives divided by their: none, loss, rate, gradient, or sqrt(lambda)"),
+    ("floor", float, "no rate's weight below this times the mean"),
+    ("gram", str, "exact, or latents: cheaper, one pass back through g_a"),
+    ("precision", str, "of g_a and g_s: float32 or bfloat16"),
+)
+
+
 def add_train(subparsers: Any) -> None:
     """Adds the command."""
     parser = add_command(
         subparsers,
         "train",
         _run_train,
-        "train a model on a folder of pictures (needs the extra `train`)",
+        "train a model on pictures (needs the extra `train`)",
         "jvrc train --data photos/ --n 64 --m 192 --steps 10000 -o runs/small",
         "jvrc train --data photos/ --recipe recipes/mbt2018-mean.json -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
     )
-    parser.add_argument(
-        "--data", metavar="DIR", type=Path, required=True, help="pictures, any depth"
+    parser.add_argument("--from", dest="source", metavar="RUN|FILE", type=Path, help="start there")
+    _add_run_options(parser, "Recipe", _TRAIN_FIELDS)
+
+
+def add_posttrain(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "posttrain",
+        _run_posttrain,
+        "make a trained model serve all rates: several rates a step, their gradients weighed "
+        "against each other (needs the extra `train`)",
+        "jvrc posttrain --from runs/base --data photos/ -o runs/all-rates",
+        "jvrc posttrain --from base.safetensors --tfds clic:train -o runs/all-rates --gram latents",
+        "jvrc posttrain --data photos/ -o runs/all-rates --resume",
     )
+    parser.add_argument(
+        "--from", dest="source", metavar="RUN|FILE", type=Path, help="the trained model"
+    )
+    _add_run_options(parser, "PostRecipe", _POST_FIELDS)
+    devices = parser.add_argument_group("devices", "default: all that JAX sees share the batch")
+    devices.add_argument(
+        "--rate-devices", metavar="R", type=int, default=1, help="R of them share the rates"
+    )
+    devices.add_argument(
+        "--distributed", action="store_true", help="one of several processes (a TPU pod's hosts)"
+    )
+
+
+def _add_run_options(parser: Any, record: str, recipe_fields: tuple) -> None:
+    pictures = parser.add_mutually_exclusive_group(required=True)
+    pictures.add_argument("--data", metavar="DIR", type=Path, help="pictures, any depth")
+    pictures.add_argument(
+        "--tfds", metavar="NAME[:SPLIT]", help="a prepared data set of TensorFlow Datasets"
+    )
+    parser.add_argument("--tfds-dir", metavar="DIR", type=Path, help="where data sets lie")
     parser.add_argument(
         "-o", "--output", metavar="RUN", type=Path, required=True, help="run folder"
     )
@@ -33,23 +117,9 @@ def add_train(subparsers: Any) -> None:
         "--recipe", metavar="FILE", type=Path, help="a JSON file of the fields below"
     )
     parser.add_argument("--resume", action="store_true", help="go on where RUN stopped")
-    parser.add_argument("--from", dest="source", metavar="RUN|FILE", type=Path, help="start there")
     parser.add_argument("--stop-after", metavar="S", type=int, help="end early, to resume later")
-    fields = parser.add_argument_group("recipe", "defaults: see jvrc.training.recipe.Recipe")
-    for name, kind, text in (
-        ("model", str, "architecture"),
-        ("n", int, "channels of the transforms and of z"),
-        ("m", int, "channels of y"),
-        ("steps", int, "steps of the whole schedule"),
-        ("batch", int, "crops a step"),
-        ("crop", int, "side of a crop in pixels, a multiple of 64"),
-        ("learning_rate", float, "at the peak of the schedule"),
-        ("optimizer", str, "muon or adam"),
-        ("start", str, "pyramid (calibrated on the pictures) or random"),
-        ("qstep_low", float, "smallest step trained"),
-        ("qstep_high", float, "largest step trained"),
-        ("seed", int, "of everything random"),
-    ):
+    fields = parser.add_argument_group("recipe", f"defaults: see jvrc.training.recipe.{record}")
+    for name, kind, text in recipe_fields:
         fields.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text)
 
 
@@ -72,41 +142,85 @@ def add_freeze(subparsers: Any) -> None:
     add_output(parser, "FILE", f"default: RUN/{_WEIGHTS}")
 
 
-def _recipe(args: argparse.Namespace) -> Any:
-    from jvrc.training.recipe import Recipe, load_recipe
+def _recipe(args: argparse.Namespace, kind: Any) -> Any:
+    from jvrc.training.recipe import load_recipe
 
     saved = args.output / "recipe.json"
     source = args.recipe or (saved if args.resume and saved.exists() else None)
-    recipe = load_recipe(source) if source else Recipe()
+    recipe = load_recipe(source, kind) if source else kind()
     given = {k: v for k, v in vars(args).items() if hasattr(recipe, k) and v is not None}
     return replace(recipe, **given)
 
 
-def _run_train(args: argparse.Namespace) -> None:
+def _photographs(args: argparse.Namespace) -> Any:
+    from jvrc.training import data, tfds_source
+
+    if args.tfds:
+        return tfds_source.open_tfds(args.tfds, args.tfds_dir)
+    return data.open_folder(args.data)
+
+
+def _one_source(args: argparse.Namespace) -> None:
     if args.source and args.resume:
         raise ValueError("--from starts a new run, --resume goes on with one: pass one of them")
-    recipe = _recipe(args)
-    loop = _training_loop()
-    from jvrc.training import start
 
-    init = None
+
+def _run_train(args: argparse.Namespace) -> None:
+    from jvrc.training.recipe import Recipe
+
+    _one_source(args)
+    recipe, init = _recipe(args, Recipe), None
+    _training_loop()
     if args.source:
-        init, described = start.params_from(args.source, loop.model_config(recipe))
+        from jvrc.training import start
+
+        init, described = start.params_from(args.source, recipe.config())
         recipe = replace(recipe, init=described)
-    run = loop.train(
-        recipe, args.data, args.output, resume=args.resume, init=init, stop_after=args.stop_after
-    )
-    _write(run, args.output / _WEIGHTS, {}, args.data)
+    _train(args, recipe, init)
+
+
+def _run_posttrain(args: argparse.Namespace) -> None:
+    from jvrc.training.recipe import PostRecipe
+
+    _one_source(args)
+    recipe, init = _recipe(args, PostRecipe), None
+    _training_loop()
+    if args.distributed:
+        import jax
+
+        jax.distributed.initialize()
+    if not args.resume:
+        from jvrc.training import start
+
+        if args.source is None:
+            raise ValueError("--from must name the run or weights file to post-train; got none")
+        config, init, described = start.read_source(args.source)
+        recipe = recipe.of_model(config, described)
+    _train(args, recipe, init, rate_devices=args.rate_devices)
+
+
+def _train(args: argparse.Namespace, recipe: Any, init: Any, *, rate_devices: int = 1) -> None:
+    loop = _training_loop()
+    loop.check_run(args.output, recipe, args.resume)  # before the pictures are read
+    mesh = loop.make_mesh(rate_devices)
+    photographs = _photographs(args)
+    options = {"resume": args.resume, "init": init, "stop_after": args.stop_after, "mesh": mesh}
+    run = loop.train(recipe, photographs, args.output, **options)
+    if loop.is_first_process():
+        _write(run, args.output / _WEIGHTS, {}, photographs)
 
 
 def _run_freeze(args: argparse.Namespace) -> None:
+    from jvrc.training import data
+
     notes = _notes(args.note)
     output = args.output or args.input / _WEIGHTS
     if output.exists() and not args.force:
         raise FileExistsError(f"{output}: exists; --force overwrites it")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder")
-    _write(_training_loop().load_run(args.input), output, notes, args.data)
+    run = _training_loop().load_run(args.input)
+    _write(run, output, notes, data.open_folder(args.data) if args.data else None)
 
 
 def _training_loop() -> Any:
@@ -132,15 +246,16 @@ def _notes(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _write(run: Any, output: Path, notes: dict[str, str], folder: Path | None) -> None:
+def _write(run: Any, output: Path, notes: dict[str, str], photographs: Any) -> None:
     from jvrc import calibration, frozen
     from jvrc.freezing import freeze_run
     from jvrc.training import data
 
     model = freeze_run(run, notes)
-    if folder:
-        paths, _ = data.split_validation(data.list_images(folder))
-        crops = data.centres(paths, size=_CALIBRATION_CROP, limit=_CALIBRATION_PICTURES)
-        model = calibration.calibrate(model, crops)
+    if photographs:
+        size, limit = _CALIBRATION_CROP, _CALIBRATION_PICTURES
+        model = calibration.calibrate(
+            model, data.centres(photographs.train, size=size, limit=limit)
+        )
     model = frozen.save(model, output)
     print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

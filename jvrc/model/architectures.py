@@ -6,6 +6,7 @@ May import: all of jvrc.model but linen.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,13 @@ from jax import Array
 
 from jvrc.model import entropy, ops, transforms, variable_rate
 from jvrc.model.config import Config
+
+
+class Latents(NamedTuple):
+    """What the analysis gives, or anything of its shapes."""
+
+    y: Array  # [B,H/16,W/16,M]
+    z: Array  # [B,H/64,W/64,N]
 
 
 class Forward(NamedTuple):
@@ -38,43 +46,62 @@ def init_params(key: Array, config: Config) -> dict:
     }
 
 
-def _noise(key: Array, shape: tuple[int, ...]) -> Array:
-    return jax.random.uniform(key, shape, minval=-0.5, maxval=0.5)
+def analyse(config: Config, params: dict, x: Array) -> Latents:
+    """y and z of x [B,H,W,3] in [0,1], H, W multiples of 64: all that no step enters.
+
+    g_a computes in the precision of its kernels, here and g_s in `code`; the rest in float32.
+    """
+    dtype = params["g_a"]["conv0"]["kernel"].dtype
+    y = transforms.g_a(config, params["g_a"], x.astype(dtype)).astype(jnp.float32)
+    return Latents(y, transforms.h_a(config, params["h_a"], y))
 
 
-def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
-    """Reconstruction and rate of x [B,H,W,3] in [0,1] (H, W multiples of 64) at steps qstep [B].
+def draw_noise(key: Array, like: Latents) -> Latents:
+    """Uniform in [-1/2, 1/2), of the shapes of y and z."""
+    keys = jax.random.split(key)
+    draw = partial(jax.random.uniform, minval=-0.5, maxval=0.5)
+    return Latents(draw(keys[0], like.y.shape), draw(keys[1], like.z.shape))
+
+
+def code(
+    config: Config, params: dict, latents: Latents, qstep: Array, noise: Latents | None
+) -> Forward:
+    """Reconstruction and rate of latents at steps qstep [B]; params without g_a and h_a suffice.
 
     Minnen et al. 2018 (or Ballé et al. 2018) with the step Delta, the offsets and the step of z of
     Kamisli et al. 2024 (arXiv 2402.18930); rates in bits.
 
     Reconstructions use rounded latents with straight-through gradients. Rates use additive uniform
-    noise of the width of the bin (training), or the rounded latents themselves where key is None
+    noise of the width of the bin (training), or the rounded latents themselves where noise is None
     (validation).
     """
-    key_y, key_z = (None, None) if key is None else jax.random.split(key)
+    y, z = latents
     step = qstep[:, None, None, None]
-
-    y = transforms.g_a(config, params["g_a"], x)
-    z = transforms.h_a(config, params["h_a"], y)
 
     z_step = variable_rate.z_step(params["z_step"], step)
     m = entropy.medians(params["bottleneck"])
     z_hat = m + z_step * ops.ste_round((z - m) / z_step)
-    z_rate = z_hat if key is None else z + z_step * _noise(key_z, z.shape)
+    z_rate = z_hat if noise is None else z + z_step * noise.z
     p_z = entropy.bottleneck_probability(params["bottleneck"], z_rate, z_step)
 
     sigma, mu = transforms.h_s(config, params["h_s"], z_hat)
     v = (y - mu) / step
     scale = ops.lower_bound(sigma / step, entropy.SCALE_MIN)
     q = ops.ste_round(v)
-    v_rate = q if key is None else v + _noise(key_y, v.shape)
-    p_y = entropy.gaussian_probability(v_rate, scale)
+    p_y = entropy.gaussian_probability(q if noise is None else v + noise.y, scale)
 
     delta = variable_rate.offset(params["offset"], scale, step)
     y_hat = variable_rate.reconstruct(q, mu, step, delta)
-    x_hat = transforms.g_s(config, params["g_s"], y_hat)
+    dtype = params["g_s"]["deconv0"]["kernel"].dtype
+    x_hat = transforms.g_s(config, params["g_s"], y_hat.astype(dtype)).astype(jnp.float32)
     return Forward(x_hat, entropy.bits(p_y), entropy.bits(p_z))
+
+
+def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
+    """`analyse`, then `code`, with noise drawn from key (None: rounded, not noisy)."""
+    latents = analyse(config, params, x)
+    noise = None if key is None else draw_noise(key, latents)
+    return code(config, params, latents, qstep, noise)
 
 
 def with_scales(

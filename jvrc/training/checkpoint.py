@@ -31,7 +31,7 @@ class Checkpoints:
         """Writes the state (a pytree of arrays); it appears complete or not at all."""
         self._manager.save(step, args=self._ocp.args.StandardSave(state), force=True)
 
-    def restore(self, like: Any) -> Any:
+    def restore(self, like: Any, sharding: jax.sharding.Sharding) -> Any:
         """The newest state, bit for bit; `like` gives structure, shapes and dtypes.
 
         Raises:
@@ -40,9 +40,8 @@ class Checkpoints:
         if self.latest() is None:
             folder = self._manager.directory
             raise ValueError(f"{folder}: no checkpoint yet; delete the run and start it anew")
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not where it was saved
         abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like
         )
         return self._manager.restore(
             self._manager.latest_step(), args=self._ocp.args.StandardRestore(abstract)

@@ -7,39 +7,30 @@ May import: all of jvrc.training, jvrc.model.
 """
 
 import contextlib
-import json
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from jvrc.images import write_bytes
 from jvrc.model import architectures
 from jvrc.model.config import Config
-from jvrc.training import data, objectives, optimizer, pyramid
+from jvrc.training import data, objectives, posttrain, pretrain, pyramid
 from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.recipe import Recipe, load_recipe
+from jvrc.training.metrics import MetricsFile, means
+from jvrc.training.recipe import PostRecipe, Recipe, load_recipe
+from jvrc.training.state import State, init_state
 
 VALIDATION_QSTEPS = (1.5, 3.0, 6.0, 12.0)
 CALIBRATION_CROPS = 128
 LOG_EVERY = 50
-
-
-class State(NamedTuple):
-    """All that changes; donated to each step."""
-
-    step: Array  # int32 []
-    params: dict
-    ema: dict  # exponential moving average of params: what is validated and shipped
-    opt_state: optax.OptState
+DIVERGED = 5.0  # times the lowest loss of the run
 
 
 class Run(NamedTuple):
@@ -47,26 +38,28 @@ class Run(NamedTuple):
 
     config: Config
     params: dict
-    recipe: Recipe
+    recipe: Recipe | PostRecipe
     step: int
 
 
-def model_config(recipe: Recipe) -> Config:
-    """The model's description with the constants of the recipe's start."""
-    config = recipe.config()
-    return pyramid.pyramid_config(config) if recipe.start == "pyramid" else config
+def make_mesh(rate_devices: int = 1) -> Mesh:
+    """All devices, of all processes, as data x rate."""
+    devices = np.array(jax.devices())
+    if rate_devices < 1 or devices.size % rate_devices:
+        raise ValueError(
+            f"rate_devices must divide the number of devices, {devices.size}; got {rate_devices}"
+        )
+    return Mesh(devices.reshape(-1, rate_devices), ("data", "rate"))
 
 
-def init_state(recipe: Recipe, params: dict) -> State:
-    """The state before the first step."""
-    rule = optimizer.make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.steps)
-    params, ema = (jax.tree.map(jnp.array, params) for _ in range(2))  # copies: steps donate
-    return State(jnp.int32(0), params, ema, rule.init(params))
+def is_first_process() -> bool:
+    """Whether this process writes what only one may write."""
+    return jax.process_index() == 0
 
 
 def start_params(recipe: Recipe, pictures: data.Pictures) -> dict:
     """Parameters at step 0, as the recipe's `start` says."""
-    key, config = jax.random.key(recipe.seed), model_config(recipe)
+    key, config = jax.random.key(recipe.seed), recipe.config()
     if recipe.start == "random":
         return architectures.init_params(key, config)
     shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
@@ -74,45 +67,34 @@ def start_params(recipe: Recipe, pictures: data.Pictures) -> dict:
     return pyramid.pyramid_params(key, config, crops / np.float32(255))
 
 
-def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str, Array]]]:
-    """The jitted update: (state, uint8 [B,crop,crop,3]) -> (state, scalars to report)."""
-    config = model_config(recipe)
-    rule = optimizer.make_optimizer(recipe.optimizer, recipe.learning_rate, recipe.steps)
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(state: State, images: Array) -> tuple[State, dict[str, Array]]:
-        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
-        k_noise, k_rate = jax.random.split(key)
-        x = images.astype(jnp.float32) / 255
-        qstep = objectives.draw_qsteps(k_rate, x.shape[0], recipe.qstep_low, recipe.qstep_high)
-        loss = partial(objectives.training_loss, config)
-        (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params, x, qstep, k_noise)
-        updates, opt_state = rule.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        # a short average at first, so that the start does not linger in it
-        decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
-        ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), state.ema, params)
-        report = {
-            "loss": objectives.balanced_mean(parts.rd, qstep),  # without the auxiliary loss
-            "bpp": jnp.mean(parts.bpp),
-            "psnr": jnp.mean(-10 * jnp.log10(parts.mse)),
-            "gradient_norm": optax.tree.norm(grads),
-        }
-        return State(state.step + 1, params, ema, opt_state), report
-
-    return step
+def make_step(recipe: Recipe | PostRecipe, mesh: Mesh) -> Callable[[State, Array], tuple]:
+    """The jitted update: (state, uint8 [B,crop,crop,3]) -> (state, what to report)."""
+    if isinstance(recipe, PostRecipe):
+        step = posttrain.make_step(recipe, mesh)
+    else:
+        step = pretrain.make_step(recipe)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
 
 
-def make_validation(config: Config, crops: np.ndarray) -> Callable[[dict], dict]:
+def validation_qsteps(recipe: Recipe | PostRecipe) -> tuple[float, ...]:
+    """The usual ones; for a post-training on fewer rates, those."""
+    few = isinstance(recipe, PostRecipe) and len(recipe.qsteps) < len(VALIDATION_QSTEPS)
+    return recipe.qsteps if few else VALIDATION_QSTEPS
+
+
+def make_validation(
+    config: Config, crops: np.ndarray, qsteps: tuple[float, ...] = VALIDATION_QSTEPS
+) -> Callable[[dict], dict]:
     """params -> loss, and bpp and PSNR (dB) by estimated bits of rounded latents, per qstep."""
-    groups = [jnp.asarray(g) for g in np.array_split(crops, max(1, len(crops) // 8))]
+    groups = np.array_split(crops, max(1, len(crops) // 8))
     evaluate = jax.jit(lambda p, x, q: objectives.losses(config, p, x / 255.0, q, None))
 
     def validate(params: dict) -> dict:
-        report: dict = {"bpp": [], "psnr": []}
+        report: dict = {"qstep": list(qsteps), "bpp": [], "psnr": []}
         total = []
-        for qstep in VALIDATION_QSTEPS:
-            parts = [evaluate(params, g, jnp.full(len(g), qstep)) for g in groups]
+        for qstep in qsteps:
+            parts = [evaluate(params, g, np.full(len(g), qstep, np.float32)) for g in groups]
             rd, bpp, mse = (np.concatenate([np.asarray(p[i]) for p in parts]) for i in range(3))
             total.append(float(objectives.balanced_mean(rd, qstep)))
             report["bpp"].append(round(float(bpp.mean()), 4))
@@ -123,8 +105,8 @@ def make_validation(config: Config, crops: np.ndarray) -> Callable[[dict], dict]
 
 
 def train(
-    recipe: Recipe,
-    folder: str | Path,
+    recipe: Recipe | PostRecipe,
+    photographs: data.Photographs,
     run: str | Path,
     *,
     resume: bool = False,
@@ -132,35 +114,44 @@ def train(
     stop_after: int | None = None,
     validate_every: int = 1000,
     save_minutes: float = 5.0,
+    mesh: Mesh | None = None,
 ) -> Run:
-    """Trains `recipe` on the pictures in `folder`; everything goes into the folder `run`.
+    """Trains `recipe` on photographs; everything goes into the folder `run`.
 
-    init: parameters to begin with instead of the recipe's start. stop_after: end (with a
-    checkpoint) once this many steps of the recipe are done.
+    init: parameters to begin with instead of the recipe's start; post-training needs them.
+    stop_after: end (with a checkpoint) once this many steps of the recipe are done. mesh: as
+    `make_mesh` gives it; None: all devices share the batch.
 
     Raises:
-      ValueError: no pictures; `run` already holds a run and resume is False, or holds another one.
-      FloatingPointError: the loss is no longer finite; the last checkpoint stays.
+      ValueError: `run` already holds a run and resume is False, or holds another one; post-training
+        without init; the mesh does not divide the batch.
+      FloatingPointError: the loss is no longer finite, or diverged; the last checkpoint stays.
     """
-    run = Path(run)
+    run, mesh = Path(run), mesh or make_mesh()
     if stop_after is not None and stop_after < 1:
         raise ValueError(f"stop_after must be at least 1, got {stop_after}")
-    _check_run(run, recipe, resume)
-    paths, held = data.split_validation(data.list_images(folder))
-    pictures = data.Pictures(paths)
-    validate = make_validation(model_config(recipe), data.centres(held or paths))
+    check_run(run, recipe, resume)
+    if isinstance(recipe, PostRecipe) and init is None and not resume:
+        raise ValueError("init must hold the parameters that post-training starts from; got None")
+    step = make_step(recipe, mesh)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    pictures, crops = data.Pictures(photographs.train), data.centres(photographs.held)
+    validate = make_validation(recipe.config(), crops, validation_qsteps(recipe))
     with contextlib.closing(Checkpoints(run)) as checkpoints:
         if resume:
-            state = checkpoints.restore(_abstract_state(recipe))
+            state = checkpoints.restore(_abstract_state(recipe), everywhere)
         else:
-            state = init_state(recipe, init or start_params(recipe, pictures))
+            params = init or start_params(recipe, pictures)
+            state = jax.device_put(_initial(recipe, params), everywhere)
             recipe.save(run / "recipe.json")
             checkpoints.save(0, state)
         last = min(recipe.steps, stop_after or recipe.steps)
-        clock = {"every": validate_every, "minutes": save_minutes}
-        log = _Log(run, int(state.step))
-        state = _loop(recipe, state, pictures, last, validate, checkpoints, log, **clock)
-    return Run(model_config(recipe), state.ema, recipe, int(state.step))
+        pace = _Pace(last, validate_every, 60 * save_minutes)
+        batches = _batches(recipe, pictures, mesh, int(state.step), last)
+        log = MetricsFile(run / "metrics.jsonl", int(state.step))
+        with contextlib.closing(batches):
+            state = _loop(recipe, step, state, batches, validate, checkpoints, log, pace)
+    return Run(recipe.config(), _model_params(state.ema), recipe, int(state.step))
 
 
 def load_run(run: str | Path) -> Run:
@@ -169,20 +160,14 @@ def load_run(run: str | Path) -> Run:
     if not (run / "recipe.json").is_file():
         raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(run)!r}")
     recipe = load_recipe(run / "recipe.json")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not where it was saved
     with contextlib.closing(Checkpoints(run)) as checkpoints:
-        state = checkpoints.restore(_abstract_state(recipe))
-    return Run(model_config(recipe), state.ema, recipe, int(state.step))
+        state = checkpoints.restore(_abstract_state(recipe), here)
+    return Run(recipe.config(), _model_params(state.ema), recipe, int(state.step))
 
 
-def _abstract_state(recipe: Recipe) -> State:
-    """Shapes and dtypes of the state, without computing anything."""
-    config = model_config(recipe)
-    return jax.eval_shape(
-        lambda key: init_state(recipe, architectures.init_params(key, config)), jax.random.key(0)
-    )
-
-
-def _check_run(run: Path, recipe: Recipe, resume: bool) -> None:
+def check_run(run: Path, recipe: Recipe | PostRecipe, resume: bool) -> None:
+    """ValueError unless `run` can be written: a new folder, or one of this recipe to resume."""
     path = run / "recipe.json"
     if path.exists() and not resume:
         raise ValueError(f"run must be a new folder; {run} holds a run: pass --resume to go on")
@@ -190,84 +175,90 @@ def _check_run(run: Path, recipe: Recipe, resume: bool) -> None:
         raise ValueError(f"run must be a folder that `jvrc train` wrote to resume; {run} is none")
     if resume and load_recipe(path) != recipe:
         raise ValueError(f"{path} differs from the recipe given; resume with the same, or none")
-    run.mkdir(parents=True, exist_ok=True)
 
 
-class _Log:
-    """metrics.jsonl; on resuming, what lies beyond the checkpoint is dropped."""
+def _initial(recipe: Recipe | PostRecipe, params: dict) -> State:
+    if isinstance(recipe, PostRecipe):
+        params = posttrain.with_learned_steps(recipe, params)
+    return init_state(recipe, params)
 
-    def __init__(self, run: Path, step: int) -> None:
-        self._path = run / "metrics.jsonl"
-        old = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in old if self._step_of(line) <= step]
-        write_bytes(self._path, "".join(line + "\n" for line in kept).encode())
 
-    @staticmethod
-    def _step_of(line: str) -> float:
-        """Infinity for a line that a crash cut off."""
-        try:
-            return json.loads(line)["step"]
-        except (ValueError, TypeError, KeyError):
-            return np.inf
+def _model_params(params: dict) -> dict:
+    """Without what belongs to the run alone."""
+    return {name: value for name, value in params.items() if name != posttrain.LOG_QSTEP}
 
-    def write(self, step: int, **values: object) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step} | values) + "\n")
+
+def _abstract_state(recipe: Recipe | PostRecipe) -> State:
+    """Shapes and dtypes of the state, without computing anything."""
+    config = recipe.config()
+    return jax.eval_shape(
+        lambda key: _initial(recipe, architectures.init_params(key, config)), jax.random.key(0)
+    )
+
+
+def _batches(
+    recipe: Recipe | PostRecipe, pictures: data.Pictures, mesh: Mesh, first: int, last: int
+) -> Iterator[Array]:
+    """Batches first … last-1 on the devices; every process makes all and keeps its own part."""
+    shape = {"size": recipe.crop, "count": recipe.batch}
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    made = data.prefetch(pictures, recipe.seed, first, last, **shape)
+    with contextlib.closing(made):
+        for images in made:
+            yield jax.make_array_from_callback(images.shape, spread, images.__getitem__)
+
+
+class _Pace(NamedTuple):
+    """When to end, to validate and to save."""
+
+    last: int
+    validate_every: int
+    save_seconds: float
 
 
 def _loop(
-    recipe: Recipe,
+    recipe: Recipe | PostRecipe,
+    step: Callable[[State, Array], tuple],
     state: State,
-    pictures: data.Pictures,
-    last: int,
+    batches: Iterator[Array],
     validate: Callable[[dict], dict],
     checkpoints: Checkpoints,
-    log: _Log,
-    *,
-    every: int,
-    minutes: float,
+    log: MetricsFile,
+    pace: _Pace,
 ) -> State:
-    step = make_step(recipe)
-    first = int(state.step)
-    batches = data.prefetch(
-        pictures, recipe.seed, first, last, size=recipe.crop, count=recipe.batch
-    )
+    first, last = int(state.step), pace.last
     reports: list[dict] = []
     begun = saved = time.monotonic()
-    waited = 0.0
+    waited, lowest = 0.0, np.inf
     bar = tqdm(total=recipe.steps, initial=first, desc="training", unit="step")
-    with bar, contextlib.closing(batches):
-        for i in range(first, last):
+    with bar:
+        for i in range(first + 1, last + 1):
             before = time.monotonic()
             images = next(batches)
             waited += time.monotonic() - before
             state, report = step(state, images)
             reports.append(report)
             bar.update()
-            if (i + 1) % LOG_EVERY == 0 or i + 1 == last:
-                means = _means(reports, i + 1)
+            if i % LOG_EVERY == 0 or i == last:
+                mean = means(reports)
+                _check_loss(mean["loss"], lowest, i)
+                lowest = min(lowest, mean["loss"])
                 elapsed = time.monotonic() - begun
                 speed = {"steps_per_s": len(reports) / elapsed, "data_wait": waited / elapsed}
-                log.write(i + 1, **{k: round(v, 5) for k, v in (means | speed).items()})
-                bar.set_postfix({k: f"{means[k]:.3f}" for k in ("loss", "bpp", "psnr")})
+                log.write(i, **mean, **speed)
+                bar.set_postfix({k: f"{np.nanmean(mean[k]):.3f}" for k in ("loss", "bpp", "psnr")})
                 reports, begun, waited = [], time.monotonic(), 0.0
-            if (i + 1) % every == 0 or i + 1 == last:
-                log.write(i + 1, validation=validate(state.ema))
-            if time.monotonic() - saved > 60 * minutes or i + 1 == last:
-                _check_finite(float(optax.tree.norm(state.params)), i + 1)
-                checkpoints.save(i + 1, state)
+            if i % pace.validate_every == 0 or i == last:
+                log.write(i, validation=validate(_model_params(state.ema)))
+            if time.monotonic() - saved > pace.save_seconds or i == last:
+                _check_loss(float(optax.tree.norm(state.params)), np.inf, i)
+                checkpoints.save(i, state)
                 saved = time.monotonic()
     return state
 
 
-def _means(reports: list[dict], step: int) -> dict[str, float]:
-    means = {k: float(np.mean([float(r[k]) for r in reports])) for k in reports[0]}
-    _check_finite(means["loss"], step)
-    return means
-
-
-def _check_finite(value: float, step: int) -> None:
-    if not np.isfinite(value):
+def _check_loss(value: float, lowest: float, step: int) -> None:
+    if not np.isfinite(value) or value > DIVERGED * lowest:
         raise FloatingPointError(
             f"training diverged near step {step}; the last checkpoint is sound: start a new run "
             "from it (--from RUN) with a lower --learning-rate"

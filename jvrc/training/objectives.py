@@ -16,6 +16,7 @@ from jvrc.model import architectures, entropy
 from jvrc.model.config import Config
 
 LAMBDA_AT_ONE = 0.18
+AUXILIARY = 1e-3  # weight of the loss that moves the bottleneck's quantiles
 
 
 class Losses(NamedTuple):
@@ -41,10 +42,21 @@ def draw_qsteps(key: Array, batch: int, low: float, high: float) -> Array:
 def losses(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Losses:
     """Per-picture losses of x [B,H,W,3] in [0,1] at qstep [B]; key None: rounded, not noisy."""
     out = architectures.forward(config, params, x, qstep, key)
+    if key is None:
+        out = out._replace(x_hat=jnp.clip(out.x_hat, 0, 1))
+    return losses_of(out, x, rd_lambda(qstep))
+
+
+def losses_of(out: architectures.Forward, x: Array, weight: Array) -> Losses:
+    """Per-picture losses of one pass over x [B,H,W,3]; weight: lambda, [] or [B]."""
     bpp = (out.bits_y + out.bits_z) / (x.shape[1] * x.shape[2])
-    x_hat = out.x_hat if key is not None else jnp.clip(out.x_hat, 0, 1)
-    mse = jnp.mean(jnp.square(x - x_hat), axis=(1, 2, 3))
-    return Losses(bpp + rd_lambda(qstep) * 255**2 * mse, bpp, mse)
+    mse = jnp.mean(jnp.square(x - out.x_hat), axis=(1, 2, 3))
+    return Losses(bpp + weight * 255**2 * mse, bpp, mse)
+
+
+def held_fixed(params: dict, *names: str) -> dict:
+    """The parameters, those of the named parts as constants: they get no gradient."""
+    return params | {name: jax.lax.stop_gradient(params[name]) for name in names}
 
 
 def balanced_mean(rd: Array, qstep: Array) -> Array:
@@ -61,4 +73,4 @@ def training_loss(
     """Scalar to differentiate (with the bottleneck's auxiliary loss), and what to report."""
     parts = losses(config, params, x, qstep, key)
     auxiliary = entropy.quantile_loss(params["bottleneck"])
-    return balanced_mean(parts.rd, qstep) + 1e-3 * auxiliary, jax.lax.stop_gradient(parts)
+    return balanced_mean(parts.rd, qstep) + AUXILIARY * auxiliary, jax.lax.stop_gradient(parts)

@@ -7,13 +7,16 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-WARMUP = 300
 
+def schedule(peak: float, steps: int, *, warmup: int, final: float) -> optax.Schedule:
+    """Linear warm-up to `peak`, then a cosine to final * peak at `steps`.
 
-def schedule(peak: float, steps: int) -> optax.Schedule:
-    """Linear warm-up to `peak`, then a cosine to zero at `steps`."""
-    warmup = min(WARMUP, max(1, steps // 10))
-    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), 0.0)
+    The warm-up takes a tenth of the steps at most.
+    """
+    warmup = min(warmup, max(1, steps // 10))
+    return optax.warmup_cosine_decay_schedule(
+        0.0, peak, warmup, max(steps, warmup + 1), final * peak
+    )
 
 
 def _as_matrix(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
@@ -23,13 +26,12 @@ def _as_matrix(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
     return None
 
 
-def make_optimizer(name: str, peak: float, steps: int) -> optax.GradientTransformation:
+def make_optimizer(name: str, rate: optax.Schedule) -> optax.GradientTransformation:
     """`muon` or `adam`, whose steps do not depend on the gradient's scale.
 
     Gradients are clipped to a norm below the usual one, so that every batch weighs the same in the
     averages and an outlier, of a norm a hundred times that, no more than any other.
     """
-    rate = schedule(peak, steps)
     if name == "adam":
         rule = optax.adam(rate)
     else:

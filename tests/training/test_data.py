@@ -1,7 +1,10 @@
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from jvrc.images import read_image
 from jvrc.training import data
 
 
@@ -17,6 +20,12 @@ def folder(tmp_path_factory):
         img.save(root / ("deeper" if i == 1 else ".") / f"{i:02}.png")
     (root / "notes.txt").write_text("not a picture")
     return root
+
+
+@pytest.fixture
+def source(folder):
+    """All the pictures, none kept."""
+    return data.Reader(read_image, data.list_images(folder))
 
 
 def test_all_pictures_at_any_depth_are_listed(folder):
@@ -42,9 +51,52 @@ def test_split_is_disjoint_and_complete_and_ignores_the_folder(folder, tmp_path)
     )
 
 
-def test_a_batch_depends_on_seed_and_step_alone(folder):
-    pictures = data.Pictures(data.list_images(folder), progress=False)
-    uncached = data.Pictures(data.list_images(folder), budget=50_000, progress=False)
+def test_of_any_number_of_pictures_some_are_held_back_but_never_all():
+    for count, held in (1, 0), (2, 1), (12, 1), (100, 4), (5000, 64):
+        parts = data.hold_back([str(i) for i in range(count)], 0.04, 64)
+        assert sorted(parts[0] + parts[1]) == list(range(count))
+        assert [len(part) for part in parts] == [count - held, held]
+
+
+def test_a_folder_is_opened_as_its_split(folder):
+    split = data.split_validation(data.list_images(folder))
+    for part, paths in zip(data.open_folder(folder), split, strict=True):
+        assert len(part) == len(paths) > 0
+        for img, path in zip(part, paths, strict=True):
+            np.testing.assert_array_equal(img, read_image(path))
+
+
+def test_a_single_picture_is_both_trained_on_and_validated(folder, tmp_path):
+    (tmp_path / "one.png").write_bytes((folder / "05.png").read_bytes())
+    train, held = data.open_folder(tmp_path)
+    assert len(train) == len(held) == 1
+    np.testing.assert_array_equal(train[0], held[0])
+
+
+def test_pictures_are_kept_up_to_the_budget():
+    reads = []
+
+    def read(key):
+        reads.append(key)
+        return np.full((10, 10, 3), key, np.uint8)
+
+    pictures = data.Pictures(data.Reader(read, range(40)), budget=3000, progress=False)
+    assert set(range(11)) <= set(reads) <= set(range(16))  # of the rest, none is even tried
+    reads.clear()
+    assert [img[0, 0, 0] for img in pictures] == list(range(40))
+    assert reads == list(range(10, 40))
+
+
+def test_the_pictures_of_a_step_never_change():
+    # a resumed run must see what it would have seen, also after an upgrade
+    source = [np.arange(90 * 80 * 3, dtype=np.uint32).reshape(90, 80, 3) * k for k in (1, 3, 5)]
+    got = data.batch([img.astype(np.uint8) for img in source], 5, 9, size=64, count=4)
+    assert zlib.crc32(got.tobytes()) == 0x181E76AB
+
+
+def test_a_batch_depends_on_seed_and_step_alone(source):
+    pictures = data.Pictures(source, progress=False)
+    uncached = data.Pictures(source, budget=50_000, progress=False)
     first = data.batch(pictures, 1, 7, size=64, count=5)
     assert first.shape == (5, 64, 64, 3)
     assert first.dtype == np.uint8
@@ -53,22 +105,20 @@ def test_a_batch_depends_on_seed_and_step_alone(folder):
     assert not np.array_equal(first, data.batch(pictures, 2, 7, size=64, count=5))
 
 
-def test_prefetch_yields_the_same_batches_in_order(folder):
-    pictures = data.Pictures(data.list_images(folder), progress=False)
+def test_prefetch_yields_the_same_batches_in_order(source):
+    pictures = data.Pictures(source, progress=False)
     shape = {"size": 64, "count": 2}
     for step, got in enumerate(data.prefetch(pictures, 0, 3, 30, **shape), start=3):
         np.testing.assert_array_equal(got, data.batch(pictures, 0, step, **shape))
     assert step == 29
 
 
-def test_prefetch_hands_on_errors_and_can_be_left_early(folder, tmp_path):
-    pictures = data.Pictures(data.list_images(folder), progress=False)
-    batches = data.prefetch(pictures, 0, 0, 10**9, size=64, count=2)
+def test_prefetch_hands_on_errors_and_can_be_left_early(source, tmp_path):
+    batches = data.prefetch(source, 0, 0, 10**9, size=64, count=2)
     next(batches)
     batches.close()  # returns: the thread has ended
     (tmp_path / "x.png").write_bytes(b"no picture")
-    broken = data.Pictures([], progress=False)
-    broken.paths = [tmp_path / "x.png"]
+    broken = data.Reader(read_image, [tmp_path / "x.png"])
     with pytest.raises(ValueError, match=r"x\.png"):
         next(data.prefetch(broken, 0, 0, 5, size=64, count=2))
 
@@ -84,6 +134,9 @@ def test_crops_come_from_the_picture_and_half_are_mirrored():
     assert 15 < sum(rising) < 45
 
 
-def test_centres_are_the_centres(folder):
-    crops = data.centres(data.list_images(folder), size=64, limit=4)
+def test_centres_are_the_centres(source):
+    crops = data.centres(source, size=64, limit=4)
     assert crops.shape == (4, 64, 64, 3)
+    middle = source[3]  # every third picture of twelve
+    top, left = ((n - 64) // 2 for n in middle.shape[:2])
+    np.testing.assert_array_equal(crops[1], middle[top : top + 64, left : left + 64])

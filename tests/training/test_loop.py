@@ -8,27 +8,28 @@ import pytest
 
 import jvrc
 from jvrc import demo, freezing, frozen, images
-from jvrc.training import loop, pyramid, start
+from jvrc.cli import main
+from jvrc.training import data, loop, pyramid, start
 from jvrc.training.recipe import Recipe
 
 RECIPE = Recipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def photographs(tmp_path_factory):
     """Four parts of a real photograph."""
     root = tmp_path_factory.mktemp("photos")
     photo = images.read_image(demo.bundled_photo())
     for i in range(4):
         images.write_image(root / f"{i}.png", photo[100 * i :][:100, 80 * i :][:, :200])
-    return root
+    return data.open_folder(root)
 
 
 @pytest.fixture(scope="module")
-def whole(folder, tmp_path_factory):
+def whole(photographs, tmp_path_factory):
     """A run without interruption, and its folder."""
     path = tmp_path_factory.mktemp("runs") / "whole"
-    return loop.train(RECIPE, folder, path, validate_every=2), path
+    return loop.train(RECIPE, photographs, path, validate_every=2), path
 
 
 def metrics(run):
@@ -39,14 +40,14 @@ def assert_identical(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_interrupted_and_resumed_run_ends_bit_identical(whole, folder, tmp_path):
-    part = loop.train(RECIPE, folder, tmp_path / "r", stop_after=2, validate_every=2)
+def test_interrupted_and_resumed_run_ends_bit_identical(whole, photographs, tmp_path):
+    part = loop.train(RECIPE, photographs, tmp_path / "r", stop_after=2, validate_every=2)
     assert part.step == 2
     with (tmp_path / "r" / "metrics.jsonl").open("a") as file:
         file.write(
             '{"step": 3, "written": "after the checkpoint, before a crash"}\n{"step": 4, "lo'
         )
-    again = loop.train(RECIPE, folder, tmp_path / "r", resume=True, validate_every=2)
+    again = loop.train(RECIPE, photographs, tmp_path / "r", resume=True, validate_every=2)
     assert again.step == 4
     assert_identical(again.params, whole[0].params)
     steps = [row["step"] for row in metrics(tmp_path / "r")]
@@ -83,14 +84,14 @@ def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
         whole[0].params,
     )
     with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
-        start.params_from(tmp_path / "m.safetensors", loop.model_config(Recipe(n=8, m=6)))
+        start.params_from(tmp_path / "m.safetensors", Recipe(n=8, m=6).config())
 
 
-def test_a_run_is_not_overwritten_nor_resumed_with_another_recipe(whole, folder):
+def test_a_run_is_not_overwritten_nor_resumed_with_another_recipe(whole, photographs):
     with pytest.raises(ValueError, match="--resume"):
-        loop.train(RECIPE, folder, whole[1])
+        loop.train(RECIPE, photographs, whole[1])
     with pytest.raises(ValueError, match="differs"):
-        loop.train(Recipe(n=4, m=6, seed=6), folder, whole[1], resume=True)
+        loop.train(Recipe(n=4, m=6, seed=6), photographs, whole[1], resume=True)
 
 
 @pytest.mark.parametrize("content", ["nothing", "recipe"])
@@ -101,48 +102,48 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_refused(tmp_path, content):
         loop.load_run(tmp_path)
 
 
-def test_divergence_stops_with_the_remedy_and_leaves_a_sound_checkpoint(folder, tmp_path):
+def test_divergence_stops_with_the_remedy_and_leaves_a_sound_checkpoint(photographs, tmp_path):
     poisoned = loop.start_params(Recipe(n=4, m=6, start="random"), None)
     poisoned["g_s"]["deconv3"]["bias"] += np.nan
     recipe = Recipe(n=4, m=6, steps=4, batch=2, crop=64, optimizer="adam", start="random")
     with pytest.raises(FloatingPointError, match=r"--from RUN.*lower --learning-rate"):
-        loop.train(recipe, folder, tmp_path / "r", init=poisoned, save_minutes=0.0)
+        loop.train(recipe, photographs, tmp_path / "r", init=poisoned, save_minutes=0.0)
     assert loop.Checkpoints(tmp_path / "r").latest() == 0  # the start itself
 
 
-def test_a_run_killed_while_it_started_is_not_resumed_from_nothing(folder, tmp_path):
+def test_a_run_killed_while_it_started_is_not_resumed_from_nothing(photographs, tmp_path):
     (tmp_path / "r").mkdir()
     RECIPE.save(tmp_path / "r" / "recipe.json")
     with pytest.raises(ValueError, match="start it anew"):
-        loop.train(RECIPE, folder, tmp_path / "r", resume=True)
+        loop.train(RECIPE, photographs, tmp_path / "r", resume=True)
 
 
-def test_a_mistyped_folder_of_pictures_leaves_no_run_behind(tmp_path):
-    with pytest.raises(ValueError, match="data must be a folder"):
-        loop.train(RECIPE, tmp_path / "photso", tmp_path / "r")
-    with pytest.raises(ValueError, match="data must be a folder"):  # and not: holds a run
-        loop.train(RECIPE, tmp_path / "photso", tmp_path / "r")
+def test_a_mistyped_folder_of_pictures_leaves_no_run_behind(tmp_path, capsys):
+    command = ["train", "--data", str(tmp_path / "photso"), "-o", str(tmp_path / "r")]
+    assert main(command) == 1
+    assert "data must be a folder" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
-def test_only_a_run_can_be_resumed_and_only_forwards(folder, tmp_path):
+def test_only_a_run_can_be_resumed_and_only_forwards(photographs, tmp_path):
     with pytest.raises(ValueError, match="to resume"):
-        loop.train(RECIPE, folder, tmp_path / "r", resume=True)
+        loop.train(RECIPE, photographs, tmp_path / "r", resume=True)
     with pytest.raises(ValueError, match="stop_after must be at least 1"):
-        loop.train(RECIPE, folder, tmp_path / "r", stop_after=0)
+        loop.train(RECIPE, photographs, tmp_path / "r", stop_after=0)
 
 
-def test_the_pyramid_starts_as_a_codec_where_random_weights_give_noise(folder):
-    crops = loop.data.centres(loop.data.list_images(folder), size=64)
+def test_the_pyramid_starts_as_a_codec_where_random_weights_give_noise(photographs):
+    pictures = data.Pictures([*photographs.train, *photographs.held], progress=False)
+    crops = data.centres(pictures, size=64)
     errors = {}
     for name in ("pyramid", "random"):
         recipe = Recipe(n=16, m=64, start=name)
-        pictures = loop.data.Pictures(loop.data.list_images(folder), progress=False)
-        validate = loop.make_validation(loop.model_config(recipe), crops)
+        validate = loop.make_validation(recipe.config(), crops)
         errors[name] = validate(loop.start_params(recipe, pictures))["psnr"][0]
     assert errors["pyramid"] > 22 > 15 > errors["random"]
 
 
 def test_pyramid_scales_make_a_step_of_one_the_high_rate_optimum():
     # y is in units of UNIT, of orthonormal coefficients: four averaging levels gain 2 each
-    config = pyramid.pyramid_config(Recipe().config())
+    config = Recipe().config()
     assert config.latent_scale * pyramid.GAIN * pyramid.UNIT == pytest.approx(16)

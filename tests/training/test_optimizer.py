@@ -9,22 +9,28 @@ from jvrc.training import optimizer
 
 
 def test_schedule_rises_to_its_peak_and_ends_at_zero():
-    rate = optimizer.schedule(1e-3, 5000)
+    rate = optimizer.schedule(1e-3, 5000, warmup=300, final=0.0)
     assert rate(0) == 0
-    np.testing.assert_allclose(rate(optimizer.WARMUP), 1e-3, rtol=1e-6)
+    np.testing.assert_allclose(rate(300), 1e-3, rtol=1e-6)
     np.testing.assert_allclose(rate(5000), 0, atol=1e-12)
-    middle = (5000 + optimizer.WARMUP) // 2
+    middle = (5000 + 300) // 2
     np.testing.assert_allclose(rate(middle), 5e-4, rtol=1e-3)
 
 
 def test_short_runs_warm_up_in_a_tenth_of_their_steps():
-    np.testing.assert_allclose(optimizer.schedule(1e-3, 100)(10), 1e-3, rtol=1e-6)
+    rate = optimizer.schedule(1e-3, 100, warmup=300, final=0.0)
+    np.testing.assert_allclose(rate(10), 1e-3, rtol=1e-6)
+
+
+def test_schedule_ends_at_the_given_fraction_of_its_peak():
+    rate = optimizer.schedule(1e-3, 100, warmup=10, final=0.1)
+    np.testing.assert_allclose(rate(100), 1e-4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["muon", "adam"])
 def test_an_outlier_does_not_move_parameters_further(name):
     params = architectures.init_params(jax.random.key(0), Config(N=4, M=6))
-    rule = optimizer.make_optimizer(name, 1e-3, 10)
+    rule = optimizer.make_optimizer(name, optimizer.schedule(1e-3, 10, warmup=1, final=0.0))
 
     def moved(scale):
         grads = jax.tree.map(lambda p: scale * jnp.ones_like(p), params)

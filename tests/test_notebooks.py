@@ -1,0 +1,119 @@
+"""The notebooks of colab/ hold no outputs, and run from top to bottom on a tiny model."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from jvrc import frozen
+from jvrc.training.metrics import read_metrics
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "colab").glob("*.ipynb"))
+
+# What replaces the constants of a notebook's cell `parameters`; WORK is a temporary folder.
+TINY = {
+    "posttrain": {
+        "N": 4,
+        "M": 6,
+        "CROP": 64,
+        "BASE_STEPS": 2,
+        "BASE_BATCH": 2,
+        "STEPS": 2,
+        "BATCH": 2,
+        "RATES": (8.0, 2.0),
+        "SHOWN_STEPS": (1, 8),
+    },
+}
+
+
+def cells(path, kind="code"):
+    """(tags, source) of the cells of one kind."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == kind:
+            yield cell["metadata"].get("tags", []), "".join(cell["source"])
+
+
+def execute(path, overrides):
+    """Runs the code cells in one namespace, which is returned."""
+    names = {"__name__": "__main__"}
+    for number, (tags, source) in enumerate(cells(path)):
+        if "install" in tags:
+            continue
+        exec(compile(source, f"{path.name}, code cell {number}", "exec"), names)
+        if "parameters" in tags:
+            assert set(overrides) <= set(names), "an override names no constant of the notebook"
+            names |= overrides
+    return names
+
+
+@pytest.fixture
+def agg():
+    """Figures without a window, and none left open."""
+    from matplotlib import pyplot as plt
+
+    before = matplotlib.get_backend()
+    matplotlib.use("Agg")
+    yield
+    plt.close("all")
+    matplotlib.use(before)
+
+
+def test_every_notebook_is_run_by_a_test():
+    assert {path.stem for path in NOTEBOOKS} == set(TINY)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_hold_no_outputs_and_little_metadata(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
+    for cell in notebook["cells"]:
+        assert set(cell["metadata"]) <= {"tags"}
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+    assert path.stat().st_size < 20_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_install_and_set_constants_in_tagged_cells(path):
+    tags = [tag for cell_tags, _ in cells(path) for tag in cell_tags]
+    assert tags == ["install", "parameters"]
+
+
+@pytest.mark.usefixtures("agg")
+def test_posttrain_trains_a_base_and_all_rates_and_compares_real_files(tmp_path, capsys):
+    (path,) = (p for p in NOTEBOOKS if p.stem == "posttrain")
+    names = execute(path, TINY["posttrain"] | {"WORK": tmp_path})
+    assert_base_and_all_rates(tmp_path)
+    assert_weights_of_each_rate(read_metrics(tmp_path / "all-rates" / "metrics.jsonl"))
+    for curve in (names["before"], names["after"]):
+        assert curve.shape == (2, 2)
+        assert np.isfinite(curve).all()
+        assert curve[0, 0] > curve[1, 0]  # fewer bits at the larger step
+    assert not np.array_equal(names["before"], names["after"])
+    with Image.open(tmp_path / "all-rates.png") as picture:
+        assert min(picture.size) > 200
+    drawn = [line.get_xydata() for line in names["axes"].lines]
+    np.testing.assert_array_equal(drawn, [names["before"], names["after"]])
+    assert capsys.readouterr().out.startswith("5 pictures to train on, 1 held back\n")
+
+
+def assert_base_and_all_rates(folder):
+    base = frozen.read(folder / "base.safetensors")
+    after = frozen.read(folder / "all-rates.safetensors")
+    assert base.metadata["qstep_range"] == [1.0, 1.0]
+    assert after.metadata["qstep_range"] == [2.0, 8.0]
+    assert after.metadata["recipe"]["init"] == "run base, step 2"
+    assert (base.offsets == 0).all()  # trained by post-training alone
+    assert (after.offsets != 0).any()
+
+
+def assert_weights_of_each_rate(rows):
+    (row,) = (row for row in rows if "weight" in row)
+    assert row["step"] == 2
+    assert sum(row["weight"]) == pytest.approx(1, abs=1e-4)
+    assert min(row["weight"]) >= 0.5 / 2 - 1e-4  # FLOOR over K
+    assert np.isfinite(row["cosine"]).all()
