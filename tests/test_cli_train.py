@@ -1,4 +1,4 @@
-"""`jvrc train` and `jvrc freeze`, as a user calls them, on a tiny model."""
+"""`jvrc train`, `posttrain` and `freeze`, as a user calls them, on a tiny model."""
 
 import numpy as np
 import pytest
@@ -50,9 +50,35 @@ def test_freeze_writes_notes_into_the_header(trained, tmp_path):
     assert "calibration" not in header  # no pictures given: Gaussian tables
 
 
+def test_a_base_model_is_post_trained_interrupted_and_resumed(trained, tmp_path, capsys):
+    base, run = trained[1] / "model.safetensors", tmp_path / "all"
+    command = ["posttrain", "--data", str(trained[0]), "-o", str(run)]
+    fields = ["--batch", "2", "--crop", "64", "--optimizer", "adam", "--qsteps", "6,2"]
+    fields += ["--steps", "2", "--aggregator", "upgrad", "--offsets", "no"]
+    assert main([*command, "--from", str(base), *fields, "--stop-after", "1"]) == 0
+    assert main([*command, "--resume"]) == 0
+    header = frozen.read(run / "model.safetensors").metadata
+    assert header["recipe"]["init"] == f"model {frozen.read(base).model_id}"
+    assert header["recipe"]["steps_done"] == 2
+    assert header["recipe"]["aggregator"] == "upgrad"
+    assert header["qstep_range"] == [2, 6]
+    # the recipe that a run leaves is one that starts another
+    recipe = ["--recipe", str(run / "recipe.json"), "--from", str(run), "-o", str(tmp_path / "two")]
+    assert main(["posttrain", "--data", str(trained[0]), *recipe, "--stop-after", "1"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["posttrain", "--data", "PHOTOS", "-o", "NEW"], "--from must name the run or weights"),
+        (["posttrain", "--data", "PHOTOS", "-o", "NEW", "--from", "PHOTOS"], "`jvrc train` wrote"),
+        (["posttrain", "--data", "PHOTOS", "-o", "NEW", "--qsteps", "0.1"], "one or more steps"),
+        (["posttrain", "--data", "NOWHERE", "-o", "NEW", "--from", "RUN"], "data must be a folder"),
+        (["posttrain", "--data", "PHOTOS", "-o", "NEW", "--aggregator", "sum"], "one of mgda"),
+        (
+            ["posttrain", "--data", "PHOTOS", "-o", "RUN", "--resume"],
+            "unknown recipe fields: start",
+        ),
         (["train", "--data", "PHOTOS", "-o", "RUN"], "--resume"),
         (["train", "--data", "PHOTOS", "-o", "NEW", "--crop", "100"], "crop must be"),
         (["train", "--data", "NOWHERE", "-o", "NEW", "--steps", "1"], "data must be a folder"),
@@ -73,6 +99,15 @@ def test_mistakes_are_one_line_and_exit_1(trained, tmp_path, capsys, arguments, 
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("jvrc: error: ")
     assert message in error
+
+
+@pytest.mark.parametrize("wrong", [["--offsets", "maybe"], ["--qsteps", "1;2"], ["--tfds", "x"]])
+def test_wrong_usage_exits_2(trained, capsys, wrong):
+    command = ["posttrain", "--data", str(trained[0]), "-o", "new", *wrong]
+    with pytest.raises(SystemExit) as leaving:
+        main(command)
+    assert leaving.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
 
 
 def test_training_without_its_extra_names_the_remedy(trained, monkeypatch, capsys):

@@ -18,7 +18,7 @@ Stages that are done are skipped, so a killed ablation goes on; --only NAME,... 
 (two processes can share the work); --report evaluates what is there.
 
 Writes points.csv (model, pictures, step, bpp, PSNR), table.md (BD-rate against (a), all rates and
-below 32 dB) and ablation.png.
+below 32 dB), ablation.png (all curves) and explained.png (what happens to the rates).
 """
 
 import argparse
@@ -35,6 +35,7 @@ from jvrc.evaluation.metrics import psnr
 from jvrc.evaluation.rd import bd_rate
 from jvrc.images import read_image
 from jvrc.training import data, loop, start
+from jvrc.training.metrics import read_metrics
 from jvrc.training.recipe import PUBLISHED_QSTEPS, PostRecipe, Recipe
 
 COST = 5.8  # an 8-rate step in single-rate steps of as many crops, measured at N = 32, M = 192
@@ -195,9 +196,55 @@ def plot(path: Path, curves: dict) -> None:
     figure.savefig(path, dpi=110)
 
 
+def last_row(run: Path) -> dict:
+    """The last line of training metrics: lists over the rates, lowest rate first."""
+    return [r for r in read_metrics(run / "metrics.jsonl") if "weight" in r][-1]
+
+
+def explain(path: Path, args: argparse.Namespace, curves: dict) -> None:
+    """What post-training does to the rates: curves, gradients' norms and cosines, weights."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    where = "kodak" if args.kodak else "held-back"
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
+    shown = {"b-base": "one model trained for one rate", "g-mgda-offsets-z": "post-trained"}
+    for name, label in shown.items():
+        left.plot(*curves[name, where].T, marker=".", label=label)
+    left.plot(*curves["a-single", where].T, "k*", ms=11, label="a model for each rate")
+    left.set(xlabel="bits per pixel", ylabel="PSNR (RGB), dB", title="One model, all rates")
+    row = last_row(args.output / "g-mgda-offsets-z")
+    rates = [f"{q:.3g}" for q in row["qstep"]]
+    middle.bar(rates, row["gradient_norm"], color="steelblue")
+    middle.set(yscale="log", xlabel="step Δ", ylabel="norm of the rate's gradient")
+    middle.set_title("The rates pull with unequal force …")
+    twin = middle.twinx()
+    twin.plot(rates, row["cosine"], "o-", color="crimson")
+    twin.set(ylim=(-1, 1))
+    twin.set_ylabel("cosine with the update", color="crimson")
+    wide = 0.28
+    names = {"c-mean": "mean", "e-mgda-raw": "MGDA, raw", "g-mgda-offsets-z": "MGDA, scaled, floor"}
+    present = {k: v for k, v in names.items() if (args.output / k / "metrics.jsonl").exists()}
+    for i, (name, label) in enumerate(present.items()):
+        row = last_row(args.output / name)
+        pull = np.array(row["weight"]) * np.array(row["gradient_norm"])
+        right.bar(np.arange(len(rates)) + wide * (i - 1), pull / pull.sum(), wide, label=label)
+    right.set_xticks(range(len(rates)), rates)
+    right.set(xlabel="step Δ", ylabel="share of the pull: weight × norm")
+    right.set_title("… and the weights decide whose wins")
+    for axes in (left, right):
+        axes.legend(fontsize=8)
+    left.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
+
+
 def report(args: argparse.Namespace) -> None:
     """Evaluates, prints and writes what there is."""
     curves = evaluate(args)
+    if ("g-mgda-offsets-z", "held-back") in curves:
+        explain(args.output / "explained.png", args, curves)
     text = table(curves)
     images.write_bytes(args.output / "table.md", (text + "\n").encode())
     plot(args.output / "ablation.png", curves)
