@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import matplotlib
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ TINY = {
         "BASE_BATCH": 2,
         "STEPS": 2,
         "BATCH": 2,
+        "OPTIMIZER": "adam",
         "RATES": (8.0, 2.0),
         "SHOWN_STEPS": (1, 8),
     },
@@ -61,6 +63,15 @@ def agg():
     matplotlib.use(before)
 
 
+@pytest.fixture
+def quick_compilation():
+    """Nearly all the time is XLA's: it optimises little, and no other test sees the results."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
 def test_every_notebook_is_run_by_a_test():
     assert {path.stem for path in NOTEBOOKS} == set(TINY)
 
@@ -83,11 +94,12 @@ def test_notebooks_install_and_set_constants_in_tagged_cells(path):
     assert tags == ["install", "parameters"]
 
 
-@pytest.mark.usefixtures("agg")
+@pytest.mark.usefixtures("agg", "quick_compilation")
 def test_posttrain_trains_a_base_and_all_rates_and_compares_real_files(tmp_path, capsys):
     (path,) = (p for p in NOTEBOOKS if p.stem == "posttrain")
     names = execute(path, TINY["posttrain"] | {"WORK": tmp_path})
     assert_base_and_all_rates(tmp_path)
+    assert_only_posttraining_moved(names, "offset", "z_step")
     assert_weights_of_each_rate(read_metrics(tmp_path / "all-rates" / "metrics.jsonl"))
     for curve in (names["before"], names["after"]):
         assert curve.shape == (2, 2)
@@ -107,13 +119,19 @@ def assert_base_and_all_rates(folder):
     assert base.metadata["qstep_range"] == [1.0, 1.0]
     assert after.metadata["qstep_range"] == [2.0, 8.0]
     assert after.metadata["recipe"]["init"] == "run base, step 2"
-    assert (base.offsets == 0).all()  # trained by post-training alone
-    assert (after.offsets != 0).any()
+    assert (base.offsets == 0).all()
+
+
+def assert_only_posttraining_moved(names, *parts):
+    for part in parts:
+        base, after = (names[run].params[part]["kernel2"] for run in ("base", "run"))
+        assert not np.any(base)  # as training started it
+        assert np.any(after)
 
 
 def assert_weights_of_each_rate(rows):
     (row,) = (row for row in rows if "weight" in row)
     assert row["step"] == 2
     assert sum(row["weight"]) == pytest.approx(1, abs=1e-4)
-    assert min(row["weight"]) >= 0.5 / 2 - 1e-4  # FLOOR over K
+    assert min(row["weight"]) > 0.01  # FLOOR sees to that
     assert np.isfinite(row["cosine"]).all()

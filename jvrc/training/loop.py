@@ -10,12 +10,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -131,6 +132,8 @@ def train(
     if stop_after is not None and stop_after < 1:
         raise ValueError(f"stop_after must be at least 1, got {stop_after}")
     check_run(run, recipe, resume)
+    if jax.process_count() > 1:  # all have looked before the first one writes
+        multihost_utils.sync_global_devices("jvrc: run checked")
     if isinstance(recipe, PostRecipe) and init is None and not resume:
         raise ValueError("init must hold the parameters that post-training starts from; got None")
     step = make_step(recipe, mesh)
@@ -142,8 +145,9 @@ def train(
             state = checkpoints.restore(_abstract_state(recipe), everywhere)
         else:
             params = init or start_params(recipe, pictures)
-            state = jax.device_put(_initial(recipe, params), everywhere)
-            recipe.save(run / "recipe.json")
+            state = _replicated(_initial(recipe, params), everywhere)
+            if is_first_process():
+                recipe.save(run / "recipe.json")
             checkpoints.save(0, state)
         last = min(recipe.steps, stop_after or recipe.steps)
         pace = _Pace(last, validate_every, 60 * save_minutes)
@@ -175,6 +179,12 @@ def check_run(run: Path, recipe: Recipe | PostRecipe, resume: bool) -> None:
         raise ValueError(f"run must be a folder that `jvrc train` wrote to resume; {run} is none")
     if resume and load_recipe(path) != recipe:
         raise ValueError(f"{path} differs from the recipe given; resume with the same, or none")
+
+
+def _replicated(tree: Any, everywhere: NamedSharding) -> Any:
+    """The same values on all devices, of all processes, each of which has them."""
+    host = jax.tree.map(np.asarray, tree)
+    return jax.jit(lambda t: t, out_shardings=everywhere)(host)
 
 
 def _initial(recipe: Recipe | PostRecipe, params: dict) -> State:
@@ -250,11 +260,20 @@ def _loop(
                 reports, begun, waited = [], time.monotonic(), 0.0
             if i % pace.validate_every == 0 or i == last:
                 log.write(i, validation=validate(_model_params(state.ema)))
-            if time.monotonic() - saved > pace.save_seconds or i == last:
+            if _time_to_save(time.monotonic() - saved, pace, i):
                 _check_loss(float(optax.tree.norm(state.params)), np.inf, i)
                 checkpoints.save(i, state)
                 saved = time.monotonic()
     return state
+
+
+def _time_to_save(seconds: float, pace: _Pace, step: int) -> bool:
+    """By the clock, and at the end; several processes go by that of the first, asked seldom."""
+    due = seconds > pace.save_seconds
+    if jax.process_count() > 1 and step != pace.last:
+        asked = step % LOG_EVERY == 0
+        due = asked and bool(multihost_utils.broadcast_one_to_all(np.array(due)))
+    return due or step == pace.last
 
 
 def _check_loss(value: float, lowest: float, step: int) -> None:

@@ -63,8 +63,8 @@ def aggregator_of(recipe: PostRecipe) -> Callable[[RateReport], Array]:
     }[recipe.aggregator]
 
     def weigh(report: RateReport) -> Array:
-        scaled = moo.rescaled(rule, _scale(recipe, report))
-        weights = moo.with_floor(scaled, recipe.floor)(report.gram)
+        floored = moo.with_floor(rule, recipe.floor)  # of the scaled objectives
+        weights = moo.rescaled(floored, _scale(recipe, report))(report.gram)
         return weights / jnp.sum(weights)
 
     return weigh

@@ -119,8 +119,9 @@ class PostRecipe(_Common):
     qsteps: Delta_k, one for each rate; lambdas: lambda_k, or none for 0.18 / Delta_k^2.
     between: draw K steps anew each time, log-uniform over the range of qsteps. learn_qsteps: let
     gradients move Delta_k at fixed lambda_k. aggregator, scale, floor: how weights come from
-    gradients (`training.moo`): objectives are divided by `scale` first, and no rate's weight falls
-    below `floor` times the mean of the weights. gram: see `training.multirate`. precision: of the
+    gradients (`training.moo`): objectives are divided by `scale` first (its value, its bpp, the
+    norm of its gradient, the root of its lambda), and among these no weight falls below `floor`
+    times their mean. gram: see `training.multirate`. precision: of the
     multiplications in g_a and g_s. The model's scales are those of what training starts from.
     """
 
@@ -195,8 +196,12 @@ def load_recipe(path: str | Path, kind: type[_Common] | None = None) -> Recipe |
         raise ValueError(f"{path}: not a recipe: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: not a recipe: it must be a JSON object")
-    if kind is None:
-        kind = PostRecipe if "aggregator" in values else Recipe
+    found = PostRecipe if "aggregator" in values else Recipe
+    if kind is Recipe and found is PostRecipe:
+        raise ValueError(f"{path}: a recipe of `jvrc posttrain`, not of `jvrc train`")
+    if kind is PostRecipe and "start" in values:
+        raise ValueError(f"{path}: a recipe of `jvrc train`, not of `jvrc posttrain`")
+    kind = kind or found
     unknown = set(values) - {f.name for f in fields(kind)}
     if unknown:
         raise ValueError(f"{path}: unknown recipe fields: {', '.join(sorted(unknown))}")

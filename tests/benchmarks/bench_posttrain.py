@@ -1,21 +1,22 @@
 """The ablation of post-training: the paper's Figure 3 at the scale that a machine affords.
 
     python tests/benchmarks/bench_posttrain.py --data PHOTOS --kodak KODAK -o runs/ablation
-        [--n 32 --m 192 --base-steps 6000 --unit-steps 700]      (plots: the extra `eval`)
+        [--n 32 --m 192 --base-steps 6000 --unit-steps 600]      (plots: the extra `eval`)
 
 Trains a base model at one rate (Delta = 1, lambda = 0.18), then from it, with equal compute:
 
   (a) single-rate models, each trained on for itself at its own lambda: unit-steps each
   (b) the base with a plain step, nothing trained
   (c) mean of the K losses              (d) one random rate a step
-  (e) MGDA, (f) with offsets, (g) with offsets and a variable step of z; objectives scaled by 1/bpp
-      and a floor on the weights (raw, and without the floor, for comparison)
-  (h) as (g), the mean of the scaled losses in the place of MGDA
+  (e) MGDA, (f) with offsets, (g) with offsets and a variable step of z; objectives scaled to
+      gradients of norm one, and a floor of half the mean on their weights
+  (h) as (g), with other scales and without the floor, and with a mean in the place of MGDA
+  (i) as (g), with two rates a step, drawn anew; and (d) with offsets and a variable step of z
 
-(c)-(h) get, each, the compute of all of (a) together: K-rate steps count COST single-rate steps of
-the same crops. Every model is frozen and writes real files of Kodak and of held-back photographs.
-Stages that are done are skipped, so a killed ablation goes on; --only NAME,... runs some of them
-(two processes can share the work); --report evaluates what is there.
+(c)-(i) get, each, the compute of all of (a) together, the steps of K rates being dearer
+(STEP_COST) and so fewer. Every model is frozen and writes real files of Kodak and of held-back
+photographs. Stages that are done are skipped, so a killed ablation goes on; --only NAME,... runs
+some of them (two processes can share the work); --report evaluates what is there.
 
 Writes points.csv (model, pictures, step, bpp, PSNR), table.md (BD-rate against (a), all rates and
 below 32 dB), ablation.png (all curves) and explained.png (what happens to the rates).
@@ -43,17 +44,20 @@ SINGLE = PUBLISHED_QSTEPS[0:8:2]  # 10, 5.18, 2.68, 1.39
 HELD_CROP = 512
 
 PLAIN = {"offsets": False, "z_step": False}
-MGDA = {"aggregator": "mgda", "scale": "rate", "floor": 0.5}
+MGDA = {"aggregator": "mgda", "scale": "gradient", "floor": 0.5}
 VARIANTS = {
     "c-mean": {"aggregator": "mean", "scale": "none", **PLAIN},
     "d-random": {"aggregator": "random", "scale": "none", **PLAIN},
     "e-mgda": {**MGDA, **PLAIN},
-    "e-mgda-raw": {"aggregator": "mgda", "scale": "none", **PLAIN},
     "f-mgda-offsets": {**MGDA, "z_step": False},
     "g-mgda-offsets-z": MGDA,
-    "g-mgda-no-floor": {**MGDA, "floor": 0.0},
-    "h-mean-scaled": {"aggregator": "mean", "scale": "rate"},
+    "h-mgda-by-rate-no-floor": {"aggregator": "mgda", "scale": "rate"},
+    "h-mgda-raw": {"aggregator": "mgda", "scale": "none"},
+    "h-mean-by-rate": {"aggregator": "mean", "scale": "rate"},
+    "i-mgda-two-drawn": {**MGDA, "qsteps": (10.0, 1.0), "between": True},
+    "i-random-offsets-z": {"aggregator": "random", "scale": "none"},
 }
+STEP_COST = {"random": 1.0, 2: 1.75, 8: COST}  # of a rule or K rates, in single-rate steps
 
 
 def single_name(qstep: float) -> str:
@@ -77,9 +81,14 @@ def recipes(args: argparse.Namespace) -> dict[str, PostRecipe]:
         for q in SINGLE
     }
     total = len(SINGLE) * unit
-    several = PostRecipe(steps=max(1, round(total / (COST / 2))), batch=4, **common)
-    variants = {name: replace(several, **fields) for name, fields in VARIANTS.items()}
-    variants["d-random"] = replace(variants["d-random"], steps=total, batch=8)
+    variants = {}
+    for name, fields in VARIANTS.items():
+        recipe = PostRecipe(batch=8, **common, **fields)
+        rule = recipe.aggregator
+        cost = STEP_COST[rule if rule == "random" else len(recipe.qsteps)]
+        if cost == COST:  # half the crops, twice the steps
+            recipe, cost = replace(recipe, batch=4), cost / 2
+        variants[name] = replace(recipe, steps=max(1, round(total / cost)))
     return singles | variants
 
 
@@ -135,7 +144,10 @@ def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
     for name, (run, qsteps) in tqdm(jobs.items(), desc="models"):
         if not (run / "recipe.json").exists() or all((name, s) in known for s in sets):
             continue
-        model = freezing.freeze_run(loop.load_run(run), {})
+        done = loop.load_run(run)
+        if done.step < done.recipe.steps:
+            continue
+        model = freezing.freeze_run(done, {})
         for label, pictures in sets.items():
             new = [(name, label, f"{q:.5g}", *points(model, pictures, q)) for q in qsteps]
             rows += [[str(v) for v in row] for row in new]
@@ -225,7 +237,11 @@ def explain(path: Path, args: argparse.Namespace, curves: dict) -> None:
     twin.set(ylim=(-1, 1))
     twin.set_ylabel("cosine with the update", color="crimson")
     wide = 0.28
-    names = {"c-mean": "mean", "e-mgda-raw": "MGDA, raw", "g-mgda-offsets-z": "MGDA, scaled, floor"}
+    names = {
+        "c-mean": "mean",
+        "h-mgda-by-rate-no-floor": "MGDA, by rate",
+        "g-mgda-offsets-z": "MGDA, (g)",
+    }
     present = {k: v for k, v in names.items() if (args.output / k / "metrics.jsonl").exists()}
     for i, (name, label) in enumerate(present.items()):
         row = last_row(args.output / name)
@@ -264,7 +280,7 @@ def main() -> None:
     parser.add_argument("--m", type=int, default=192)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--base-steps", type=int, default=6000)
-    parser.add_argument("--unit-steps", type=int, default=700)
+    parser.add_argument("--unit-steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="names, commas between; no report")
     parser.add_argument("--report", action="store_true", help="train nothing")
