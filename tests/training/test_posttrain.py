@@ -50,6 +50,15 @@ class Noise:
 PHOTOGRAPHS = data.Photographs(Noise(), Noise())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """These programs compile longer than they run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def params():
     return architectures.init_params(jax.random.key(0), BASE.config())
@@ -68,6 +77,7 @@ def assert_identical(a, b):
 
 KILLED = """
 import sys, jax
+jax.config.update("jax_disable_most_optimizations", True)
 sys.path.insert(0, {folder!r})
 from test_posttrain import BASE, PHOTOGRAPHS, RECIPE, architectures, loop
 params = architectures.init_params(jax.random.key(0), BASE.config())
@@ -121,7 +131,7 @@ def one_step(recipe, params, steps=1):
     """(state, last report) after some steps on the same batch, and the jitted step."""
     mesh = loop.make_mesh()
     step = loop.make_step(recipe, mesh)
-    state = jax.device_put(loop._initial(recipe, params), NamedSharding(mesh, PartitionSpec()))
+    state = loop._replicated(loop._initial(recipe, params), NamedSharding(mesh, PartitionSpec()))
     for _ in range(steps):
         state, report = step(state, data.batch(Noise(), 0, 0, size=64, count=2))
     return state, report, step
