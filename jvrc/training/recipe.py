@@ -132,8 +132,8 @@ class PostRecipe(_Common):
     between: bool = False
     learn_qsteps: bool = False
     aggregator: str = "mgda"
-    scale: str = "rate"
-    floor: float = 0.0
+    scale: str = "gradient"
+    floor: float = 0.5
     gram: str = "exact"
     precision: str = "float32"
     latent_scale: float = 1.0

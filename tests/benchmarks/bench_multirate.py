@@ -26,6 +26,7 @@ from jvrc.training.recipe import PostRecipe
 
 KINDS = {
     "single-rate": {"qsteps": (2.68,), "aggregator": "mean", "scale": "none"},
+    "2 rates, exact": {"qsteps": (10.0, 1.0), "between": True},
     "8 rates, exact": {"gram": "exact"},
     "8 rates, latents": {"gram": "latents"},
     "8 rates, exact, bfloat16": {"precision": "bfloat16"},

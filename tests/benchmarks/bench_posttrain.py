@@ -42,6 +42,7 @@ from jvrc.training.recipe import PUBLISHED_QSTEPS, PostRecipe, Recipe
 COST = 5.8  # an 8-rate step in single-rate steps of as many crops, measured at N = 32, M = 192
 SINGLE = PUBLISHED_QSTEPS[0:8:2]  # 10, 5.18, 2.68, 1.39
 HELD_CROP = 512
+HEADER = ("model", "pictures", "qstep", "bpp", "psnr_db")
 
 PLAIN = {"offsets": False, "z_step": False}
 MGDA = {"aggregator": "mgda", "scale": "gradient", "floor": 0.5}
@@ -51,8 +52,8 @@ VARIANTS = {
     "e-mgda": {**MGDA, **PLAIN},
     "f-mgda-offsets": {**MGDA, "z_step": False},
     "g-mgda-offsets-z": MGDA,
-    "h-mgda-by-rate-no-floor": {"aggregator": "mgda", "scale": "rate"},
-    "h-mgda-raw": {"aggregator": "mgda", "scale": "none"},
+    "h-mgda-by-rate-no-floor": {"aggregator": "mgda", "scale": "rate", "floor": 0.0},
+    "h-mgda-raw": {"aggregator": "mgda", "scale": "none", "floor": 0.0},
     "h-mean-by-rate": {"aggregator": "mean", "scale": "rate"},
     "i-mgda-two-drawn": {**MGDA, "qsteps": (10.0, 1.0), "between": True},
     "i-random-offsets-z": {"aggregator": "random", "scale": "none"},
@@ -139,7 +140,7 @@ def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
     jobs["b-base"] = (args.base or args.output / "base", PUBLISHED_QSTEPS)
     jobs |= {name: (args.output / name, PUBLISHED_QSTEPS) for name in VARIANTS}
     path = args.output / "points.csv"
-    rows = list(csv.reader(path.open())) if path.exists() else []
+    rows = list(csv.reader(path.open()))[1:] if path.exists() else []
     known = {(r[0], r[1]) for r in rows}
     for name, (run, qsteps) in tqdm(jobs.items(), desc="models"):
         if not (run / "recipe.json").exists() or all((name, s) in known for s in sets):
@@ -149,9 +150,11 @@ def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
             continue
         model = freezing.freeze_run(done, {})
         for label, pictures in sets.items():
-            new = [(name, label, f"{q:.5g}", *points(model, pictures, q)) for q in qsteps]
-            rows += [[str(v) for v in row] for row in new]
-        images.write_bytes(path, "".join(",".join(r) + "\n" for r in rows).encode())
+            for q in qsteps:
+                bpp, db = points(model, pictures, q)
+                rows.append([name, label, f"{q:.5g}", f"{bpp:.5f}", f"{db:.4f}"])
+        lines = [",".join(r) + "\n" for r in (HEADER, *rows)]
+        images.write_bytes(path, "".join(lines).encode())
     curves: dict = {}
     for name, label, _, bpp, db in rows:
         name = "a-single" if name.startswith("a-single") else name

@@ -180,7 +180,7 @@ REPORT = RateReport(
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("aggregator", AGGREGATORS)
 def test_weights_of_every_rule_and_scale_are_a_convex_combination(aggregator, scale):
-    recipe = replace(RECIPE, aggregator=aggregator, scale=scale)
+    recipe = replace(RECIPE, aggregator=aggregator, scale=scale, floor=0.0)
     weights = posttrain.aggregator_of(recipe)(REPORT)
     assert np.all(np.asarray(weights) >= 0)
     assert float(jnp.sum(weights)) == pytest.approx(1, abs=1e-5)
@@ -190,7 +190,7 @@ def test_min_norm_of_orthogonal_gradients_depends_on_the_scale_as_derived():
     # orthogonal g_k, scaled by s_k: the min-norm weights are 1 / |s_k g_k|^2, times s_k
     report = REPORT._replace(gram=jnp.diag(jnp.array([1.0, 4.0, 900.0])))
     for scale, s in (("none", np.ones(3)), ("rate", 1 / np.array([0.1, 0.4, 1.5]))):
-        weights = posttrain.aggregator_of(replace(RECIPE, scale=scale))(report)
+        weights = posttrain.aggregator_of(replace(RECIPE, scale=scale, floor=0.0))(report)
         expected = s / (s**2 * np.array([1.0, 4.0, 900.0]))
         np.testing.assert_allclose(weights, expected / expected.sum(), rtol=1e-4)
 
