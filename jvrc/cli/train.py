@@ -56,8 +56,8 @@ _POST_FIELDS = (
     ("between", _flag, "yes or no: draw the steps anew in the range of --qsteps"),
     ("learn_qsteps", _flag, "yes or no: move Delta_k by gradients at fixed lambda_k"),
     ("aggregator", str, "weights from gradients: mgda, frank-wolfe, mean, random, upgrad, cagrad"),
-    ("scale", str, "objectives divided by their: none, loss, rate, gradient, or sqrt(lambda)"),
-    ("floor", float, "no rate's weight below this times the mean"),
+    ("scale", str, "objectives divided by: none, loss, rate (bpp), gradient (norm), lambda (root)"),
+    ("floor", float, "no weight of the scaled objectives below this times their mean"),
     ("gram", str, "exact, or latents: cheaper, one pass back through g_a"),
     ("precision", str, "of g_a and g_s: float32 or bfloat16"),
 )
