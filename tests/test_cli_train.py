@@ -77,7 +77,7 @@ def test_a_base_model_is_post_trained_interrupted_and_resumed(trained, tmp_path,
         (["posttrain", "--data", "PHOTOS", "-o", "NEW", "--aggregator", "sum"], "one of mgda"),
         (
             ["posttrain", "--data", "PHOTOS", "-o", "RUN", "--resume"],
-            "unknown recipe fields: start",
+            "a recipe of `jvrc train`",
         ),
         (["train", "--data", "PHOTOS", "-o", "RUN"], "--resume"),
         (["train", "--data", "PHOTOS", "-o", "NEW", "--crop", "100"], "crop must be"),

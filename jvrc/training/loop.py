@@ -145,7 +145,7 @@ def train(
             state = checkpoints.restore(_abstract_state(recipe), everywhere)
         else:
             params = init or start_params(recipe, pictures)
-            state = _replicated(_initial(recipe, params), everywhere)
+            state = _replicated(first_state(recipe, params), everywhere)
             if is_first_process():
                 recipe.save(run / "recipe.json")
             checkpoints.save(0, state)
@@ -187,7 +187,8 @@ def _replicated(tree: Any, everywhere: NamedSharding) -> Any:
     return jax.jit(lambda t: t, out_shardings=everywhere)(host)
 
 
-def _initial(recipe: Recipe | PostRecipe, params: dict) -> State:
+def first_state(recipe: Recipe | PostRecipe, params: dict) -> State:
+    """The state before the first step, with what the recipe adds to the model's parameters."""
     if isinstance(recipe, PostRecipe):
         params = posttrain.with_learned_steps(recipe, params)
     return init_state(recipe, params)
@@ -202,7 +203,7 @@ def _abstract_state(recipe: Recipe | PostRecipe) -> State:
     """Shapes and dtypes of the state, without computing anything."""
     config = recipe.config()
     return jax.eval_shape(
-        lambda key: _initial(recipe, architectures.init_params(key, config)), jax.random.key(0)
+        lambda key: first_state(recipe, architectures.init_params(key, config)), jax.random.key(0)
     )
 
 

@@ -28,7 +28,7 @@ def with_learned_steps(recipe: PostRecipe, params: dict) -> dict:
     return params | {LOG_QSTEP: jnp.log(jnp.array(recipe.qsteps, jnp.float32))}
 
 
-def _rates(recipe: PostRecipe, params: dict, key: Array) -> Rates:
+def rates_of(recipe: PostRecipe, params: dict, key: Array) -> Rates:
     """The objectives of one update; at constant lambda where the steps are learned."""
     qstep = jnp.array(recipe.qsteps, jnp.float32)
     weight = jnp.array(recipe.lambdas) if recipe.lambdas else objectives.rd_lambda(qstep)
@@ -107,7 +107,7 @@ def make_step(
         key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
         k_noise, k_rate, k_draw = jax.random.split(key, 3)
         params = {name: value for name, value in state.params.items() if name != LOG_QSTEP}
-        rates, index = _rates(recipe, state.params, k_rate), None
+        rates, index = rates_of(recipe, state.params, k_rate), None
         if random:
             rates, index = _drawn(rates, k_draw)
         x = images.astype(jnp.float32) / 255

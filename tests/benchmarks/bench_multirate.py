@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jvrc import compile_cache
-from jvrc.training import data, loop, posttrain, start
+from jvrc.training import data, loop, multirate, posttrain, start
 from jvrc.training.recipe import PostRecipe
 
 KINDS = {
@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace) -> dict:
     """Seconds of a step and megabytes at the peak, of one kind; runs in a process of its own."""
     recipe, params, batches = setting(args, args.kind)
     step = loop.make_step(recipe, loop.make_mesh())
-    state, seconds = loop._initial(recipe, params), []
+    state, seconds = loop.first_state(recipe, params), []
     for images in [batches[0], *batches]:
         begin = time.perf_counter()
         state, _ = jax.block_until_ready(step(state, images))
@@ -61,8 +61,8 @@ def compare(args: argparse.Namespace) -> None:
     recipe, params, batches = setting(args, "8 rates, exact")
     updates = {}
     for gram in ("exact", "latents"):
-        step = posttrain.multirate.make_update(
-            posttrain.multirate.Setup(
+        step = multirate.make_update(
+            multirate.Setup(
                 recipe.config(),
                 posttrain.aggregator_of(replace(recipe, floor=args.floor)),
                 exact=gram == "exact",
@@ -70,7 +70,7 @@ def compare(args: argparse.Namespace) -> None:
             loop.make_mesh(),
         )
         updates[gram] = jax.jit(step)
-    rates = posttrain._rates(recipe, params, jax.random.key(0))
+    rates = posttrain.rates_of(recipe, params, jax.random.key(0))
     print(f"\nfloor {args.floor}; weights, lowest rate first; exact, then latents")
     for i, images in enumerate(batches[:4]):
         x = jnp.asarray(images, jnp.float32) / 255

@@ -52,8 +52,11 @@ PHOTOGRAPHS = data.Photographs(Noise(), Noise())
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    """These programs compile longer than they run."""
+    """These programs compile longer than they run. What is compiled already is forgotten: a
+    killed run in a process of its own must not differ from these in how it was compiled.
+    """
     jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
@@ -131,7 +134,7 @@ def one_step(recipe, params, steps=1):
     """(state, last report) after some steps on the same batch, and the jitted step."""
     mesh = loop.make_mesh()
     step = loop.make_step(recipe, mesh)
-    state = loop._replicated(loop._initial(recipe, params), NamedSharding(mesh, PartitionSpec()))
+    state = loop._replicated(loop.first_state(recipe, params), NamedSharding(mesh, PartitionSpec()))
     for _ in range(steps):
         state, report = step(state, data.batch(Noise(), 0, 0, size=64, count=2))
     return state, report, step
@@ -151,7 +154,7 @@ def test_one_random_rate_costs_one_and_is_reported_as_such(params):
 def test_steps_between_are_drawn_anew_and_stay_in_range(params):
     recipe = replace(RECIPE, between=True, qsteps=(8.0, 2.0))
     step = loop.make_step(recipe, loop.make_mesh())
-    state, seen = loop._initial(recipe, params), []
+    state, seen = loop.first_state(recipe, params), []
     for _ in range(3):
         state, report = step(state, data.batch(Noise(), 0, 0, size=64, count=2))
         seen.append(np.asarray(report["qstep"]))
