@@ -155,7 +155,9 @@ def train(
         log = MetricsFile(run / "metrics.jsonl", int(state.step))
         with contextlib.closing(batches):
             state = _loop(recipe, step, state, batches, validate, checkpoints, log, pace)
-    return Run(recipe.config(), _model_params(state.ema), recipe, int(state.step))
+    # its own copy, so that one process alone can go on with it, as freezing does
+    params = jax.tree.map(lambda a: a.addressable_data(0), _model_params(state.ema))
+    return Run(recipe.config(), params, recipe, int(state.step))
 
 
 def load_run(run: str | Path) -> Run:
@@ -164,7 +166,7 @@ def load_run(run: str | Path) -> Run:
     if not (run / "recipe.json").is_file():
         raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(run)!r}")
     recipe = load_recipe(run / "recipe.json")
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not where it was saved
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # not where it was saved
     with contextlib.closing(Checkpoints(run)) as checkpoints:
         state = checkpoints.restore(_abstract_state(recipe), here)
     return Run(recipe.config(), _model_params(state.ema), recipe, int(state.step))

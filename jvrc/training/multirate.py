@@ -98,7 +98,7 @@ def _each_rate(function: Callable, *stacked: Any) -> Any:
 
 
 def rate_gradients(
-    setup: Setup, decoder: dict, latents: Latents, x: Array, rates: Rates, keys: Array, first: int
+    setup: Setup, decoder: dict, latents: Latents, x: Array, rates: Rates, keys: Array, first: Array
 ) -> tuple[Losses, Array, Array, dict, Latents]:
     """(mean losses [K], mean PSNR [K], d/dDelta [K], gradients [K,...], cotangents [K,B,...])."""
 

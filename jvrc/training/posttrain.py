@@ -64,8 +64,7 @@ def aggregator_of(recipe: PostRecipe) -> Callable[[RateReport], Array]:
 
     def weigh(report: RateReport) -> Array:
         floored = moo.with_floor(rule, recipe.floor)  # of the scaled objectives
-        weights = moo.rescaled(floored, _scale(recipe, report))(report.gram)
-        return weights / jnp.sum(weights)
+        return moo.normalised(moo.rescaled(floored, _scale(recipe, report))(report.gram))
 
     return weigh
 

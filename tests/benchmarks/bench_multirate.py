@@ -20,10 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jvrc
 from jvrc import compile_cache
 from jvrc.training import data, loop, multirate, posttrain, start
 from jvrc.training.recipe import PostRecipe
 
+SHIPPED = Path(jvrc.__file__).parent / "weights" / "mbt2018-mean.safetensors"
 KINDS = {
     "single-rate": {"qsteps": (2.68,), "aggregator": "mean", "scale": "none"},
     "2 rates, exact": {"qsteps": (10.0, 1.0), "between": True},
@@ -86,7 +88,9 @@ def main() -> None:
     """All kinds, each in its process, then the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--from", dest="source", default="mbt2018-mean", help="run or weights file")
+    parser.add_argument(
+        "--from", dest="source", type=Path, default=SHIPPED, help="run or weights file"
+    )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=8)
@@ -94,10 +98,6 @@ def main() -> None:
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     compile_cache.enable()
-    if args.source == "mbt2018-mean":
-        import jvrc
-
-        args.source = Path(jvrc.__file__).parent / "weights" / "mbt2018-mean.safetensors"
     if args.kind:
         print(json.dumps(measure(args)))
         return
