@@ -1,7 +1,9 @@
-"""Tables of y calibrated on photographs, in the place of ideal Gaussians.
+"""What freezing learns from photographs: the range of activations, and the tables of y.
+
+The integers of h_s get units in which the activations for real pictures just fit.
 
 A network's residuals (y - mu) / Delta are not quite normal, even given their scale: they peak
-higher and reach further. So each of the 64 tables becomes a mixture of Gaussians whose scales are
+higher and reach further. So each table of y becomes a mixture of Gaussians whose scales are
 those of the table times RATIOS, with weights fitted by expectation maximisation to what real
 photographs put under that table. Decoders read tables anyway; files get 2 to 4 % smaller.
 
@@ -19,7 +21,8 @@ from tqdm import tqdm
 
 from jvrc import codec, freezing, frozen, step_grid
 from jvrc.coding import tables
-from jvrc.frozen import SCALE_COUNT, FrozenModel
+from jvrc.frozen import FrozenModel
+from jvrc.model import exact, rounding
 
 RATIOS = 2.0 ** np.arange(-2.0, 3.1, 0.5)
 _REACH = 4096  # larger magnitudes count as this one
@@ -28,32 +31,43 @@ _ITERATIONS = 200
 
 
 def calibrate(model: FrozenModel, pictures: Iterable[np.ndarray], *, steps: int = 5) -> FrozenModel:
-    """The model with tables of y fitted to pictures, uint8 [H,W,3], not those of any evaluation.
+    """The model with units and tables of y fitted to pictures.
 
+    pictures: uint8 [H,W,3], none of those of any evaluation.
     Each picture is quantised at `steps` steps over the range that the model was trained for.
     """
     low, high = model.metadata["qstep_range"]
     codes = [step_grid.snap(q) for q in np.geomspace(low, high, steps)]
-    counts = np.zeros((SCALE_COUNT, _REACH + 1))
-    used = 0
-    for img in tqdm(list(pictures), desc="calibrating", unit="img"):
+    analysed = [
+        codec.analyse(model, img) for img in tqdm(list(pictures), desc="analysing", unit="img")
+    ]
+    model = _with_units(model, [z for _, z in analysed], codes)
+    counts = np.zeros((exact.INDEX_COUNT, _REACH + 1))
+    for y, z in tqdm(analysed, desc="calibrating", unit="img"):
         for code in codes:
-            latents = codec.quantise(model, img, code)
+            latents = codec.quantise(model, y, z, code)
             size = np.minimum(np.abs(latents.y), _REACH)
             np.add.at(counts, (latents.index.ravel(), size.ravel()), 1)
-        used += 1
-    header = model.metadata | {"calibration": f"y tables fitted to {used} training photographs"}
-    fitted = replace(model, y_tables=calibrated_tables(counts), header=json.dumps(header))
-    return frozen.seal(fitted)
+    said = f"units of h_s and tables of y fitted to {len(analysed)} training photographs"
+    header = json.dumps(model.metadata | {"calibration": said})
+    return frozen.seal(replace(model, y_tables=calibrated_tables(counts), header=header))
+
+
+def _with_units(model: FrozenModel, z: list[np.ndarray], codes: list[int]) -> FrozenModel:
+    """The model with its h_s rounded in units that fit latents z [h,w,N] at the steps of codes."""
+    h_s = model.params["h_s"]
+    rounded = (codec.hyper_latents(model, codec.round_z(model, v, c), c) for v in z for c in codes)
+    units = freezing.fitted_units(model.config, h_s, rounded)
+    return replace(model, units=units, network=rounding.quantise(model.config, h_s, units))
 
 
 def calibrated_tables(counts: np.ndarray) -> tables.SymbolTables:
-    """Tables from how often |q| = 0, 1, … K occurred under each scale: counts [64, K + 1]."""
+    """Tables from how often |q| = 0, 1, … K occurred under each scale: counts [90, K + 1]."""
     cdfs = [
         partial(mixture_cdf, scale, mixture_weights(row, scale))
-        for row, scale in zip(counts, freezing.scale_table(), strict=True)
+        for row, scale in zip(counts, exact.scale_table(), strict=True)
     ]
-    return tables.build(cdfs, [0] * SCALE_COUNT)
+    return tables.build(cdfs, [0] * exact.INDEX_COUNT)
 
 
 def mixture_cdf(scale: float, weights: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -6,8 +6,11 @@
                       v                            |
                       q = round((y - mu) / Delta) -+-> y stream
 
-The decoder walks the lower half and ends with g_s. Both sides compute (scale index, mu) with the
-same compiled function on the CPU, since an index that differs by one ruins the stream.
+The decoder walks the lower half and ends with g_s. Both sides compute (scale index, mu) on
+integers (jvrc.model.exact), since an index that differs by one ruins the stream: a stream decodes
+to the same integers on every machine. The transforms of pictures are float; they are computed in
+full float32 whatever JAX's default precision is, and another machine's rounding changes a pixel by
+one at most.
 
 May import: everything but cli, demo and training.
 """
@@ -25,17 +28,14 @@ from jvrc.coding import container, escapes, range_coder, tables
 from jvrc.errors import BitstreamError
 from jvrc.frozen import FrozenModel
 from jvrc.images import as_rgb_uint8
-from jvrc.model import transforms, variable_rate
+from jvrc.model import exact, transforms, variable_rate
 from jvrc.model.config import Config
 from jvrc.tiling import BLOCK, map_tiles
 
 # How far the transforms look around, in blocks of 64 pixels, rounded up: g_a 30 pixels, h_a 7
 # samples of y, h_s 1.75 samples of z, g_s 1.9 samples of y.
 _MARGIN_PIXELS, _MARGIN_HYPER = 1, 2
-_ELSEWHERE = (
-    "since the checksum holds, the stream may be of another version of JAX or kind of processor, "
-    "whose rounding selects other tables: decode it there"
-)
+_full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16 or TF32 products
 _LIMIT = 2.0**20  # of integers: far beyond any latent, and safe to compute with
 
 
@@ -62,7 +62,7 @@ def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
             f"img must have at most {container.MAX_PIXELS} pixels, padded to multiples of {BLOCK}, "
             f"got {height} x {width}; compress it in parts"
         )
-    z, y, index = quantise(params, img, code)
+    z, y, index, _ = quantise(params, *analyse(params, img), code)
     packed = container.Container(
         model_id=params.model_id,
         height=height,
@@ -75,21 +75,48 @@ def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
 
 
 class Latents(NamedTuple):
-    """The integers that a file holds, and what selects the table of each y."""
+    """The integers that a file holds, and what h_s makes of z."""
 
     z: np.ndarray  # int32 [H/64,W/64,N]
     y: np.ndarray  # int32 [H/16,W/16,M]
-    index: np.ndarray  # uint8 [H/16,W/16,M], scale index
+    index: np.ndarray  # uint8 [H/16,W/16,M], scale index: it selects the table of y
+    mu: np.ndarray  # float32 [H/16,W/16,M]
 
 
-def quantise(params: FrozenModel, img: np.ndarray, code: int) -> Latents:
-    """The integers of a picture, uint8 [H,W,3], at the step of `code`."""
+def analyse(params: FrozenModel, img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """y [H/16,W/16,M] and z [H/64,W/64,N], float32, of a picture, uint8 [H,W,3], padded."""
+    config, p = params.config, params.params
     blocks = _blocks(*img.shape[:2])
-    y, z = _encode_latents(params, _pad(img, blocks), blocks)
-    z_step = params.z_steps[params.z_step_index[code - step_grid.CODE_MIN]]
-    z_q = _to_int((z - np.asarray(params.medians)) / z_step)
-    index, mu = _entropy_parameters(params, z_q, blocks, code)
-    return Latents(z_q, _to_int((y - mu) / np.float32(step_grid.qstep_of(code))), index)
+
+    def analysis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
+        return (_g_a(config, p["g_a"], tile, valid),)
+
+    def hyper_analysis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
+        return (_h_a(config, p["h_a"], tile, valid),)
+
+    (y,) = map_tiles(analysis, (_pad(img, blocks),), blocks, _MARGIN_PIXELS)
+    (z,) = map_tiles(hyper_analysis, (y,), blocks, _MARGIN_HYPER)
+    return y, z
+
+
+def quantise(params: FrozenModel, y: np.ndarray, z: np.ndarray, code: int) -> Latents:
+    """The integers for latents that `analyse` gave, at the step of `code`."""
+    z_q = round_z(params, z, code)
+    index, mu = _entropy_parameters(params, z_q, code)
+    return Latents(z_q, _to_int((y - mu) / np.float32(step_grid.qstep_of(code))), index, mu)
+
+
+def round_z(params: FrozenModel, z: np.ndarray, code: int) -> np.ndarray:
+    """The integers, int32, of z [...,N] at the step of `code`."""
+    medians, z_step = _z_grid(params, code)
+    return _to_int((z * np.float32(2.0**-exact.Z_EXPONENT) - medians) / z_step)
+
+
+def hyper_latents(params: FrozenModel, z_q: np.ndarray, code: int) -> np.ndarray:
+    """z^ int32, in units of 1/16 and saturated, from its integers [...,N] at the step of `code`."""
+    medians, z_step = _z_grid(params, code)
+    z_hat = medians + z_step * z_q.astype(np.int64)
+    return np.clip(z_hat, -exact.Z_MAX, exact.Z_MAX).astype(np.int32)
 
 
 def decompress(
@@ -110,16 +137,24 @@ def decompress(
     """
     stream = container.unpack(data, max_pixels=max_pixels)
     code = _check_header(params, stream)
-    blocks = _blocks(stream.height, stream.width)
+    padded = _synthesise(params, _decode_latents(params, stream), code)
+    return padded[: stream.height, : stream.width]
+
+
+def decode_latents(params: FrozenModel, data: bytes) -> Latents:
+    """The integers of a stream, the same on every machine; BitstreamError as in `decompress`."""
+    stream = container.unpack(data)
+    _check_header(params, stream)
+    return _decode_latents(params, stream)
+
+
+def _decode_latents(params: FrozenModel, stream: container.Container) -> Latents:
+    code, blocks = stream.step_code, _blocks(stream.height, stream.width)
     z_shape = (*blocks, params.config.N)
     z_q = _decode_stream(stream.z, _channels(z_shape), _z_tables(params, code)).reshape(z_shape)
-    index, mu = _entropy_parameters(params, z_q, blocks, code)
-    try:
-        y_q = _decode_stream(stream.y, index.ravel(), params.y_tables).reshape(index.shape)
-    except BitstreamError as error:
-        raise BitstreamError(f"{error}; {_ELSEWHERE}") from error
-    padded = _synthesise(params, y_q, index, mu, blocks, code)
-    return padded[: stream.height, : stream.width]
+    index, mu = _entropy_parameters(params, z_q, code)
+    y_q = _decode_stream(stream.y, index.ravel(), params.y_tables).reshape(index.shape)
+    return Latents(z_q, y_q, index, mu)
 
 
 def _check_header(params: FrozenModel, stream: container.Container) -> int:
@@ -152,6 +187,12 @@ def _channels(shape: tuple[int, int, int]) -> np.ndarray:
     return np.tile(np.arange(shape[2], dtype=np.int32), shape[0] * shape[1])
 
 
+def _z_grid(params: FrozenModel, code: int) -> tuple[np.ndarray, np.ndarray]:
+    """(medians int32 [N], Delta_z int32) in units of 1/16."""
+    z_steps = np.asarray(params.z_steps)
+    return np.asarray(params.medians), z_steps[params.z_step_index[code - step_grid.CODE_MIN]]
+
+
 def _z_tables(params: FrozenModel, code: int) -> tables.SymbolTables:
     n = params.config.N
     return params.z_tables.select(int(params.z_step_index[code - step_grid.CODE_MIN]) * n, n)
@@ -160,23 +201,23 @@ def _z_tables(params: FrozenModel, code: int) -> tables.SymbolTables:
 @partial(jax.jit, static_argnums=0)
 def _g_a(config: Config, params: dict, picture: Array, valid: Array) -> Array:
     x = picture.astype(jnp.float32)[None] / 255
-    return transforms.g_a(config, params, x, tuple(valid))[0]
+    with _full_precision():
+        return transforms.g_a(config, params, x, tuple(valid))[0]
 
 
 @partial(jax.jit, static_argnums=0)
 def _h_a(config: Config, params: dict, y: Array, valid: Array) -> Array:
-    return transforms.h_a(config, params, y[None], tuple(valid))[0]
+    with _full_precision():
+        return transforms.h_a(config, params, y[None], tuple(valid))[0]
 
 
 @partial(jax.jit, static_argnums=0)
 def _h_s(
-    config: Config, params: dict, z_hat: Array, log2_qstep: Array, valid: Array
+    config: Config, network: exact.Network, z_hat: Array, code: Array, valid: Array
 ) -> tuple[Array, Array]:
-    """(index uint8, mu) of a tile: index = the table whose scale is nearest to sigma / Delta."""
-    sigma, mu = transforms.h_s(config, params, z_hat[None], tuple(valid))
-    log2_scale = jnp.log2(jnp.maximum(sigma[0], 1e-9)) - log2_qstep
-    index = jnp.round((log2_scale - frozen.SCALE_LOG2_MIN) / frozen.SCALE_LOG2_RATIO)
-    return jnp.clip(index, 0, frozen.SCALE_COUNT - 1).astype(jnp.uint8), mu[0]
+    """(scale index uint8, mu float32) of a tile."""
+    log_sigma, mu = exact.synthesise(config, network, z_hat[None], tuple(valid))
+    return exact.scale_index(log_sigma[0], code), exact.mu_of(network, mu[0])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -190,66 +231,40 @@ def _g_s(
     qstep: Array,
     valid: Array,
 ) -> Array:
-    delta = offsets[index.astype(jnp.int32)]
+    delta = offsets[index.astype(jnp.int32)] * np.float32(frozen.OFFSET_UNIT)
     y_hat = variable_rate.reconstruct(y_q.astype(jnp.float32), mu, qstep, delta)
-    x = transforms.g_s(config, params, y_hat[None], tuple(valid))[0]
+    with _full_precision():
+        x = transforms.g_s(config, params, y_hat[None], tuple(valid))[0]
     return jnp.round(255 * jnp.clip(x, 0, 1)).astype(jnp.uint8)
 
 
-def _encode_latents(
-    params: FrozenModel, picture: np.ndarray, blocks: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(y [H/16,W/16,M], z [H/64,W/64,N]) of a padded picture."""
-    config, p = params.config, params.params
-
-    def analysis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
-        return (_g_a(config, p["g_a"], tile, valid),)
-
-    def hyper_analysis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
-        return (_h_a(config, p["h_a"], tile, valid),)
-
-    (y,) = map_tiles(analysis, (picture,), blocks, _MARGIN_PIXELS)
-    (z,) = map_tiles(hyper_analysis, (y,), blocks, _MARGIN_HYPER)
-    return y, z
-
-
 def _entropy_parameters(
-    params: FrozenModel, z_q: np.ndarray, blocks: tuple[int, int], code: int
+    params: FrozenModel, z_q: np.ndarray, code: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scale index uint8, mu float32), each [H/16,W/16,M], from the integers z_q."""
-    z_step = np.asarray(params.z_steps)[params.z_step_index[code - step_grid.CODE_MIN]]
-    z_hat = np.asarray(params.medians) + z_step * z_q.astype(np.float32)
-    log2_qstep = np.float32(code / step_grid.CODES_PER_OCTAVE)
-
     cpu = jax.devices("cpu")[0]
-    weights = jax.device_put(params.params["h_s"], cpu)  # wherever the model lives
+    network = jax.device_put(params.network, cpu)  # wherever the model lives
 
     def hyper_synthesis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array, Array]:
-        return _h_s(params.config, weights, tile, log2_qstep, valid)
+        return _h_s(params.config, network, tile, np.int32(code), valid)
 
+    z_hat = hyper_latents(params, z_q, code)
     with jax.default_device(cpu):
-        index, mu = map_tiles(hyper_synthesis, (z_hat,), blocks, _MARGIN_HYPER)
+        index, mu = map_tiles(hyper_synthesis, (z_hat,), z_q.shape[:2], _MARGIN_HYPER)
     return index, mu
 
 
-def _synthesise(
-    params: FrozenModel,
-    y_q: np.ndarray,
-    index: np.ndarray,
-    mu: np.ndarray,
-    blocks: tuple[int, int],
-    code: int,
-) -> np.ndarray:
+def _synthesise(params: FrozenModel, latents: Latents, code: int) -> np.ndarray:
     """The padded picture, uint8 [H,W,3]."""
     offsets = np.asarray(params.offsets)[code - step_grid.CODE_MIN]
     qstep = np.float32(step_grid.qstep_of(code))
     weights = params.params["g_s"]
 
     def synthesis(*tile: np.ndarray) -> tuple[Array]:
-        *latents, valid = tile
-        return (_g_s(params.config, weights, *latents, offsets, qstep, valid),)
+        *parts, valid = tile
+        return (_g_s(params.config, weights, *parts, offsets, qstep, valid),)
 
-    (picture,) = map_tiles(synthesis, (y_q, index, mu), blocks, _MARGIN_PIXELS)
+    (picture,) = map_tiles(synthesis, latents[1:], latents.z.shape[:2], _MARGIN_PIXELS)
     return picture
 
 

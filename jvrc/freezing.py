@@ -1,9 +1,10 @@
-"""From trained parameters to a frozen model: the tables are made here, once, in float64.
+"""From trained parameters to a frozen model: tables in float64 and h_s on integers, once.
 
 May import: frozen, step_grid, model, coding.tables.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
@@ -15,25 +16,20 @@ from scipy.special import expit, ndtr
 
 from jvrc import frozen, step_grid
 from jvrc.coding import tables
-from jvrc.model import architectures, entropy, variable_rate
+from jvrc.model import architectures, entropy, exact, rounding, transforms, variable_rate
 from jvrc.model.config import Config
 
 Z_STEPS_PER_OCTAVE = 8
-
-
-def scale_table() -> np.ndarray:
-    """The 64 values of sigma / Delta with a table each, 0.11 … 256, float64."""
-    exponents = frozen.SCALE_LOG2_MIN + frozen.SCALE_LOG2_RATIO * np.arange(frozen.SCALE_COUNT)
-    return 2.0**exponents
+_UNIT = 2.0**exact.Z_EXPONENT
 
 
 def gaussian_tables() -> tables.SymbolTables:
-    """Tables of round(v), v ~ N(0, s^2), for each scale s of `scale_table`."""
+    """Tables of round(v), v ~ N(0, s^2), for each scale s of `exact.scale_table`."""
 
     def cdf(scale: float, x: np.ndarray) -> np.ndarray:
         return ndtr(x / scale)
 
-    return tables.build([partial(cdf, s) for s in scale_table()], [0] * frozen.SCALE_COUNT)
+    return tables.build([partial(cdf, s) for s in exact.scale_table()], [0] * exact.INDEX_COUNT)
 
 
 @jax.jit
@@ -59,18 +55,50 @@ def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> t
 
 
 def z_step_grid(params: dict, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """(grid of Delta_z float32 [J], index int32 [codes]); steps outside low … high are clipped."""
+    """(grid of Delta_z int32 [J] in units of 1/16, index int32 [codes]).
+
+    Steps outside low … high are clipped to them.
+    """
     wanted = np.log2(np.asarray(variable_rate.z_step(params["z_step"], _qsteps(low, high))))
-    code = np.rint(wanted * Z_STEPS_PER_OCTAVE).astype(int)
-    used, index = np.unique(code, return_inverse=True)
-    return (2.0 ** (used / Z_STEPS_PER_OCTAVE)).astype(np.float32), index.astype(np.int32)
+    on_grid = 2.0 ** (np.rint(wanted * Z_STEPS_PER_OCTAVE) / Z_STEPS_PER_OCTAVE)
+    used, index = np.unique(np.rint(on_grid / _UNIT), return_inverse=True)
+    return used.astype(np.int32), index.astype(np.int32)
 
 
 def offset_table(params: dict, low: float, high: float) -> np.ndarray:
-    """delta float32 [codes, 64] in [0, 0.5], by step code and scale; steps clipped to the range."""
-    scale, qstep = scale_table().astype(np.float32), _qsteps(low, high)
+    """delta uint8 [codes, 90] in units of 1/512, by step code and scale, clipped to 0 … 1/2.
+
+    Steps outside low … high are clipped to them.
+    """
+    scale, qstep = exact.scale_table().astype(np.float32), _qsteps(low, high)
     delta = variable_rate.offset(params["offset"], jnp.asarray(scale)[None], qstep[:, None])
-    return np.clip(np.asarray(delta, np.float32), 0.0, 0.5)
+    return np.clip(np.rint(np.asarray(delta) / frozen.OFFSET_UNIT), 0, 255).astype(np.uint8)
+
+
+def drawn_latents(z_tables: tables.SymbolTables, medians: np.ndarray, z_step: int) -> np.ndarray:
+    """z^ int32 [64,64,N], in units of 1/16, drawn independently from the tables of z."""
+    rng, cdf = np.random.default_rng(0), tables.SymbolTables.cdf
+    values = []
+    for channel, low in enumerate(z_tables.low):
+        cumulative, _ = cdf(z_tables.select(channel, 1))
+        symbol = np.searchsorted(cumulative, rng.integers(tables.TOTAL, size=64 * 64), "right") - 1
+        values.append(low + symbol)
+    return np.stack(values, axis=-1).reshape(64, 64, -1) * z_step + medians
+
+
+def fitted_units(config: Config, h_s: dict, latents: Iterable[np.ndarray]) -> rounding.Units:
+    """Units in which no activation saturates for `latents`, arrays z^ int [h,w,N] of any sizes."""
+    largest = [_activation_ranges(config, h_s, z.astype(np.float32) * _UNIT) for z in latents]
+    ranges = [np.max([pair[i] for pair in largest], axis=0) for i in (0, 1)]
+    return rounding.choose_units(config, h_s, ranges)
+
+
+@partial(jax.jit, static_argnums=0)
+def _activation_ranges(config: Config, h_s: dict, z_hat: jax.Array) -> list[jax.Array]:
+    """Largest magnitudes [C] after each of the two first layers of the float h_s."""
+    return [
+        jnp.abs(a[0]).max((0, 1)) for a in transforms.hyper_layers(config, h_s, z_hat[None])[:2]
+    ]
 
 
 def _qsteps(low: float, high: float) -> jax.Array:
@@ -88,12 +116,19 @@ def freeze(
     one. metadata: anything JSON, kept in the header (recipe, data statement, measured curve).
     """
     config, params = architectures.with_scales(config, params)
-    medians = np.asarray(entropy.medians(params["bottleneck"]), np.float32)
+    params = frozen.as_stored(params)
+    medians = np.rint(np.asarray(entropy.medians(params["bottleneck"])) / _UNIT).astype(np.int32)
     z_steps, z_step_index = z_step_grid(params, *qstep_range)
-    z_tables = [bottleneck_tables(params["bottleneck"], medians, float(s)) for s in z_steps]
+    z_tables = [
+        bottleneck_tables(params["bottleneck"], medians * _UNIT, float(s * _UNIT)) for s in z_steps
+    ]
+    z_hat = drawn_latents(z_tables[len(z_steps) // 2], medians, z_steps[len(z_steps) // 2])
+    units = fitted_units(config, params["h_s"], [z_hat])
     described = metadata | {"qstep_range": list(qstep_range)}
     model = frozen.FrozenModel(
         params=params,
+        units=units,
+        network=rounding.quantise(config, params["h_s"], units),
         medians=medians,
         offsets=offset_table(params, *qstep_range),
         z_steps=z_steps,

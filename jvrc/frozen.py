@@ -1,9 +1,9 @@
-"""A frozen model: parameters, and in integer tables all that a decoder derives from the step.
+"""A frozen model: parameters, and in integers all that a decoder derives from z and the step.
 
 Saved as one safetensors file whose header carries the description. Nothing here is trained, and a
-receiver computes no table.
+receiver computes no table; the integers of h_s follow exactly from what the file holds.
 
-May import: images (to write files), model.config, coding.tables.
+May import: images (to write files), model, coding.tables.
 """
 
 import hashlib
@@ -20,30 +20,35 @@ import safetensors.numpy
 
 from jvrc.coding.tables import SymbolTables
 from jvrc.images import write_bytes
+from jvrc.model import exact, rounding
 from jvrc.model.config import Config
 
-SCALE_COUNT = 64
-SCALE_LOG2_MIN = float(np.log2(0.11))  # of sigma / Delta
-SCALE_LOG2_RATIO = float((np.log2(256.0) - np.log2(0.11)) / (SCALE_COUNT - 1))
-FORMAT = "jvrc-frozen-1"
+FORMAT = "jvrc-frozen-2"
+OFFSET_UNIT = 2.0**-9
+_ARRAYS = ("medians", "offsets", "z_steps", "z_step_index")
+_TABLES = ("z_tables", "y_tables")
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["params", "medians", "offsets", "z_steps", "z_step_index", "z_tables", "y_tables"],
+    data_fields=["params", "units", "network", *_ARRAYS, *_TABLES],
     meta_fields=["config", "model_id", "header"],
 )
 @dataclass(frozen=True, eq=False)
 class FrozenModel:
     """What `jvrc.load` returns. A pytree; config, model_id and header are static.
 
-    params: g_a, g_s, h_a, h_s, and those that only training needs (bottleneck, offset, z_step).
-    medians: [N]. offsets: float32 [codes, 64], delta by step code and scale index.
-    z_steps: float32 [J], the grid of Delta_z. z_step_index: int32 [codes], by step code.
-    z_tables: J * N tables, y_tables: 64 tables.
+    params: g_a, g_s, h_a, and those that only training needs (h_s, bottleneck, offset, z_step).
+    units, network: how h_s is rounded, and the integers that follow (jvrc.model.exact).
+    medians: int32 [N], z_steps: int32 [J], the grid of Delta_z, both in units of 1/16.
+    z_step_index: int32 [codes], by step code.
+    offsets: uint8 [codes, 90], delta in units of 1/512, by step code and scale index.
+    z_tables: J * N tables, y_tables: 90 tables.
     """
 
     params: dict
+    units: rounding.Units
+    network: exact.Network
     medians: np.ndarray
     offsets: np.ndarray
     z_steps: np.ndarray
@@ -80,17 +85,30 @@ def _unflatten(tensors: dict[str, np.ndarray], prefix: str) -> dict:
     return tree
 
 
+def _stored_type(name: str) -> type:
+    return np.float16 if name.endswith("kernel") else np.float32
+
+
+def as_stored(params: dict) -> dict:
+    """Parameters as a file gives them back: kernels rounded to float16, all of them float32."""
+
+    def rounded(path: tuple, a: Any) -> np.ndarray:
+        return np.asarray(a).astype(_stored_type(path[-1].key)).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(rounded, params)
+
+
 def to_tensors(model: FrozenModel) -> dict[str, np.ndarray]:
     """The arrays by the names under which the file holds them; big kernels in float16."""
-    tensors = _flatten(model.params, "params")
-    tensors = {
-        k: v.astype(np.float16 if k.endswith("/kernel") else np.float32) for k, v in tensors.items()
-    }
-    for name in ("medians", "offsets", "z_steps", "z_step_index"):
+    tensors = {k: v.astype(_stored_type(k)) for k, v in _flatten(model.params, "params").items()}
+    for name in _ARRAYS:
         tensors[name] = np.asarray(getattr(model, name))
-    for name in ("z_tables", "y_tables"):
+    for name in _TABLES:
         for part, value in getattr(model, name)._asdict().items():
             tensors[f"{name}/{part}"] = np.asarray(value)
+    for part, layers in model.units._asdict().items():
+        for i, value in enumerate(layers):
+            tensors[f"units/{part}/{i}"] = np.asarray(value)
     return {k: np.ascontiguousarray(v) for k, v in tensors.items()}
 
 
@@ -107,15 +125,18 @@ def fingerprint(tensors: dict[str, np.ndarray], config: Config) -> str:
 def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
     """The model that a file's arrays and header describe."""
     config = Config(**json.loads(header)["config"])
-    params = _unflatten(tensors, "params")
+    params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
+    parts = _unflatten(tensors, "units")
+    units = rounding.Units(*([parts[k][str(i)] for i in range(3)] for k in rounding.Units._fields))
     return FrozenModel(
-        params=jax.tree.map(lambda a: np.asarray(a, np.float32), params),
-        z_tables=SymbolTables(**_unflatten(tensors, "z_tables")),
-        y_tables=SymbolTables(**_unflatten(tensors, "y_tables")),
+        params=params,
+        units=units,
+        network=rounding.quantise(config, params["h_s"], units),
         config=config,
         model_id=fingerprint(tensors, config),
         header=header,
-        **{k: tensors[k] for k in ("medians", "offsets", "z_steps", "z_step_index")},
+        **{k: tensors[k] for k in _ARRAYS},
+        **{k: SymbolTables(**_unflatten(tensors, k)) for k in _TABLES},
     )
 
 

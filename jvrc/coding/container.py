@@ -1,29 +1,4 @@
-"""The file format, version 1: a header, four payload sections and a checksum.
-
-This docstring is the specification. Integers of several bytes are little-endian. A *varint* is an
-unsigned LEB128 number below 2**32: seven bits a byte, the lowest group first, the top bit set on
-every byte but the last, and no superfluous groups (at most five bytes, the last one zero only for
-the number 0). A *zigzag* varint stores n >= 0 as 2n and n < 0 as -2n - 1.
-
-    offset  bytes   field
-    0       4       magic, the letters JVRC
-    4       1       format version, 1
-    5       4       model id: the eight hex digits that name the frozen weights, as four bytes
-    9       varint  height, in pixels, >= 1
-            varint  width, in pixels, >= 1
-            varint  step code, zigzag (see jvrc.step_grid)
-            stream  description of the z stream (hyper latent)
-            stream  description of the y stream (latent)
-            ...     z words, z escapes, y words, y escapes: as many bytes as described, no gaps
-    end-4   4       CRC-32 (ISO-HDLC, the one of zlib and PNG) of all bytes before it
-
-where a stream's description is
-
-    1       log2 of the number of interleaved lanes of the range coder, 0 ... 12
-    varint  length of the range coder's words, in bytes
-    varint  length of the escape values, in bytes (see jvrc.coding.escapes)
-
-The header of a photo takes about 25 bytes. Nothing follows the checksum.
+"""The file: a header, four payload sections and a checksum, as FORMAT.md specifies byte by byte.
 
 A released version stays readable for ever: any change of these bytes is a new format version.
 Imports nothing of jvrc but its errors.

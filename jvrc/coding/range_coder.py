@@ -1,21 +1,8 @@
 """Range-ANS coder over interleaved lanes, in JAX: integer symbols under integer tables to bytes.
 
-This docstring is the specification of a stream of n symbols over L lanes; n, L and the table of
-every symbol are known to the receiver. L is a power of two, 1 ... 4096.
-
-* A *table* is a strictly increasing row of integers 0 = c[0] < c[1] < ... < c[k] = 2**16. Symbol s
-  has frequency f = c[s+1] - c[s], probability f / 2**16. A table of one symbol codes for free.
-* Symbol i belongs to lane i mod L and to step i div L. A lane is a *state* x, an integer with
-  2**16 <= x < 2**32 between two symbols. Every lane of the encoder starts at x = 2**16.
-* The encoder takes the symbols from the last to the first. For a symbol with c = c[s] and f:
-  if x >= f * 2**16, it emits the word x mod 2**16 and sets x to x div 2**16 (once is enough);
-  then it sets x to (x div f) * 2**16 + x mod f + c.
-* The decoder undoes this from the first symbol to the last: with r = x mod 2**16 the symbol is the
-  s with c[s] <= r < c[s+1]; it sets x to f * (x div 2**16) + r - c, and if x < 2**16, it takes the
-  next word w and sets x to x * 2**16 + w. Thus all lanes share one row of words.
-* The stream is the encoder's last states, lanes 0 ... min(L, n) - 1, each a little-endian 32-bit
-  number, then the words in the decoder's order, each a little-endian 16-bit number. No symbols
-  are no bytes. The decoder ends with every word taken and every state at 2**16, or it rejects.
+FORMAT.md, section 2, specifies the stream of n symbols over L lanes, a power of two up to 4096; n,
+L and the table of every symbol are known to the receiver. Here a table is its row of cumulative
+frequencies, strictly increasing, 0 = c[0] < c[1] < ... < c[k] = 2**16.
 
 A lane's state takes 4 bytes and carries 1 on average. Above the ideal, a stream thus is 3 bytes a
 lane, and 0.15 % (measured) because x div f is an integer as small as 1.

@@ -24,7 +24,7 @@ from jvrc.model.config import Config
 Valid = tuple[Array | int, Array | int, Array | int, Array | int] | None
 
 
-def _within(x: Array, valid: Valid, stride: int) -> Array:
+def within(x: Array, valid: Valid, stride: int) -> Array:
     """Zero outside the valid rectangle, given in pixels, of features at 1/stride of the size."""
     if valid is None:
         return x
@@ -37,12 +37,12 @@ def _within(x: Array, valid: Valid, stride: int) -> Array:
 
 def g_a(config: Config, params: dict, x: Array, valid: Valid = None) -> Array:
     """Analysis transform: picture -> y."""
-    x = _within(x, valid, 1)
+    x = within(x, valid, 1)
     for i in range(4):
         x = ops.down(params[f"conv{i}"], x)
         if i < 3:
             x = ops.gdn(params[f"gdn{i}"], x)
-        x = _within(x, valid, 2 << i)
+        x = within(x, valid, 2 << i)
     return x * config.latent_scale
 
 
@@ -53,7 +53,7 @@ def g_s(config: Config, params: dict, y: Array, valid: Valid = None) -> Array:
         x = ops.up(params[f"deconv{i}"], x)
         if i < 3:
             x = ops.gdn(params[f"igdn{i}"], x, inverse=True)
-        x = _within(x, valid, 8 >> i)
+        x = within(x, valid, 8 >> i)
     return x
 
 
@@ -65,9 +65,9 @@ def h_a(config: Config, params: dict, y: Array, valid: Valid = None) -> Array:
     """Hyper analysis: y -> z. The scale hyperprior sees |y|."""
     act = _activation(config)
     x = (y if config.predicts_mean else jnp.abs(y)) / config.hyper_scale
-    x = _within(act(ops.conv(params["conv0"], x)), valid, 16)
-    x = _within(act(ops.down(params["conv1"], x)), valid, 32)
-    return _within(ops.down(params["conv2"], x), valid, 64)
+    x = within(act(ops.conv(params["conv0"], x)), valid, 16)
+    x = within(act(ops.down(params["conv1"], x)), valid, 32)
+    return within(ops.down(params["conv2"], x), valid, 64)
 
 
 def h_s(config: Config, params: dict, z: Array, valid: Valid = None) -> tuple[Array, Array]:
@@ -75,14 +75,21 @@ def h_s(config: Config, params: dict, z: Array, valid: Valid = None) -> tuple[Ar
 
     sigma is positive when config.log_scale; otherwise any real, bounded below by its users.
     """
-    act = _activation(config)
-    x = _within(act(ops.up(params["deconv0"], z)), valid, 32)
-    x = _within(act(ops.up(params["deconv1"], x)), valid, 16)
-    x = ops.conv(params["conv2"], x)
+    x = hyper_layers(config, params, z, valid)[-1]
     sigma = x[..., : config.M]
     sigma = jnp.exp(jnp.clip(sigma, -20.0, 20.0)) if config.log_scale else sigma
     mu = x[..., config.M :] * config.hyper_scale if config.predicts_mean else jnp.zeros_like(sigma)
     return sigma, mu
+
+
+def hyper_layers(
+    config: Config, params: dict, z: Array, valid: Valid = None
+) -> tuple[Array, Array, Array]:
+    """What each layer of h_s gives: [B,H/32,W/32,.], [B,H/16,W/16,.], [B,H/16,W/16,M or 2 M]."""
+    act = _activation(config)
+    first = within(act(ops.up(params["deconv0"], z)), valid, 32)
+    second = within(act(ops.up(params["deconv1"], first)), valid, 16)
+    return first, second, ops.conv(params["conv2"], second)
 
 
 def init_g_a(key: Array, config: Config) -> dict:

@@ -1,0 +1,103 @@
+"""Writes golden streams of format version 1: run once for each model, never to make a test pass.
+
+    python tests/golden/v1/make.py --write
+
+A stream made by a released version stays here for ever and must decode to the same symbols. The
+tiny models have random weights; they lie here too. A stream of a shipped model needs its weights.
+Existing streams are kept as they are.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+import jvrc
+from jvrc import codec, demo, freezing, frozen, images
+from jvrc.model import architectures
+from jvrc.model.config import Config
+
+HERE = Path(__file__).parent
+TINY = {
+    "tiny-mean": Config("mbt2018-mean", N=6, M=10),
+    "tiny-scale": Config("bmshj2018-hyperprior", N=6, M=10),
+    "tiny-linear": Config("mbt2018-mean", N=5, M=7, log_scale=False),  # as imported models are
+}
+SHAPES = {"a": (1, 1), "b": (37, 61), "c": (64, 200), "d": (130, 67)}
+QSTEPS = {"a": 2.0, "b": 0.5, "c": 1.37, "d": 32.0}
+CROPS = {"photo-1": (1.0, 96, 128), "photo-4": (4.0, 130, 200), "photo-16": (16.0, 200, 300)}
+
+
+def tiny_model(name: str) -> frozen.FrozenModel:
+    """Random weights whose scales and means spread over the tables."""
+    config = TINY[name]
+    params = architectures.init_params(jax.random.key(len(name)), config)
+    params["g_a"]["conv3"]["kernel"] *= 400.0
+    params["h_a"]["conv2"]["kernel"] *= 4.0
+    last = params["h_s"]["conv2"]
+    spread = np.random.default_rng(0).uniform(-3, 6, config.M).astype(np.float32)
+    if not config.log_scale:
+        spread = np.exp(spread)
+    last["kernel"] = last["kernel"] * 4.0
+    last["bias"] = last["bias"].at[: config.M].set(spread)
+    return freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """A slope with noise, uint8 [H,W,3]."""
+    rng = np.random.default_rng((height, width))
+    slope = np.add.outer(np.arange(height) * 2, np.arange(width))[:, :, None] % 256
+    return np.clip(slope + rng.integers(-40, 40, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def sha256(values: np.ndarray) -> str:
+    """Of the integers as little-endian int32, in row-major order."""
+    return hashlib.sha256(np.ascontiguousarray(values, "<i4").tobytes()).hexdigest()
+
+
+def symbols_of(latents: codec.Latents) -> dict[str, str]:
+    """What must never change, as it goes into golden.json."""
+    return {name: sha256(getattr(latents, name)) for name in ("z", "y", "index")}
+
+
+def write(
+    name: str, weights: str, model: frozen.FrozenModel, img: np.ndarray, qstep: float
+) -> dict:
+    """One stream and what it decodes to; its entry of golden.json."""
+    data = jvrc.compress(model, img, qstep)
+    (HERE / f"{name}.jvrc").write_bytes(data)
+    Image.fromarray(jvrc.decompress(model, data)).save(HERE / f"{name}.png")
+    return {"weights": weights, **symbols_of(codec.decode_latents(model, data))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", required=True)
+    parser.parse_args()
+    index = HERE / "golden.json"
+    entries = json.loads(index.read_text()) if index.exists() else {}
+    for name in TINY:
+        path = HERE / f"{name}.safetensors"
+        model = frozen.read(path) if path.exists() else frozen.save(tiny_model(name), path)
+        for suffix, shape in SHAPES.items():
+            stream = f"{name}-{suffix}"
+            if stream not in entries:
+                img = picture(*shape)
+                entries[stream] = write(stream, path.name, model, img, QSTEPS[suffix])
+    photo = images.read_image(demo.bundled_photo())
+    for weights in jvrc.models():
+        model = jvrc.load(weights)
+        for suffix, (qstep, height, width) in CROPS.items():
+            stream = f"{weights}-{model.model_id}-{suffix}"
+            if stream not in entries:
+                img = photo[100 : 100 + height, 200 : 200 + width]
+                entries[stream] = write(stream, weights, model, img, qstep)
+    index.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
