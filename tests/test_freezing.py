@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from jvrc import freezing, step_grid
-from jvrc.model import entropy, variable_rate
+from jvrc.model import entropy, exact, variable_rate
 
 CODES = step_grid.CODE_MAX - step_grid.CODE_MIN + 1
 QSTEPS = 2.0 ** (np.arange(step_grid.CODE_MIN, step_grid.CODE_MAX + 1) / step_grid.CODES_PER_OCTAVE)
@@ -44,7 +44,7 @@ def assert_valid(tables, count):
 
 def test_every_step_code_has_valid_tables(tiny):
     n = tiny.config.N
-    assert_valid(tiny.y_tables, 64)
+    assert_valid(tiny.y_tables, 90)
     assert_valid(tiny.z_tables, n * len(tiny.z_steps))
     assert tiny.z_step_index.shape == (CODES,)
     assert set(tiny.z_step_index.tolist()) == set(range(len(tiny.z_steps)))
@@ -52,9 +52,8 @@ def test_every_step_code_has_valid_tables(tiny):
 
 
 def test_offsets_lie_between_zero_and_half(tiny):
-    assert tiny.offsets.shape == (CODES, 64)
-    assert tiny.offsets.dtype == np.float32
-    assert np.all((tiny.offsets >= 0) & (tiny.offsets <= 0.5))
+    assert tiny.offsets.shape == (CODES, 90)
+    assert tiny.offsets.dtype == np.uint8  # in units of 1/512
 
 
 def test_frozen_models_need_no_constants(tiny):
@@ -89,21 +88,23 @@ def test_z_tables_hold_the_probabilities_of_the_bottlenecks_bins(tiny, z_step):
 def test_the_models_z_tables_are_those_of_its_steps(tiny):
     n = tiny.config.N
     for j, z_step in enumerate(tiny.z_steps):
-        made = freezing.bottleneck_tables(tiny.params["bottleneck"], tiny.medians, float(z_step))
+        medians, z_step = tiny.medians / 16, z_step / 16
+        made = freezing.bottleneck_tables(tiny.params["bottleneck"], medians, z_step)
         for ours, again in zip(tiny.z_tables.select(j * n, n), made, strict=True):
             np.testing.assert_array_equal(ours, again)
 
 
-def test_scales_run_evenly_from_0_11_to_256():
-    scales = freezing.scale_table()
-    assert (scales[0], scales[-1]) == pytest.approx((0.11, 256.0), rel=1e-12)
-    np.testing.assert_allclose(scales[1:] / scales[:-1], (256 / 0.11) ** (1 / 63), rtol=1e-9)
+def test_scales_run_in_eighths_of_an_octave_from_0_11():
+    scales = exact.scale_table()
+    assert scales.shape == (90,)
+    assert (scales[0], scales[-1]) == pytest.approx((0.11, 245), rel=3e-3)
+    np.testing.assert_allclose(scales[1:] / scales[:-1], 2**0.125, rtol=1e-12)
 
 
 def test_y_tables_hold_the_probabilities_of_gaussian_bins():
     tables = freezing.gaussian_tables()
-    assert_valid(tables, 64)
-    for scale, low, row in zip(freezing.scale_table(), tables.low, rows(tables), strict=True):
+    assert_valid(tables, 90)
+    for scale, low, row in zip(exact.scale_table(), tables.low, rows(tables), strict=True):
         k = low + np.arange(len(row) - 1)
         assert low == -k[-1]  # as far to the left as to the right
         p = ndtr((k + 0.5) / scale) - ndtr((k - 0.5) / scale)
@@ -112,13 +113,16 @@ def test_y_tables_hold_the_probabilities_of_gaussian_bins():
 
 @given(st.integers(0, 1000))
 @settings(max_examples=5, deadline=None)
-def test_steps_of_z_are_the_trained_ones_to_a_sixteenth_of_an_octave(seed):
+def test_steps_of_z_are_near_the_trained_ones(seed):
+    """To a sixteenth of an octave, and to a unit of 1/16 of which they are multiples."""
     params = {"z_step": mlp(seed, (1, 10, 10, 1), last_bias=1.0)}
     grid, index = freezing.z_step_grid(params, 1.0, 16.0)
     wanted = variable_rate.z_step(params["z_step"], np.clip(QSTEPS, 1, 16).astype(np.float32))
     assert np.all(np.diff(grid) > 0)
-    assert grid[0] >= 0.5
-    assert np.abs(np.log2(grid[index] / wanted)).max() <= 0.5 / 8 + 1e-5
+    assert grid[0] >= 8
+    nearest = 2.0 ** (np.rint(8 * np.log2(wanted)) / 8)
+    assert np.abs(np.log2(nearest / wanted)).max() <= 0.5 / 8 + 1e-5
+    assert np.abs(grid[index] / 16 - nearest).max() <= 1 / 32
     assert (index.dtype, index.shape) == (np.int32, (CODES,))
 
 
@@ -133,18 +137,18 @@ def test_what_depends_on_the_step_stays_at_the_ends_of_the_trained_range():
     for table in (index, offsets):
         assert np.all(table[outside_low] == table[outside_low[-1]])
         assert np.all(table[outside_high] == table[outside_high[0]])
-    assert np.ptp(offsets, axis=0).max() > 0.05
+    assert np.ptp(offsets, axis=0).max() > 25
 
 
 def test_the_offset_table_is_the_network_clipped():
     params = mlp(4, (2, 12, 12, 1), last_bias=0.25)
     offsets = freezing.offset_table({"offset": params}, 1.0, 16.0)
-    scale = freezing.scale_table().astype(np.float32)
+    scale = exact.scale_table().astype(np.float32)
     for qstep in (1.0, 2.0, 16.0):
         row = offsets[step_grid.snap(qstep) - step_grid.CODE_MIN]
         expected = variable_rate.offset(params, scale, np.float32(qstep))
-        np.testing.assert_allclose(row, np.clip(expected, 0, 0.5), rtol=1e-4, atol=1e-5)
-    assert np.unique(np.clip(offsets, 0.01, 0.49)).size > 20
+        assert np.abs(row / 512 - np.clip(expected, 0, 255 / 512)).max() < 0.501 / 512
+    assert np.unique(offsets).size > 20
 
 
 def test_a_diverged_prior_is_not_frozen(tiny):
