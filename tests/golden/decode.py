@@ -1,0 +1,40 @@
+"""Decodes all golden streams of a folder and prints the SHA-256 of their symbols, as JSON.
+
+python tests/golden/decode.py FOLDER
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import jvrc
+from jvrc import codec
+
+
+def hashes(latents: codec.Latents) -> dict[str, str]:
+    """SHA-256 of z, y and the scale index, as little-endian int32 in row-major order."""
+
+    def sha256(values: np.ndarray) -> str:
+        return hashlib.sha256(np.ascontiguousarray(values, "<i4").tobytes()).hexdigest()
+
+    return {part: sha256(getattr(latents, part)) for part in ("z", "y", "index")}
+
+
+def decoded(folder: Path) -> dict[str, dict[str, str]]:
+    """`hashes` of each stream."""
+    models, found = {}, {}
+    for name, entry in json.loads((folder / "golden.json").read_text()).items():
+        weights = entry["weights"]
+        if weights not in models:
+            path = folder / weights
+            models[weights] = jvrc.load(path if path.exists() else weights)
+        data = (folder / f"{name}.jvrc").read_bytes()
+        found[name] = hashes(codec.decode_latents(models[weights], data))
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(decoded(Path(sys.argv[1]))))

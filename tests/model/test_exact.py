@@ -1,0 +1,213 @@
+"""Claims about the integer hyper synthesis: exact, equal to the reference, near the float one."""
+
+import dataclasses
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jvrc
+from jvrc import codec, step_grid
+from jvrc.model import exact, rounding, transforms
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
+WEIGHTS = (*sorted(GOLDEN.glob("*.safetensors")), *jvrc.models().values())
+
+_spec = importlib.util.spec_from_file_location(
+    "reference_decoder", GOLDEN.parents[1] / "reference_decoder.py"
+)
+reference = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(reference)
+
+synthesise = jax.jit(exact.synthesise, static_argnums=0)
+
+
+def by_reference(path, z_hat):
+    """(log2 sigma, mu), int64, of plain NumPy integers: tests/reference_decoder.py."""
+    return reference.hyper_synthesis(*reference.load(path), z_hat.astype(np.int64))
+
+
+def ours(model, z_hat):
+    return [np.asarray(a[0]) for a in synthesise(model.config, model.network, z_hat[None])]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return jvrc.load("mbt2018-mean")
+
+
+# -- the same integers as the reference
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("largest", [3, 40, exact.Z_MAX])
+def test_random_latents_give_the_references_integers(path, largest):
+    model = jvrc.load(path)
+    rng = np.random.default_rng(largest)
+    z_hat = rng.integers(-largest, largest + 1, (2, 3, model.config.N)).astype(np.int32)
+    for found, expected in zip(ours(model, z_hat), by_reference(path, z_hat), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("qstep", [0.5, 3.0, 32.0])
+def test_a_photograph_gives_the_references_scale_indices(path, qstep, photo):
+    model, code = jvrc.load(path), step_grid.snap(qstep)
+    latents = codec.quantise(model, *codec.analyse(model, photo[:190, 100:250]), code)
+    t, mu = by_reference(path, codec.hyper_latents(model, latents.z, code))
+    np.testing.assert_array_equal(latents.index, reference.scale_index(t, code))
+    unit = 2.0**model.network.mu_exponent if model.network.mu_exponent.size else 1.0
+    np.testing.assert_array_equal(latents.mu, mu * unit)
+
+
+def test_a_batch_gives_what_each_alone_gives(shipped):
+    z_hat = np.random.default_rng(0).integers(-50, 50, (4, 1, 2, shipped.config.N))
+    together = synthesise(shipped.config, shipped.network, z_hat)
+    for i in range(4):
+        for found, alone in zip(together, ours(shipped, z_hat[i]), strict=True):
+            np.testing.assert_array_equal(found[i], alone)
+
+
+def test_a_tile_of_a_larger_size_gives_the_same_inside(shipped):
+    z_hat = np.random.default_rng(1).integers(-50, 50, (2, 3, shipped.config.N))
+    padded = np.pad(z_hat, ((1, 1), (2, 0), (0, 0)))
+    valid = np.array([64, 192, 128, 320])
+    found = jax.jit(exact.synthesise, static_argnums=0)(
+        shipped.config, shipped.network, padded[None], tuple(valid)
+    )
+    for tile, alone in zip(found, ours(shipped, z_hat), strict=True):
+        np.testing.assert_array_equal(tile[0, 4:12, 8:20], alone)
+
+
+# -- why no machine can disagree
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda p: p.stem)
+def test_no_partial_sum_can_leave_the_integers_of_float32(path):
+    """The largest sums that any input gives, output by output, from the weights alone."""
+    network = jvrc.load(path).network
+    for i, layer in enumerate(network.layers):
+        kernel = np.abs(layer.kernel.astype(np.int64))
+        phases = [kernel[r::2, s::2] for r in (0, 1) for s in (0, 1)] if i < 2 else [kernel]
+        largest = np.max([k.sum((0, 1, 2)) for k in phases], axis=0)
+        largest = largest * (255 if i else 2047) + np.abs(layer.bias.astype(np.int64))
+        assert np.all(largest + (1 << layer.shift >> 1) <= 2**24)
+        assert largest.max() > 2**22  # and the bits are used
+
+
+def test_sums_at_the_very_bound_are_exact_in_any_order():
+    """Inputs of the weights' signs reach 2**24 less a little; halves and permutations agree."""
+    rng = np.random.default_rng(0)
+    kernel = rng.integers(-50, 51, (2592, 8))
+    while (excess := 255 * np.abs(kernel).sum(0) > 2**24).any():
+        kernel[rng.integers(2592), excess] = 0
+    order = rng.permutation(2592)
+    for column in range(8):
+        flips = np.where(rng.random((64, 2592)) < 0.05, -1, 1)
+        flips[0] = 1
+        x = 255 * flips * np.sign(kernel[:, column])
+        exactly = x @ kernel
+        assert 0.97 * 2**24 < np.abs(exactly).max() <= 2**24
+        for p in (np.arange(2592), order):
+            product = exact._product(jnp.asarray(x[None, None, :, p], jnp.float32), kernel[p])
+            np.testing.assert_array_equal(np.asarray(product)[0, 0], exactly)
+
+
+def test_larger_shifts_than_the_sums_allow_are_refused(shipped):
+    shifts = list(shipped.units.shifts)
+    shifts[1] = shifts[1] + np.int8(1)
+    with pytest.raises(ValueError, match="deconv1 must keep every sum within 16777216"):
+        rounding.quantise(
+            shipped.config, shipped.params["h_s"], shipped.units._replace(shifts=tuple(shifts))
+        )
+
+
+def test_changed_float_weights_change_nothing_that_is_coded(shipped, photo):
+    """h_s itself is for training: only the integers made from it when it was frozen count."""
+    params = shipped.params | {"h_s": jax.tree.map(lambda a: 2 * a, shipped.params["h_s"])}
+    changed = dataclasses.replace(shipped, params=params)
+    img = photo[:64, :64]
+    assert jvrc.compress(changed, img, 2.0) == jvrc.compress(shipped, img, 2.0)
+
+
+# -- near the float network
+
+
+@pytest.mark.parametrize("qstep", [0.5, 2.0, 16.0])
+def test_scale_indices_and_means_are_those_of_the_float_network_nearly(shipped, photo, qstep):
+    code = step_grid.snap(qstep)
+    img = photo[:256, :320]
+    latents = codec.quantise(shipped, *codec.analyse(shipped, img), code)
+    z_hat = codec.hyper_latents(shipped, latents.z, code)[None] / np.float32(16)
+    sigma, mu = jax.jit(transforms.h_s, static_argnums=0)(
+        shipped.config, shipped.params["h_s"], z_hat
+    )
+    sigma, mu = np.asarray(sigma[0]), np.asarray(mu[0])
+    scales = exact.scale_table()
+    nearest = np.abs(np.log(sigma[..., None] / qstep / scales)).argmin(-1)
+    away = np.abs(latents.index.astype(int) - nearest)
+    assert np.mean(away <= 1) > 0.999
+    assert np.mean(away == 0) > 0.8
+    error = np.abs(latents.mu - mu) / sigma
+    assert np.quantile(error, 0.99) < 0.2
+
+
+def test_a_mean_too_large_for_its_unit_gets_a_larger_one(shipped, photo):
+    config, h_s = shipped.config, dict(shipped.params["h_s"])
+    gain = np.ones(2 * config.M, np.float32)
+    gain[config.M] = 1e5
+    h_s["conv2"] = {k: v * gain for k, v in h_s["conv2"].items()}
+    ranges = [2.0 ** e.astype(float) * 255 for e in shipped.units.exponents[:2]]
+    units = rounding.choose_units(config, h_s, ranges)
+    network = rounding.quantise(config, h_s, units)
+    assert network.mu_exponent[0] > exact.MU_EXPONENT
+    assert np.all(network.mu_exponent[1:] == exact.MU_EXPONENT)
+    latents = codec.quantise(shipped, *codec.analyse(shipped, photo[:128, :192]), 128)
+    z_hat = codec.hyper_latents(shipped, latents.z, 128)[None]
+    _, mu = synthesise(config, network, z_hat)
+    _, expected = transforms.h_s(config, h_s, z_hat / np.float32(16))
+    loud, expected = exact.mu_of(network, mu)[..., 0], expected[..., 0]
+    assert np.abs(loud - expected).max() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_weights_that_fit_no_integers_are_refused(shipped, value):
+    h_s = dict(shipped.params["h_s"])
+    kernel = h_s["conv2"]["kernel"].copy()
+    kernel[0, 0, 0, 0] = value
+    h_s["conv2"] = h_s["conv2"] | {"kernel": kernel}
+    ranges = [2.0 ** e.astype(float) * 255 for e in shipped.units.exponents[:2]]
+    with pytest.raises(ValueError, match="h_s/conv2 must have weights whose sums fit 24 bits"):
+        rounding.choose_units(shipped.config, h_s, ranges)
+
+
+# -- the logarithmic grid
+
+
+@given(st.integers(1, 2**24))
+@settings(max_examples=300, deadline=None)
+def test_log2_is_rounded_exactly(n):
+    """The grid's step k is nearest: 2**(2k - 1) <= n**256 < 2**(2k + 1)."""
+    k = int(exact._log2(jnp.int32(n))) + 9 * 128
+    assert Fraction(2) ** (2 * k - 1) <= n**256 < 2 ** (2 * k + 1)
+
+
+def test_a_sigma_that_is_not_positive_has_the_smallest_scale():
+    log_sigma = exact._log2(jnp.array([-(2**24), -1, 0, 1]))
+    assert np.all(np.asarray(log_sigma) == -9 * 128)
+    assert np.all(np.asarray(exact.scale_index(log_sigma, np.int32(-128))) == 0)
+
+
+@given(st.integers(-20_000, 20_000), st.integers(step_grid.CODE_MIN, step_grid.CODE_MAX))
+def test_the_scale_index_is_the_nearest_scale(t, code):
+    log2_ratio = (t - code) / 128
+    scales = np.log2(exact.scale_table())
+    index = int(exact.scale_index(jnp.int32(t), code))
+    distance = np.abs(scales - log2_ratio)
+    assert distance[index] <= distance.min() + 1e-9
