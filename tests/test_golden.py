@@ -5,6 +5,7 @@ environment are read once.
 """
 
 import concurrent.futures
+import dataclasses
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ from PIL import Image
 
 import jvrc
 from jvrc import codec, step_grid
-from jvrc.model import transforms, variable_rate
+from jvrc.model import exact, transforms, variable_rate
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 ENTRIES = json.loads((GOLDEN / "golden.json").read_text())
@@ -127,3 +128,32 @@ def test_another_rounding_of_g_s_changes_a_pixel_by_one_at_most(photo, qstep):
     difference = np.abs(jvrc.decompress(model, data).astype(int) - exact[:256, :320])
     assert difference.max() <= 1
     assert np.mean(difference) < 1e-3
+
+
+def test_a_float_hyper_decoder_does_not_survive_tf32(photo, monkeypatch):
+    """Why all this: with products of ten bits, as accelerators form them, indices change."""
+    model = jvrc.load("mbt2018-mean")
+    h_s = jax.jit(transforms.h_s, static_argnums=0)
+
+    def float_path(params, z_q, code):
+        z_hat = codec.hyper_latents(params, z_q, code)[None] / np.float32(16)
+        sigma, mu = h_s(params.config, params.params["h_s"], z_hat)
+        log_sigma = np.rint(128 * np.log2(np.maximum(sigma[0], 1e-9))).astype(np.int32)
+        return np.asarray(exact.scale_index(log_sigma, code)), np.asarray(mu[0])
+
+    def tf32(a):
+        return ((a.view(np.int32) + 0x1000) & ~0x1FFF).view(np.float32)
+
+    rounded = jax.tree.map(tf32, model.params["h_s"])
+    elsewhere = dataclasses.replace(model, params=model.params | {"h_s": rounded})
+    img = photo[:256, :320]
+    data = jvrc.compress(model, img, 2.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(codec, "_entropy_parameters", float_path)
+        float_data = jvrc.compress(model, img, 2.0)
+        jvrc.decompress(model, float_data)
+        with pytest.raises(jvrc.BitstreamError):
+            jvrc.decompress(elsewhere, float_data)
+    with jax.default_matmul_precision("tensorfloat32"):
+        again = jvrc.decompress(elsewhere, data)
+    np.testing.assert_array_equal(again, jvrc.decompress(model, data))

@@ -1,4 +1,4 @@
-"""What the integer hyper-decoder costs in bytes and time, against the float one of the same weights.
+"""What the integer hyper-decoder costs in bytes and time, against the float one of its weights.
 
     python tests/benchmarks/bench_exact.py PICTURES [--model NAME|FILE] [--time]
 
