@@ -38,17 +38,18 @@ def calibrate(model: FrozenModel, pictures: Iterable[np.ndarray], *, steps: int 
     """
     low, high = model.metadata["qstep_range"]
     codes = [step_grid.snap(q) for q in np.geomspace(low, high, steps)]
-    analysed = [
-        codec.analyse(model, img) for img in tqdm(list(pictures), desc="analysing", unit="img")
-    ]
-    model = _with_units(model, [z for _, z in analysed], codes)
+    pictures = list(pictures)
+    # y is large: it is computed again in the second pass, not kept
+    seen = [codec.analyse(model, img)[1] for img in tqdm(pictures, desc="analysing", unit="img")]
+    model = _with_units(model, seen, codes)
     counts = np.zeros((exact.INDEX_COUNT, _REACH + 1))
-    for y, z in tqdm(analysed, desc="calibrating", unit="img"):
+    for img in tqdm(pictures, desc="calibrating", unit="img"):
+        y, z = codec.analyse(model, img)
         for code in codes:
             latents = codec.quantise(model, y, z, code)
             size = np.minimum(np.abs(latents.y), _REACH)
             np.add.at(counts, (latents.index.ravel(), size.ravel()), 1)
-    said = f"units of h_s and tables of y fitted to {len(analysed)} training photographs"
+    said = f"units of h_s and tables of y fitted to {len(pictures)} training photographs"
     header = json.dumps(model.metadata | {"calibration": said})
     return frozen.seal(replace(model, y_tables=calibrated_tables(counts), header=header))
 

@@ -66,7 +66,7 @@ def z_step_grid(params: dict, low: float, high: float) -> tuple[np.ndarray, np.n
 
 
 def offset_table(params: dict, low: float, high: float) -> np.ndarray:
-    """delta uint8 [codes, 90] in units of 1/512, by step code and scale, clipped to 0 … 1/2.
+    """delta uint8 [codes, 90] in units of 1/512, by step code and scale, clipped to uint8.
 
     Steps outside low … high are clipped to them.
     """
@@ -83,7 +83,8 @@ def drawn_latents(z_tables: tables.SymbolTables, medians: np.ndarray, z_step: in
         cumulative, _ = cdf(z_tables.select(channel, 1))
         symbol = np.searchsorted(cumulative, rng.integers(tables.TOTAL, size=64 * 64), "right") - 1
         values.append(low + symbol)
-    return np.stack(values, axis=-1).reshape(64, 64, -1) * z_step + medians
+    z_hat = np.stack(values, axis=-1).reshape(64, 64, -1) * z_step + medians
+    return np.clip(z_hat, -exact.Z_MAX, exact.Z_MAX).astype(np.int32)
 
 
 def fitted_units(config: Config, h_s: dict, latents: Iterable[np.ndarray]) -> rounding.Units:
@@ -118,6 +119,11 @@ def freeze(
     config, params = architectures.with_scales(config, params)
     params = frozen.as_stored(params)
     medians = np.rint(np.asarray(entropy.medians(params["bottleneck"])) / _UNIT).astype(np.int32)
+    if not np.abs(medians).max() <= exact.Z_MAX:
+        raise ValueError(
+            f"the medians of z must be within {exact.Z_MAX * _UNIT:.0f}, one is "
+            f"{np.abs(medians).max() * _UNIT:.3g}: did training diverge?"
+        )
     z_steps, z_step_index = z_step_grid(params, *qstep_range)
     z_tables = [
         bottleneck_tables(params["bottleneck"], medians * _UNIT, float(s * _UNIT)) for s in z_steps

@@ -38,8 +38,9 @@ _TABLES = ("z_tables", "y_tables")
 class FrozenModel:
     """What `jvrc.load` returns. A pytree; config, model_id and header are static.
 
-    params: g_a, g_s, h_a, and those that only training needs (h_s, bottleneck, offset, z_step).
-    units, network: how h_s is rounded, and the integers that follow (jvrc.model.exact).
+    params: g_a, g_s, h_a, and those that only training needs (bottleneck, offset, z_step); h_s is
+      what training goes on with, and what `network` is made of when a model is sealed or read.
+    units, network: how h_s is rounded, and the integers that code (jvrc.model.exact).
     medians: int32 [N], z_steps: int32 [J], the grid of Delta_z, both in units of 1/16.
     z_step_index: int32 [codes], by step code.
     offsets: uint8 [codes, 90], delta in units of 1/512, by step code and scale index.
@@ -127,7 +128,8 @@ def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
     config = Config(**json.loads(header)["config"])
     params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
     parts = _unflatten(tensors, "units")
-    units = rounding.Units(*([parts[k][str(i)] for i in range(3)] for k in rounding.Units._fields))
+    layers = [tuple(parts[k][str(i)] for i in range(3)) for k in rounding.Units._fields]
+    units = rounding.Units(*layers)
     return FrozenModel(
         params=params,
         units=units,
@@ -182,7 +184,7 @@ def read(path: str | Path) -> FrozenModel:
     try:
         tensors = safetensors.numpy.load_file(path)
         model = from_tensors(tensors, json.dumps(header, sort_keys=True))
-    except (KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged: {error!r}") from error
     if model.model_id != header["model_id"]:
         raise ValueError(

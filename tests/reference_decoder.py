@@ -31,6 +31,7 @@ TOTAL = 2**16  # what the frequencies of a table sum to; also the smallest state
 MAX_Z_HAT = 2047
 MAX_FEATURE = 255
 MAX_SUM = 2**24
+MAX_WEIGHT = 32767
 Z_EXPONENT = -4
 SCALES = 90
 G = 184.6649652337873  # 128 / ln 2
@@ -265,6 +266,8 @@ def integer_layer(weights: Weights, config: Config, layer: int) -> tuple[Array, 
 
 def check_sums(kernel: Array, bias: Array, s: Array, maximum: int, stride: int) -> None:
     """Section 5, layers: ValueError unless every sum stays within 2²⁴, rounding term included."""
+    if np.abs(kernel).max() > MAX_WEIGHT:
+        raise ValueError("an integer weight is beyond 16 bits")
     for a in range(stride):
         for b in range(stride):
             # A transposed convolution's output (p, q) has only the taps with the parities of p, q.

@@ -70,7 +70,7 @@ def test_command_prints_hashes_and_writes_the_picture(tmp_path, capsys):
         np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
-# The golden streams have one lane each: an encoder written from section 2 shows the other numbers.
+# An encoder written from section 2 shows any number of lanes.
 
 
 def encode_range(symbols, tables, index, lanes):

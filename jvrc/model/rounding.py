@@ -16,8 +16,9 @@ from jvrc.model.config import Config
 
 _LAYERS = ("deconv0", "deconv1", "conv2")
 _LOG_UNITS = 184.6649652337873  # exact.SCALES_PER_OCTAVE / log(2): h_s gives natural logarithms
+_SIZES = (5, 5, 3)  # of the kernels
 _WEIGHT_MAX = 2**15 - 1
-_MOST = 20  # shifts tried
+_EXPONENT_MAX = 100  # of units: far from the ends of float32
 
 
 class Units(NamedTuple):
@@ -33,16 +34,18 @@ def quantise(config: Config, h_s: dict, units: Units) -> exact.Network:
     h_s: kernels whose values float16 holds, biases float32; hyper_scale must be 1.
 
     Raises:
-      ValueError: a sum could exceed SUM_MAX, so that the result could depend on the machine.
+      ValueError: a sum could exceed SUM_MAX, so that the result could depend on the machine, or
+        the arrays are not those of a model with this config.
     """
     layers = []
-    for i in range(3):
+    for i, (size, width) in enumerate(zip(_SIZES, _widths(config), strict=True)):
+        _check_shapes(h_s[_LAYERS[i]], (units.exponents[i], units.shifts[i]), i, size, *width)
         shift = units.shifts[i].astype(np.int32)
         kernel, bias = _integers(*_scaled(config, h_s, units.exponents, i), shift)
         if shift.min() < 0 or not _fits(kernel, bias, shift, i).all():
             raise ValueError(
                 f"the integers of h_s/{_LAYERS[i]} must keep every sum within {exact.SUM_MAX}, and "
-                "do not: freeze the model anew"
+                f"weights within {_WEIGHT_MAX}, and do not: freeze the model anew"
             )
         layers.append(exact.Layer(kernel.astype(np.int16), bias.astype(np.int32), shift))
     mu_exponent = units.exponents[2][config.M :].astype(np.int32)
@@ -52,8 +55,8 @@ def quantise(config: Config, h_s: dict, units: Units) -> exact.Network:
 def choose_units(config: Config, h_s: dict, ranges: tuple[np.ndarray, np.ndarray]) -> Units:
     """Units for activations of up to `ranges` [C] after the first and second layer.
 
-    Each channel's unit is the finest in which its range does not saturate; each sum's shift the
-    finest within SUM_MAX. h_s as in `quantise`.
+    Each channel's unit is the finest in which its range does not saturate and its sums stay within
+    SUM_MAX with a shift; each shift is the largest possible. h_s as in `quantise`.
 
     Raises:
       ValueError: h_s is not finite or too large for that.
@@ -62,19 +65,38 @@ def choose_units(config: Config, h_s: dict, ranges: tuple[np.ndarray, np.ndarray
     mu = np.full(config.M if config.predicts_mean else 0, exact.MU_EXPONENT)
     exponents = [_exponent(r / exact.ACTIVATION_MAX) for r in ranges]
     exponents.append(np.concatenate([sigma, mu]))
-    shifts = [_largest_shift(*_scaled(config, h_s, exponents, i), i) for i in range(3)]
-    too_large = np.minimum(shifts[2], 0)
-    too_large[: config.M] = 0
-    exponents[2] -= too_large  # a mu that does not fit its unit gets a larger one
-    shifts[2] -= too_large
-    for name, shift in zip(_LAYERS, shifts, strict=True):
-        if shift.min() < 0:
+    shifts = []
+    for i, name in enumerate(_LAYERS):
+        shift = _largest_shift(*_scaled(config, h_s, exponents, i), i)
+        # a channel that is silent, or a large mu, gets a coarser unit; that of sigma is fixed
+        too_fine = np.minimum(shift, 0)
+        if i == 2:
+            too_fine[: config.M] = 0
+        exponents[i] = exponents[i] - too_fine
+        shift = shift - too_fine
+        if shift.min() < 0 or np.abs(exponents[i]).max() > _EXPONENT_MAX:
             largest = np.abs(h_s[name]["kernel"]).max()
             raise ValueError(
                 f"h_s/{name} must have weights whose sums fit 24 bits; the largest weight is "
                 f"{largest:.3g}: did training diverge?"
             )
+        shifts.append(shift)
     return Units(*(tuple(a.astype(np.int8) for a in part) for part in (exponents, shifts)))
+
+
+def _widths(config: Config) -> list[tuple[int, int]]:
+    """(inputs, outputs) of the layers, as `transforms.init_h_s` makes them."""
+    n, m = config.N, config.M
+    first, second, last = (m, m * 3 // 2, 2 * m) if config.predicts_mean else (n, n, m)
+    return [(n, first), (first, second), (second, last)]
+
+
+def _check_shapes(layer: dict, units: tuple, i: int, size: int, in_: int, out: int) -> None:
+    found = [np.shape(layer["kernel"]), np.shape(layer["bias"]), *(u.shape for u in units)]
+    if found != [(size, size, in_, out), *[(out,)] * 3] or any(u.dtype != np.int8 for u in units):
+        raise ValueError(f"h_s/{_LAYERS[i]} or its units: wrong shape or type, shapes {found}")
+    if np.abs(units[0].astype(int)).max() > _EXPONENT_MAX:
+        raise ValueError(f"units/exponents/{i} must be within {_EXPONENT_MAX}")
 
 
 def _exponent(unit: np.ndarray) -> np.ndarray:
@@ -107,19 +129,21 @@ def _integers(kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int) -> 
 def _fits(kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int, i: int) -> np.ndarray:
     """bool [O]: layer i keeps partial sums within SUM_MAX and weights within int16."""
     size = np.abs(kernel)
-    if len(kernel) == 5:  # a pixel sees every other tap
+    if i < 2:  # transposed: a pixel sees every other tap
         taps = [size[r::2, s::2].sum((0, 1, 2)) for r in (0, 1) for s in (0, 1)]
         total = np.max(taps, axis=0)
     else:
         total = size.sum((0, 1, 2))
     largest = total * (exact.ACTIVATION_MAX if i else exact.Z_MAX)
-    sums = largest + np.abs(bias) + np.ldexp(0.5, shift)
+    sums = largest + np.abs(bias) + np.floor(np.ldexp(0.5, shift))
     return (sums <= exact.SUM_MAX) & (size.max((0, 1, 2)) <= _WEIGHT_MAX)
 
 
 def _largest_shift(kernel: np.ndarray, bias: np.ndarray, i: int) -> np.ndarray:
-    """int [O]: the largest shift in -20 … 20 for which layer i fits, -20 if none does."""
-    best = np.full(len(bias), -_MOST)
-    for shift in range(-_MOST, _MOST + 1):
-        best[_fits(*_integers(kernel, bias, shift), shift, i)] = shift
+    """int [O]: the largest shift in -60 … 20 for which layer i fits, -1000 if none does."""
+    best = np.full(len(bias), -1000)
+    for shift in range(20, -61, -1):
+        best[(best < shift) & _fits(*_integers(kernel, bias, shift), shift, i)] = shift
+        if best.min() >= shift:
+            break
     return best

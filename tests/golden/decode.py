@@ -15,12 +15,13 @@ from jvrc import codec
 
 
 def hashes(latents: codec.Latents) -> dict[str, str]:
-    """SHA-256 of z, y and the scale index, as little-endian int32 in row-major order."""
+    """SHA-256 of z, y and the scale index, as little-endian int32, and mu, float32; row-major."""
 
-    def sha256(values: np.ndarray) -> str:
-        return hashlib.sha256(np.ascontiguousarray(values, "<i4").tobytes()).hexdigest()
+    def sha256(values: np.ndarray, kind: str) -> str:
+        return hashlib.sha256(np.ascontiguousarray(values, kind).tobytes()).hexdigest()
 
-    return {part: sha256(getattr(latents, part)) for part in ("z", "y", "index")}
+    integers = {part: sha256(getattr(latents, part), "<i4") for part in ("z", "y", "index")}
+    return integers | {"mu": sha256(latents.mu + np.float32(0), "<f4")}  # + 0: -0 is 0
 
 
 def decoded(folder: Path) -> dict[str, dict[str, str]]:

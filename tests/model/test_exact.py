@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jvrc
-from jvrc import codec, step_grid
-from jvrc.model import exact, rounding, transforms
+from jvrc import codec, freezing, step_grid
+from jvrc.model import architectures, exact, rounding, transforms
+from jvrc.model.config import Config
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 WEIGHTS = (*sorted(GOLDEN.glob("*.safetensors")), *jvrc.models().values())
@@ -128,12 +129,43 @@ def test_larger_shifts_than_the_sums_allow_are_refused(shipped):
         )
 
 
-def test_changed_float_weights_change_nothing_that_is_coded(shipped, photo):
-    """h_s itself is for training: only the integers made from it when it was frozen count."""
+def test_the_codec_never_computes_with_the_float_weights(shipped, photo):
     params = shipped.params | {"h_s": jax.tree.map(lambda a: 2 * a, shipped.params["h_s"])}
     changed = dataclasses.replace(shipped, params=params)
     img = photo[:64, :64]
     assert jvrc.compress(changed, img, 2.0) == jvrc.compress(shipped, img, 2.0)
+
+
+@pytest.mark.parametrize("architecture", ["mbt2018-mean", "bmshj2018-hyperprior"])
+@pytest.mark.parametrize("layer", ["deconv0", "deconv1"])
+def test_a_silent_channel_stays_silent_and_freezes(architecture, layer):
+    config = Config(architecture, N=6, M=10)
+    params = architectures.init_params(jax.random.key(0), config)
+    bias = params["h_s"][layer]["bias"].at[2].set(-1000.0)
+    params["h_s"][layer] = params["h_s"][layer] | {"bias": bias}
+    model = freezing.freeze(config, params, qstep_range=(1.0, 16.0))
+    z_hat = np.random.default_rng(0).integers(-40, 40, (1, 2, 2, 6))
+    log_sigma, _ = synthesise(config, model.network, z_hat)
+    sigma, _ = transforms.h_s(config, model.params["h_s"], z_hat / np.float32(16))
+    assert np.abs(log_sigma / 128 - np.log2(sigma)).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda h_s, units: h_s["conv2"].update(kernel=np.ones((5, 3, 288, 384), np.float32)),
+        lambda h_s, units: h_s["conv2"].update(bias=np.zeros(1, np.float32)),
+        lambda h_s, units: units["exponents"].__setitem__(2, np.full(384, -128, np.int8)),
+        lambda h_s, units: units["shifts"].__setitem__(0, np.ones(1, np.int8)),
+        lambda h_s, units: units["shifts"].__setitem__(1, np.ones(288, np.float32)),
+    ],
+)
+def test_arrays_of_another_shape_or_type_are_refused(shipped, damage):
+    h_s = {k: dict(v) for k, v in shipped.params["h_s"].items()}
+    units = {k: list(v) for k, v in shipped.units._asdict().items()}
+    damage(h_s, units)
+    with pytest.raises(ValueError, match="wrong shape or type|must be within 100"):
+        rounding.quantise(shipped.config, h_s, rounding.Units(**units))
 
 
 # -- near the float network

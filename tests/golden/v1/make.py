@@ -3,8 +3,9 @@
     python tests/golden/v1/make.py --write
 
 A stream made by a released version stays here for ever and must decode to the same symbols. The
-tiny models have random weights; they lie here too. A stream of a shipped model needs its weights.
-Existing streams are kept as they are.
+tiny models have random weights; they lie here too. A stream of a shipped model needs its weights:
+once released, they stay in the package beside their successors. Existing streams are kept as they
+are.
 """
 
 import argparse
