@@ -33,10 +33,10 @@ TINY = {
     "tiny-scale": Config("bmshj2018-hyperprior", N=6, M=10),
     "tiny-linear": Config("mbt2018-mean", N=5, M=7, log_scale=False),  # as imported models are
 }
-SHAPES = {"a": (1, 1), "b": (37, 61), "c": (64, 200), "d": (130, 67)}
+SHAPES = {"a": (1, 1), "b": (37, 61), "c": (150, 128), "d": (130, 67)}
 QSTEPS = {"a": 2.0, "b": 0.5, "c": 1.37, "d": 32.0}
 LANES = {"a": 1, "b": 4, "c": 64, "d": 4096}  # more than an encoder chooses, but its right
-CROPS = {"photo-1": (1.0, 96, 128), "photo-4": (4.0, 130, 200), "photo-16": (16.0, 200, 300)}
+CROPS = {"photo-1": (1.0, 96, 128), "photo-4": (4.0, 200, 300), "photo-16": (16.0, 255, 257)}
 
 
 def tiny_model(name: str) -> frozen.FrozenModel:
