@@ -77,10 +77,9 @@ def offset_table(params: dict, low: float, high: float) -> np.ndarray:
 
 def drawn_latents(z_tables: tables.SymbolTables, medians: np.ndarray, z_step: int) -> np.ndarray:
     """z^ int32 [64,64,N], in units of 1/16, drawn independently from the tables of z."""
-    rng, cdf = np.random.default_rng(0), tables.SymbolTables.cdf
-    values = []
+    rng, values = np.random.default_rng(0), []
     for channel, low in enumerate(z_tables.low):
-        cumulative, _ = cdf(z_tables.select(channel, 1))
+        cumulative, _ = z_tables.select(channel, 1).cdf()
         symbol = np.searchsorted(cumulative, rng.integers(tables.TOTAL, size=64 * 64), "right") - 1
         values.append(low + symbol)
     z_hat = np.stack(values, axis=-1).reshape(64, 64, -1) * z_step + medians

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from safetensors import safe_open
 
 Array = np.ndarray
@@ -403,7 +404,7 @@ def picture(weights: Weights, config: Config, data: bytes) -> Array:
     delta = weights["offsets"][container.code + 128].astype(np.float64)[index] / 512
     step = 2.0 ** (container.code / 128)
     x = synthesis(weights, mu + step * (y - np.sign(y) * delta))
-    pixels = np.rint(255 * np.clip(x, 0, 1)).astype(np.uint8)
+    pixels = np.rint(255 * np.clip(np.nan_to_num(x), 0, 1)).astype(np.uint8)
     return pixels[: container.height, : container.width]
 
 
@@ -415,24 +416,12 @@ def digest(integers: Array) -> str:
     return hashlib.sha256(integers.astype("<i4").tobytes()).hexdigest()
 
 
-def write_png(path: str | Path, pixels: Array) -> None:
-    """Write uint8 `[height, width, 3]` as a PNG file."""
-    height, width, _ = pixels.shape
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    out = b"\x89PNG\r\n\x1a\n"
-    for name, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-        checksum = zlib.crc32(name + body).to_bytes(4, "big")
-        out += len(body).to_bytes(4, "big") + name + body + checksum
-    Path(path).write_bytes(out)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Print the hashes of a stream's integers and write its picture."""
     parser = argparse.ArgumentParser(description="Decode a jvrc stream, slowly.")
     parser.add_argument("weights", type=Path)
     parser.add_argument("stream", type=Path)
-    parser.add_argument("-o", "--output", type=Path, help="the picture, as PNG")
+    parser.add_argument("-o", "--output", type=Path, help="the picture, as PNG or another format")
     options = parser.parse_args(arguments)
     weights, config = load(options.weights)
     data = options.stream.read_bytes()
@@ -440,7 +429,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("z", "y", "index"):
         print(name, digest(getattr(symbols, name)))
     if options.output:
-        write_png(options.output, picture(weights, config, data))
+        Image.fromarray(picture(weights, config, data)).save(options.output)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A weights file holds the float h_s and `Units`; the integers follow from both by one product, one
 rounding each in IEEE double precision, so that every machine derives the same.
 
-May import: exact, config.
+May import: exact, transforms, config.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.model import exact
+from jvrc.model import exact, transforms
 from jvrc.model.config import Config
 
 _LAYERS = ("deconv0", "deconv1", "conv2")
@@ -37,9 +37,10 @@ def quantise(config: Config, h_s: dict, units: Units) -> exact.Network:
       ValueError: a sum could exceed SUM_MAX, so that the result could depend on the machine, or
         the arrays are not those of a model with this config.
     """
-    layers = []
-    for i, (size, width) in enumerate(zip(_SIZES, _widths(config), strict=True)):
-        _check_shapes(h_s[_LAYERS[i]], (units.exponents[i], units.shifts[i]), i, size, *width)
+    layers, widths = [], transforms.hyper_widths(config)
+    for i, size in enumerate(_SIZES):
+        shape = (size, size, widths[i], widths[i + 1])
+        _check_arrays(h_s[_LAYERS[i]], (units.exponents[i], units.shifts[i]), i, shape)
         shift = units.shifts[i].astype(np.int32)
         kernel, bias = _integers(*_scaled(config, h_s, units.exponents, i), shift)
         if shift.min() < 0 or not _fits(kernel, bias, shift, i).all():
@@ -84,16 +85,9 @@ def choose_units(config: Config, h_s: dict, ranges: tuple[np.ndarray, np.ndarray
     return Units(*(tuple(a.astype(np.int8) for a in part) for part in (exponents, shifts)))
 
 
-def _widths(config: Config) -> list[tuple[int, int]]:
-    """(inputs, outputs) of the layers, as `transforms.init_h_s` makes them."""
-    n, m = config.N, config.M
-    first, second, last = (m, m * 3 // 2, 2 * m) if config.predicts_mean else (n, n, m)
-    return [(n, first), (first, second), (second, last)]
-
-
-def _check_shapes(layer: dict, units: tuple, i: int, size: int, in_: int, out: int) -> None:
+def _check_arrays(layer: dict, units: tuple, i: int, shape: tuple[int, ...]) -> None:
     found = [np.shape(layer["kernel"]), np.shape(layer["bias"]), *(u.shape for u in units)]
-    if found != [(size, size, in_, out), *[(out,)] * 3] or any(u.dtype != np.int8 for u in units):
+    if found != [shape, *[shape[3:]] * 3] or any(u.dtype != np.int8 for u in units):
         raise ValueError(f"h_s/{_LAYERS[i]} or its units: wrong shape or type, shapes {found}")
     if np.abs(units[0].astype(int)).max() > _EXPONENT_MAX:
         raise ValueError(f"units/exponents/{i} must be within {_EXPONENT_MAX}")

@@ -92,6 +92,12 @@ def hyper_layers(
     return first, second, ops.conv(params["conv2"], second)
 
 
+def hyper_widths(config: Config) -> tuple[int, int, int, int]:
+    """Channels before, between and after the layers of h_s."""
+    n, m = config.N, config.M
+    return (n, m, m * 3 // 2, 2 * m) if config.predicts_mean else (n, n, n, m)
+
+
 def init_g_a(key: Array, config: Config) -> dict:
     """3 -> N -> N -> N -> M channels; conv0 … conv3, gdn0 … gdn2."""
     keys = jax.random.split(key, 4)
@@ -126,8 +132,7 @@ def init_h_a(key: Array, config: Config) -> dict:
 def init_h_s(key: Array, config: Config) -> dict:
     """N -> M -> 3 M / 2 -> 2 M channels (no mean: N -> N -> N -> M); deconv0, deconv1, conv2."""
     k0, k1, k2 = jax.random.split(key, 3)
-    n, m = config.N, config.M
-    mid, wide, out = (m, m * 3 // 2, 2 * m) if config.predicts_mean else (n, n, m)
+    n, mid, wide, out = hyper_widths(config)
     return {
         "deconv0": ops.conv_init(k0, 5, n, mid, gain=2.0),
         "deconv1": ops.conv_init(k1, 5, mid, wide, gain=2.0),
