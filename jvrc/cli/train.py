@@ -36,6 +36,7 @@ _COMMON_FIELDS = (
     ("final_rate", float, "fraction of it that the schedule's cosine ends at"),
     ("warmup", int, "steps of rising learning rate"),
     ("optimizer", str, "muon or adam"),
+    ("transforms", _flag, "yes or no: train g_a and g_s, or the entropy model alone"),
     ("offsets", _flag, "yes or no: train the reconstruction offsets"),
     ("z_step", _flag, "yes or no: train the step of the hyper latent"),
     ("seed", int, "of everything random"),
@@ -174,7 +175,7 @@ def _run_train(args: argparse.Namespace) -> None:
     if args.source:
         from jvrc.training import start
 
-        init, described = start.params_from(args.source, recipe.config())
+        init, described = start.params_from(args.source, recipe.config(), seed=recipe.seed)
         recipe = replace(recipe, init=described)
     _train(args, recipe, init)
 

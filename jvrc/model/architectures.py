@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jvrc.model import entropy, ops, transforms, variable_rate
+from jvrc.model import context, entropy, ops, transforms, variable_rate
 from jvrc.model.config import Config
 
 
@@ -33,9 +33,12 @@ class Forward(NamedTuple):
 
 
 def init_params(key: Array, config: Config) -> dict:
-    """Random parameters: g_a, g_s, h_a, h_s, bottleneck, offset (f_theta) and z_step."""
+    """Random parameters: g_a, g_s, h_a, h_s, bottleneck, offset (f_theta) and z_step.
+
+    For mbt2018 also context and entropy_parameters.
+    """
     keys = jax.random.split(key, 7)
-    return {
+    params = {
         "g_a": transforms.init_g_a(keys[0], config),
         "g_s": transforms.init_g_s(keys[1], config),
         "h_a": transforms.init_h_a(keys[2], config),
@@ -44,6 +47,11 @@ def init_params(key: Array, config: Config) -> dict:
         "offset": variable_rate.init_offset(keys[5]),
         "z_step": variable_rate.init_z_step(keys[6]),
     }
+    if config.has_context:
+        k_context, k_parameters = jax.random.split(jax.random.fold_in(key, 7))
+        params["context"] = context.init_context(k_context, config)
+        params["entropy_parameters"] = context.init_entropy_parameters(k_parameters, config)
+    return params
 
 
 def analyse(config: Config, params: dict, x: Array) -> Latents:
@@ -84,17 +92,45 @@ def code(
     z_rate = z_hat if noise is None else z + z_step * noise.z
     p_z = entropy.bottleneck_probability(params["bottleneck"], z_rate, z_step)
 
-    sigma, mu = transforms.h_s(config, params["h_s"], z_hat)
+    psi = transforms.hyper_layers(config, params["h_s"], z_hat)[-1]
+    if config.has_context:
+        sigma, mu = _with_context(config, params, y, psi, step)
+    else:
+        sigma, mu = transforms.split_parameters(config, psi)
     v = (y - mu) / step
     scale = ops.lower_bound(sigma / step, entropy.SCALE_MIN)
-    q = ops.ste_round(v)
+    y_hat, q = _quantised(params, v, scale, mu, step)
     p_y = entropy.gaussian_probability(q if noise is None else v + noise.y, scale)
-
-    delta = variable_rate.offset(params["offset"], scale, step)
-    y_hat = variable_rate.reconstruct(q, mu, step, delta)
     dtype = params["g_s"]["deconv0"]["kernel"].dtype
     x_hat = transforms.g_s(config, params["g_s"], y_hat.astype(dtype)).astype(jnp.float32)
     return Forward(x_hat, entropy.bits(p_y), entropy.bits(p_z))
+
+
+def _quantised(
+    params: dict, v: Array, scale: Array, mu: Array, step: Array
+) -> tuple[Array, Array]:
+    """(y^, q): latents v in units of the step, rounded and reconstructed with offsets."""
+    q = ops.ste_round(v)
+    delta = variable_rate.offset(params["offset"], scale, step)
+    return variable_rate.reconstruct(q, mu, step, delta), q
+
+
+def _with_context(config: Config, params: dict, y: Array, psi: Array, step: Array) -> tuple:
+    """(sigma, mu) of mbt2018, all positions at once.
+
+    The context is of y^, and y^ = mu + … of what the context gives: true y^ come one after another.
+    In their place stand those of a first pass, whose context is y itself: rounded like the true
+    ones, to the same bins but for few. Gradients reach y, straight through, and not the first pass.
+    """
+
+    def predict(params: dict, y_hat: Array) -> tuple[Array, Array]:
+        features = context.features(config, params["context"], y_hat, step)
+        return context.entropy_parameters(config, params["entropy_parameters"], psi, features)
+
+    sigma, mu = predict(params, y)
+    scale = jnp.maximum(sigma / step, entropy.SCALE_MIN)
+    first, _ = _quantised(params, (y - mu) / step, scale, mu, step)
+    return predict(params, y + jax.lax.stop_gradient(first - y))
 
 
 def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
@@ -116,8 +152,15 @@ def with_scales(
     g_a["conv3"] = jax.tree.map(lambda a: a * s, g_a["conv3"])
     g_s["deconv0"] = g_s["deconv0"] | {"kernel": g_s["deconv0"]["kernel"] / s}
     h_a["conv0"] = h_a["conv0"] | {"kernel": h_a["conv0"]["kernel"] / t}
+    params = params | {"g_a": g_a, "g_s": g_s, "h_a": h_a, "h_s": h_s}
     if config.predicts_mean:
+        part = "entropy_parameters" if config.has_context else "h_s"
         gain = jnp.concatenate([jnp.ones(config.M), jnp.full(config.M, t)])
-        h_s["conv2"] = jax.tree.map(lambda a: a * gain, h_s["conv2"])
+        last = jax.tree.map(lambda a: a * gain, params[part]["conv2"])
+        params[part] = params[part] | {"conv2": last}
+    if config.has_context:
+        conv = params["context"]["conv"]
+        conv = conv | {"kernel": conv["kernel"] / t}
+        params["context"] = params["context"] | {"conv": conv}
     changed = replace(config, latent_scale=latent_scale, hyper_scale=hyper_scale)
-    return changed, params | {"g_a": g_a, "g_s": g_s, "h_a": h_a, "h_s": h_s}
+    return changed, params

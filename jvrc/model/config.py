@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018-mean")
+ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018-mean", "mbt2018")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Config:
     latent_scale: y is g_a's output times this constant. It keeps weights and activations near one
       while the natural quantisation step of y is one; folded into the kernels when frozen.
     hyper_scale: the hyper transforms see y / hyper_scale; folded likewise.
-    log_scale: h_s gives log(sigma) (ours) or sigma itself (imported CompressAI models).
+    log_scale: the network gives log(sigma) (ours) or sigma itself (imported CompressAI models).
     """
 
     architecture: str = "mbt2018-mean"
@@ -37,8 +37,19 @@ class Config:
 
     @property
     def predicts_mean(self) -> bool:
-        """Whether h_s predicts mu beside sigma (mbt2018-mean) or mu = 0 (scale hyperprior)."""
+        """Whether mu is predicted beside sigma, or mu = 0 (scale hyperprior)."""
         return self.architecture != "bmshj2018-hyperprior"
+
+    @property
+    def has_context(self) -> bool:
+        """Whether sigma and mu also depend on the latents decoded before (mbt2018)."""
+        return self.architecture == "mbt2018"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names at the top of the pytree of parameters."""
+        common = ("g_a", "g_s", "h_a", "h_s", "bottleneck", "offset", "z_step")
+        return (*common, "context", "entropy_parameters") if self.has_context else common
 
     def to_dict(self) -> dict:
         return asdict(self)

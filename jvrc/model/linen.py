@@ -21,7 +21,6 @@ class VariableRateModel(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, qstep: Array) -> architectures.Forward:
-        names = ("g_a", "g_s", "h_a", "h_s", "bottleneck", "offset", "z_step")
         fresh = {}
 
         def init(key: Array, name: str) -> dict:
@@ -29,6 +28,6 @@ class VariableRateModel(nn.Module):
                 fresh.update(architectures.init_params(key, self.config))
             return fresh[name]
 
-        params = {name: self.param(name, init, name) for name in names}
+        params = {name: self.param(name, init, name) for name in self.config.parts}
         key = self.make_rng("noise") if self.has_rng("noise") else None
         return architectures.forward(self.config, params, x, qstep, key)

@@ -1,6 +1,7 @@
 """The four transforms g_a, g_s, h_a, h_s as pure functions of (config, parameters, input).
 
-Ballé et al. 2018 (bmshj2018, Fig. 4) and Minnen et al. 2018 (mbt2018, without context model).
+Ballé et al. 2018 (bmshj2018, Fig. 4) and Minnen et al. 2018 (mbt2018; its context model is
+jvrc.model.context).
 
     x [B,H,W,3] in [0,1]   y, mu, sigma [B,H/16,W/16,M]   z [B,H/64,W/64,N]   H, W multiples of 64
 
@@ -75,7 +76,11 @@ def h_s(config: Config, params: dict, z: Array, valid: Valid = None) -> tuple[Ar
 
     sigma is positive when config.log_scale; otherwise any real, bounded below by its users.
     """
-    x = hyper_layers(config, params, z, valid)[-1]
+    return split_parameters(config, hyper_layers(config, params, z, valid)[-1])
+
+
+def split_parameters(config: Config, x: Array) -> tuple[Array, Array]:
+    """(sigma, mu) from the last layer [...,M or 2M] of h_s, or of the network behind a context."""
     sigma = x[..., : config.M]
     sigma = jnp.exp(jnp.clip(sigma, -20.0, 20.0)) if config.log_scale else sigma
     mu = x[..., config.M :] * config.hyper_scale if config.predicts_mean else jnp.zeros_like(sigma)

@@ -129,15 +129,18 @@ def _gathered_gram(stacked: dict | Latents) -> Array:
     return moo.gram(jax.tree.map(_all_rates, stacked))
 
 
+def _analyse(setup: Setup, x: Array, encoder: dict) -> Latents:
+    encoder = _rounded(objectives.held_fixed(encoder, *setup.fixed), setup.dtype)
+    return architectures.analyse(setup.config, encoder, x)
+
+
 def _local_update(
     setup: Setup, params: dict, x: Array, rates: Rates, keys: Array
 ) -> tuple[dict, Array, RateReport, Array]:
     """One device's part of `make_update`: its crops of x, its rates."""
     encoder = {name: params[name] for name in ENCODER}
     decoder = {name: value for name, value in params.items() if name not in ENCODER}
-    latents, pull_back = jax.vjp(
-        lambda e: architectures.analyse(setup.config, _rounded(e, setup.dtype), x), encoder
-    )
+    latents, pull_back = jax.vjp(partial(_analyse, setup, x), encoder)
     first = jax.lax.axis_index("data") * x.shape[0]
     *means, cotangents = rate_gradients(setup, decoder, latents, x, rates, keys, first)
     losses, psnr, d_qstep, stacked = jax.lax.pmean(means, "data")

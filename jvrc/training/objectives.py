@@ -55,8 +55,8 @@ def losses_of(out: architectures.Forward, x: Array, weight: Array) -> Losses:
 
 
 def held_fixed(params: dict, *names: str) -> dict:
-    """The parameters, those of the named parts as constants: they get no gradient."""
-    return params | {name: jax.lax.stop_gradient(params[name]) for name in names}
+    """The parameters, those of the named parts among them as constants: they get no gradient."""
+    return params | {n: jax.lax.stop_gradient(params[n]) for n in names if n in params}
 
 
 def balanced_mean(rd: Array, qstep: Array) -> Array:

@@ -8,6 +8,9 @@ import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
 
+_WIDE = ("h_s", "context", "entropy_parameters")
+
+
 def schedule(peak: float, steps: int, *, warmup: int, final: float) -> optax.Schedule:
     """Linear warm-up to `peak`, then a cosine to final * peak at `steps`.
 
@@ -20,8 +23,8 @@ def schedule(peak: float, steps: int, *, warmup: int, final: float) -> optax.Sch
 
 
 def _as_matrix(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
-    """Kernels are matrices [taps * in, out]; those of h_s, wide and cheap to learn, go to Adam."""
-    if leaf.ndim == 4 and path[0].key != "h_s":
+    """Kernels are matrices [taps * in, out]; wide ones that are cheap to learn go to Adam."""
+    if leaf.ndim == 4 and path[0].key not in _WIDE:
         return MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
     return None
 

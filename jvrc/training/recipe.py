@@ -40,6 +40,7 @@ class _Common:
     warmup: int = 300  # steps; at most a tenth of them all
     optimizer: str = "muon"
     ema: float = 0.998
+    transforms: bool = True  # g_a and g_s are trained; if not, only the entropy model is
     offsets: bool = True  # trained; if not they stay as they are, at 0 from a recipe's start
     z_step: bool = True  # likewise the step of z, 1 from a recipe's start
     seed: int = 0
@@ -77,7 +78,8 @@ class _Common:
 
     def fixed_parts(self) -> tuple[str, ...]:
         """Names of the parameters that are not trained."""
-        trained = {"offset": self.offsets, "z_step": self.z_step}
+        wide = {"g_a": self.transforms, "g_s": self.transforms}
+        trained = wide | {"offset": self.offsets, "z_step": self.z_step}
         return tuple(name for name, yes in trained.items() if not yes)
 
     def to_json(self) -> str:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jvrc import frozen
+from jvrc.model import architectures
 from jvrc.model.architectures import with_scales
 from jvrc.model.config import Config
 from jvrc.training import loop, pyramid
@@ -31,21 +32,44 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
     return config, params, f"model {model.model_id}"
 
 
-def params_from(source: str | Path, config: Config) -> tuple[dict, str]:
+def params_from(source: str | Path, config: Config, *, seed: int = 0) -> tuple[dict, str]:
     """(parameters in the scales of `config`, a line for the record) of a run or a weights file.
 
+    From another architecture come the parts that both have (see `grafted`).
+
     Raises:
-      ValueError: the source is another architecture or size than `config`, or no such thing.
+      ValueError: the source is of another size than `config`, or no such thing.
     """
     found, params, described = read_source(source)
-    for name in ("architecture", "N", "M", "log_scale"):
+    for name in ("N", "M", "log_scale"):
         if getattr(found, name) != getattr(config, name):
             raise ValueError(
                 f"{source}: {name} is {getattr(found, name)!r}, "
                 f"the recipe says {getattr(config, name)!r}"
             )
     scales = {"latent_scale": config.latent_scale, "hyper_scale": config.hyper_scale}
-    return with_scales(found, params, **scales)[1], described
+    params = with_scales(found, params, **scales)[1]
+    if found.architecture != config.architecture:
+        params = grafted(params, config, jax.random.key(seed))
+        described += f" ({found.architecture})"
+    return params, described
+
+
+def grafted(params: dict, config: Config, key: jax.Array) -> dict:
+    """Parameters of `config` from those of another architecture of its sizes and scales.
+
+    Parts of the same shapes are taken over, what `config` lacks is dropped, the rest is as
+    `init_params` draws it; a new h_s begins at what the old one gave on average, its last bias.
+    """
+    fresh = architectures.init_params(key, config)
+    shapes = {name: jax.tree.map(jnp.shape, part) for name, part in params.items()}
+    same = [n for n in fresh if n in params and jax.tree.map(jnp.shape, fresh[n]) == shapes[n]]
+    if "h_s" not in same:
+        last = fresh["h_s"]["conv2"]
+        last["kernel"] *= 0.1
+        count = min(last["bias"].size, params["h_s"]["conv2"]["bias"].size)
+        last["bias"] = last["bias"].at[:count].set(params["h_s"]["conv2"]["bias"][:count])
+    return fresh | {name: params[name] for name in same}
 
 
 def _training_scales(model: frozen.FrozenModel) -> dict[str, float]:
