@@ -1,6 +1,6 @@
 """What freezing learns from photographs: the range of activations, and the tables of y.
 
-The integers of h_s get units in which the activations for real pictures just fit.
+The integer networks get units in which the activations for real pictures just fit.
 
 A network's residuals (y - mu) / Delta are not quite normal, even given their scale: they peak
 higher and reach further. So each table of y becomes a mixture of Gaussians whose scales are
@@ -11,7 +11,7 @@ May import: codec, freezing, and what they import.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -39,9 +39,7 @@ def calibrate(model: FrozenModel, pictures: Iterable[np.ndarray], *, steps: int 
     low, high = model.metadata["qstep_range"]
     codes = [step_grid.snap(q) for q in np.geomspace(low, high, steps)]
     pictures = list(pictures)
-    # y is large: it is computed again in the second pass, not kept
-    seen = [codec.analyse(model, img)[1] for img in tqdm(pictures, desc="analysing", unit="img")]
-    model = _with_units(model, seen, codes)
+    model = _with_units(model, tqdm(pictures, desc="analysing", unit="img"), codes)
     counts = np.zeros((exact.INDEX_COUNT, _REACH + 1))
     for img in tqdm(pictures, desc="calibrating", unit="img"):
         y, z = codec.analyse(model, img)
@@ -54,12 +52,22 @@ def calibrate(model: FrozenModel, pictures: Iterable[np.ndarray], *, steps: int 
     return frozen.seal(replace(model, y_tables=calibrated_tables(counts), header=header))
 
 
-def _with_units(model: FrozenModel, z: list[np.ndarray], codes: list[int]) -> FrozenModel:
-    """The model with its h_s rounded in units that fit latents z [h,w,N] at the steps of codes."""
-    h_s = model.params["h_s"]
-    rounded = (codec.hyper_latents(model, codec.round_z(model, v, c), c) for v in z for c in codes)
-    units = freezing.fitted_units(model.config, h_s, rounded)
-    return replace(model, units=units, network=rounding.quantise(model.config, h_s, units))
+def _with_units(
+    model: FrozenModel, pictures: Iterable[np.ndarray], codes: list[int]
+) -> FrozenModel:
+    """The model with its networks rounded in units that fit the pictures at the steps of codes."""
+    config, params = model.config, model.params
+
+    def samples() -> Iterator[freezing.Sample]:
+        for img in pictures:
+            y, z = codec.analyse(model, img)
+            for code in codes:
+                z_hat = codec.hyper_latents(model, codec.round_z(model, z, code), code)
+                seen = y if config.has_context else None
+                yield freezing.Sample(z_hat, seen, step_grid.qstep_of(code))
+
+    units = freezing.fitted_units(config, params, samples(), model.metadata["qstep_range"])
+    return replace(model, units=units, network=rounding.quantise(config, params, units))
 
 
 def calibrated_tables(counts: np.ndarray) -> tables.SymbolTables:

@@ -15,6 +15,7 @@ an encoded picture by one at most (measured, see tests/test_golden.py).
 May import: everything but cli, demo and training.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,20 +24,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jvrc import frozen, step_grid
+from jvrc import frozen, step_grid, wavefront
 from jvrc.coding import container, escapes, range_coder, tables
 from jvrc.errors import BitstreamError
 from jvrc.frozen import FrozenModel
 from jvrc.images import as_rgb_uint8
-from jvrc.model import exact, transforms, variable_rate
+from jvrc.model import exact, exact_context, transforms, variable_rate
 from jvrc.model.config import Config
 from jvrc.tiling import BLOCK, map_tiles
+from jvrc.wavefront import LIMIT
 
 # How far the transforms look around, in blocks of 64 pixels, rounded up: g_a 30 pixels, h_a 7
 # samples of y, h_s 1.75 samples of z, g_s 1.9 samples of y.
 _MARGIN_PIXELS, _MARGIN_HYPER = 1, 2
 _full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16 or TF32 products
-_LIMIT = 2.0**20  # of integers: far beyond any latent, and safe to compute with
 
 
 def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
@@ -62,7 +63,8 @@ def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
             f"img must have at most {container.MAX_PIXELS} pixels, padded to multiples of {BLOCK}, "
             f"got {height} x {width}; compress it in parts"
         )
-    z, y, index, _ = quantise(params, *analyse(params, img), code)
+    latents = quantise(params, *analyse(params, img), code)
+    z, y, index = latents.z, *(_in_order(params, a) for a in (latents.y, latents.index))
     packed = container.Container(
         model_id=params.model_id,
         height=height,
@@ -102,6 +104,9 @@ def analyse(params: FrozenModel, img: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def quantise(params: FrozenModel, y: np.ndarray, z: np.ndarray, code: int) -> Latents:
     """The integers for latents that `analyse` gave, at the step of `code`."""
     z_q = round_z(params, z, code)
+    if params.config.has_context:
+        (symbols,) = wavefront.encode(params, [y], [_psi(params, z_q, code)], [code])
+        return Latents(z_q, *symbols)
     index, mu = _entropy_parameters(params, z_q, code)
     return Latents(z_q, _to_int((y - mu) / np.float32(step_grid.qstep_of(code))), index, mu)
 
@@ -152,9 +157,18 @@ def _decode_latents(params: FrozenModel, stream: container.Container) -> Latents
     code, blocks = stream.step_code, _blocks(stream.height, stream.width)
     z_shape = (*blocks, params.config.N)
     z_q = _decode_stream(stream.z, _channels(z_shape), _z_tables(params, code)).reshape(z_shape)
+    if params.config.has_context:
+        (symbols,) = wavefront.decode(params, [stream.y], [_psi(params, z_q, code)], [code])
+        return Latents(z_q, *symbols)
     index, mu = _entropy_parameters(params, z_q, code)
     y_q = _decode_stream(stream.y, index.ravel(), params.y_tables).reshape(index.shape)
     return Latents(z_q, y_q, index, mu)
+
+
+def _in_order(params: FrozenModel, a: np.ndarray) -> np.ndarray:
+    """The samples [h,w,M] in the order in which they are coded: [h*w,M]."""
+    flat = a.reshape(-1, a.shape[2])
+    return flat[wavefront.order(*a.shape[:2])] if params.config.has_context else flat
 
 
 def _check_header(params: FrozenModel, stream: container.Container) -> int:
@@ -179,7 +193,7 @@ def _pad(img: np.ndarray, blocks: tuple[int, int]) -> np.ndarray:
 
 
 def _to_int(x: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(x, -_LIMIT, _LIMIT)).astype(np.int32)
+    return np.rint(np.clip(x, -float(LIMIT), float(LIMIT))).astype(np.int32)
 
 
 def _channels(shape: tuple[int, int, int]) -> np.ndarray:
@@ -221,6 +235,11 @@ def _h_s(
 
 
 @partial(jax.jit, static_argnums=0)
+def _h_s_psi(config: Config, network: exact.Network, z_hat: Array, valid: Array) -> tuple[Array]:
+    return (exact_context.psi_part(config, network, z_hat[None], tuple(valid))[0],)
+
+
+@partial(jax.jit, static_argnums=0)
 def _g_s(
     config: Config,
     params: dict,
@@ -243,16 +262,29 @@ def _entropy_parameters(
     params: FrozenModel, z_q: np.ndarray, code: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scale index uint8, mu float32), each [H/16,W/16,M], from the integers z_q."""
+    index, mu = _hyper_synthesis(partial(_h_s, code=np.int32(code)), params, z_q, code)
+    return index, mu
+
+
+def _psi(params: FrozenModel, z_q: np.ndarray, code: int) -> np.ndarray:
+    """What h_s tells the context model: int32 [H/16,W/16,10M/3]."""
+    (psi,) = _hyper_synthesis(_h_s_psi, params, z_q, code)
+    return psi
+
+
+def _hyper_synthesis(
+    function: Callable[..., tuple], params: FrozenModel, z_q: np.ndarray, code: int
+) -> list[np.ndarray]:
+    """Applies function(config, network, z^, valid=…) tile by tile, on the CPU."""
     cpu = jax.devices("cpu")[0]
     network = jax.device_put(params.network, cpu)  # wherever the model lives
 
-    def hyper_synthesis(tile: np.ndarray, valid: np.ndarray) -> tuple[Array, Array]:
-        return _h_s(params.config, network, tile, np.int32(code), valid)
+    def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple:
+        return function(params.config, network, tile, valid=valid)
 
     z_hat = hyper_latents(params, z_q, code)
     with jax.default_device(cpu):
-        index, mu = map_tiles(hyper_synthesis, (z_hat,), z_q.shape[:2], _MARGIN_HYPER)
-    return index, mu
+        return map_tiles(on_tile, (z_hat,), z_q.shape[:2], _MARGIN_HYPER)
 
 
 def _synthesise(params: FrozenModel, latents: Latents, code: int) -> np.ndarray:
@@ -290,6 +322,6 @@ def _decode_stream(
     symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)
     outside = tables.escapes_in(symbols, index, symbol_tables)
     escaped = escapes.unpack_escapes(stream.escapes, int(np.count_nonzero(outside)))
-    if escaped.size and not -_LIMIT <= escaped.min() <= escaped.max() <= _LIMIT:
-        raise BitstreamError(f"damaged stream: a value beyond {_LIMIT:.0f}")
+    if escaped.size and not -LIMIT <= escaped.min() <= escaped.max() <= LIMIT:
+        raise BitstreamError(f"damaged stream: a value beyond {LIMIT}")
     return tables.to_values(symbols, index, symbol_tables, escaped)

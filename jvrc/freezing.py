@@ -1,4 +1,4 @@
-"""From trained parameters to a frozen model: tables in float64 and h_s on integers, once.
+"""From trained parameters to a frozen model: tables in float64 and integer networks, once.
 
 May import: frozen, step_grid, model, coding.tables.
 """
@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,15 @@ from scipy.special import expit, ndtr
 
 from jvrc import frozen, step_grid
 from jvrc.coding import tables
-from jvrc.model import architectures, entropy, exact, rounding, transforms, variable_rate
+from jvrc.model import (
+    architectures,
+    context,
+    entropy,
+    exact,
+    rounding,
+    transforms,
+    variable_rate,
+)
 from jvrc.model.config import Config
 
 Z_STEPS_PER_OCTAVE = 8
@@ -86,19 +94,67 @@ def drawn_latents(z_tables: tables.SymbolTables, medians: np.ndarray, z_step: in
     return np.clip(z_hat, -exact.Z_MAX, exact.Z_MAX).astype(np.int32)
 
 
-def fitted_units(config: Config, h_s: dict, latents: Iterable[np.ndarray]) -> rounding.Units:
-    """Units in which no activation saturates for `latents`, arrays z^ int [h,w,N] of any sizes."""
-    largest = [_activation_ranges(config, h_s, z.astype(np.float32) * _UNIT) for z in latents]
-    ranges = [np.max([pair[i] for pair in largest], axis=0) for i in (0, 1)]
-    return rounding.choose_units(config, h_s, ranges)
+class Sample(NamedTuple):
+    """Latents that activations are measured on."""
+
+    z_hat: np.ndarray  # int [h,w,N], in units of 1/16
+    y: np.ndarray | None  # float32 [4h,4w,M], in the place of y^; models without context need none
+    qstep: float
+
+
+def fitted_units(
+    config: Config, params: dict, samples: Iterable[Sample], qstep_range: tuple[float, float]
+) -> rounding.Units:
+    """Units in which no activation saturates for the samples, of any sizes.
+
+    qstep_range: as in `freeze`.
+    """
+    largest = [
+        _activation_ranges(config, params, s.z_hat.astype(np.float32) * _UNIT, s.y, s.qstep)
+        for s in samples
+    ]
+    ranges = [np.max(layer, axis=0) for layer in zip(*largest, strict=True)]
+    if not config.has_context:
+        return rounding.choose_units(config, params, ranges)
+    units = rounding.choose_units(config, params, ranges[1:], ranges[0])
+    return rounding.with_bias(units, context_bias(params, *qstep_range))
 
 
 @partial(jax.jit, static_argnums=0)
-def _activation_ranges(config: Config, h_s: dict, z_hat: jax.Array) -> list[jax.Array]:
-    """Largest magnitudes [C] after each of the two first layers of the float h_s."""
-    return [
-        jnp.abs(a[0]).max((0, 1)) for a in transforms.hyper_layers(config, h_s, z_hat[None])[:2]
-    ]
+def _activation_ranges(
+    config: Config, params: dict, z_hat: jax.Array, y: jax.Array | None, qstep: jax.Array
+) -> list[jax.Array]:
+    """Largest magnitudes [C] behind each layer but the last; for mbt2018 that of y comes first."""
+    layers = transforms.hyper_layers(config, params["h_s"], z_hat[None])
+    if not config.has_context:
+        return [jnp.abs(a[0]).max((0, 1)) for a in layers[:2]]
+    seen = context.features(config, params["context"], y[None], qstep)
+    behind = context.hidden_layers(params["entropy_parameters"], layers[2], seen)
+    return [jnp.abs(a).max((0, 1, 2)) for a in (y[None], *layers, seen, *behind[:2])]
+
+
+@partial(jax.jit, static_argnums=0)
+def _drawn_y(config: Config, params: dict, z_hat: jax.Array, key: jax.Array) -> jax.Array:
+    """y drawn from what z^ alone says of it: float32 [4h,4w,M]."""
+    psi = transforms.hyper_layers(config, params["h_s"], z_hat[None])[-1]
+    nothing = jnp.zeros_like(psi)
+    sigma, mu = context.entropy_parameters(config, params["entropy_parameters"], psi, nothing)
+    return (mu + sigma * jax.random.normal(key, mu.shape))[0]
+
+
+def _drawn_sample(config: Config, params: dict, z_hat: np.ndarray) -> Sample:
+    if not config.has_context:
+        return Sample(z_hat, None, 1.0)
+    z_hat = z_hat[:16, :16]
+    y = _drawn_y(config, params, z_hat.astype(np.float32) * _UNIT, jax.random.key(0))
+    return Sample(z_hat, np.asarray(y), 1.0)
+
+
+def context_bias(params: dict, low: float, high: float) -> np.ndarray:
+    """The context's bias [CONTEXT_STEPS,2M] at every eighth step, clipped to the trained range."""
+    codes = step_grid.CODE_MIN + 8 * np.arange(exact.CONTEXT_STEPS)
+    qstep = jnp.clip(jnp.exp2(codes / step_grid.CODES_PER_OCTAVE), low, high)
+    return np.asarray(context.step_bias(params["context"], qstep[:, None].astype(jnp.float32)))
 
 
 def _qsteps(low: float, high: float) -> jax.Array:
@@ -128,12 +184,12 @@ def freeze(
         bottleneck_tables(params["bottleneck"], medians * _UNIT, float(s * _UNIT)) for s in z_steps
     ]
     z_hat = drawn_latents(z_tables[len(z_steps) // 2], medians, z_steps[len(z_steps) // 2])
-    units = fitted_units(config, params["h_s"], [z_hat])
+    units = fitted_units(config, params, [_drawn_sample(config, params, z_hat)], qstep_range)
     described = metadata | {"qstep_range": list(qstep_range)}
     model = frozen.FrozenModel(
         params=params,
         units=units,
-        network=rounding.quantise(config, params["h_s"], units),
+        network=rounding.quantise(config, params, units),
         medians=medians,
         offsets=offset_table(params, *qstep_range),
         z_steps=z_steps,

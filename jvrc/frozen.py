@@ -1,7 +1,7 @@
 """A frozen model: parameters, and in integers all that a decoder derives from z and the step.
 
 Saved as one safetensors file whose header carries the description. Nothing here is trained, and a
-receiver computes no table; the integers of h_s follow exactly from what the file holds.
+receiver computes no table; the integers of the networks follow exactly from what the file holds.
 
 May import: images (to write files), model, coding.tables.
 """
@@ -38,9 +38,10 @@ _TABLES = ("z_tables", "y_tables")
 class FrozenModel:
     """What `jvrc.load` returns. A pytree; config, model_id and header are static.
 
-    params: g_a, g_s, h_a, and those that only training needs (bottleneck, offset, z_step); h_s is
-      what training goes on with, and what `network` is made of when a model is sealed or read.
-    units, network: how h_s is rounded, and the integers that code (jvrc.model.exact).
+    params: g_a, g_s, h_a, and those that only training needs (bottleneck, offset, z_step); h_s, and
+      in mbt2018 context and entropy_parameters, are what training goes on with, and what `network`
+      is made of when a model is sealed or read.
+    units, network: how these are rounded, and the integers that code (jvrc.model.exact).
     medians: int32 [N], z_steps: int32 [J], the grid of Delta_z, both in units of 1/16.
     z_step_index: int32 [codes], by step code.
     offsets: uint8 [codes, 90], delta in units of 1/512, by step code and scale index.
@@ -128,12 +129,12 @@ def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
     config = Config(**json.loads(header)["config"])
     params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
     parts = _unflatten(tensors, "units")
-    layers = [tuple(parts[k][str(i)] for i in range(3)) for k in rounding.Units._fields]
-    units = rounding.Units(*layers)
+    found = (parts.get(k, {}) for k in rounding.Units._fields)
+    units = rounding.Units(*(tuple(f[str(i)] for i in range(len(f))) for f in found))
     return FrozenModel(
         params=params,
         units=units,
-        network=rounding.quantise(config, params["h_s"], units),
+        network=rounding.quantise(config, params, units),
         config=config,
         model_id=fingerprint(tensors, config),
         header=header,

@@ -170,14 +170,18 @@ def _run_train(args: argparse.Namespace) -> None:
     from jvrc.training.recipe import Recipe
 
     _one_source(args)
-    recipe, init = _recipe(args, Recipe), None
-    _training_loop()
-    if args.source:
-        from jvrc.training import start
+    recipe = _recipe(args, Recipe)
+    loop = _training_loop()
+    if args.source is None:
+        _train(args, recipe, None)
+        return
+    from jvrc.training import data, start
 
-        init, described = start.params_from(args.source, recipe.config(), seed=recipe.seed)
-        recipe = replace(recipe, init=described)
-    _train(args, recipe, init)
+    loop.check_run(args.output, recipe, args.resume)  # before the pictures are read
+    photographs = _photographs(args)
+    crops = loop.calibration_crops(recipe, data.Pictures(photographs.train))
+    init, described = start.params_from(args.source, recipe.config(), crops, seed=recipe.seed)
+    _train(args, replace(recipe, init=described), init, photographs=photographs)
 
 
 def _run_posttrain(args: argparse.Namespace) -> None:
@@ -200,11 +204,18 @@ def _run_posttrain(args: argparse.Namespace) -> None:
     _train(args, recipe, init, rate_devices=args.rate_devices)
 
 
-def _train(args: argparse.Namespace, recipe: Any, init: Any, *, rate_devices: int = 1) -> None:
+def _train(
+    args: argparse.Namespace,
+    recipe: Any,
+    init: Any,
+    *,
+    rate_devices: int = 1,
+    photographs: Any = None,
+) -> None:
     loop = _training_loop()
     loop.check_run(args.output, recipe, args.resume)  # before the pictures are read
     mesh = loop.make_mesh(rate_devices)
-    photographs = _photographs(args)
+    photographs = photographs or _photographs(args)
     options = {"resume": args.resume, "init": init, "stop_after": args.stop_after, "mesh": mesh}
     run = loop.train(recipe, photographs, args.output, **options)
     if loop.is_first_process():

@@ -34,13 +34,19 @@ def pack_escapes(values: np.ndarray) -> bytes:
 
 def unpack_escapes(data: bytes, count: int) -> np.ndarray:
     """Returns the int32 values, shape [count]; BitstreamError if the bytes hold anything else."""
+    values = unpack_all(data)
+    if len(values) != count:
+        raise BitstreamError(f"damaged stream: {len(values)} escape values, {count} were announced")
+    return values
+
+
+def unpack_all(data: bytes) -> np.ndarray:
+    """Returns the int32 values, however many; BitstreamError if the bytes hold anything else."""
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets < 0x80) + 1
     if octets.size and octets[-1] >= 0x80:
         raise BitstreamError("damaged stream: last escape value cut off")
-    if ends.size != count:
-        raise BitstreamError(f"damaged stream: {ends.size} escape values, {count} were announced")
-    if count == 0:
+    if ends.size == 0:
         return np.zeros(0, np.int32)
     starts = np.concatenate([[0], ends[:-1]])
     lengths = ends - starts

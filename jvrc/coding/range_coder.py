@@ -130,14 +130,7 @@ def decode(
     index = np.asarray(index)
     _check_call(index, tables, lanes)
     n = len(index)
-    states = 4 * min(n, lanes)
-    if len(data) < states or len(data) % 2:
-        raise BitstreamError(f"{len(data)} bytes are not {states} of states and whole words")
-    words = np.frombuffer(data, "<u2", offset=states)
-    state = np.full(MAX_LANES, _ONE, np.uint32)
-    state[: min(n, lanes)] = np.frombuffer(data, "<u4", count=min(n, lanes))
-    if (state < _ONE).any():
-        raise BitstreamError("a state is below 2**16: damaged stream")
+    state, words = read_states(data, n, lanes)
     on_cpu = next(iter(tables.first.devices())).platform == "cpu"
     kernel = _decode_serially if on_cpu else _decode_in_lanes
     state = _beside(tables, state if on_cpu else state[:lanes])
@@ -148,11 +141,29 @@ def decode(
         state, used, out = kernel(state, ahead, tables_of, np.int32(lanes), *tables[1:])
         symbols[begin : begin + size] = np.asarray(out)[: n - begin]
         position += int(used)
-        if position > len(words):
-            raise BitstreamError("the words end before the symbols: truncated or damaged stream")
-    if position != len(words) or (np.asarray(state) != _ONE).any():
-        raise BitstreamError("the words do not end with the symbols: damaged or foreign stream")
+        check_end(position, len(words), None)
+    check_end(position, len(words), np.asarray(state))
     return symbols
+
+
+def read_states(data: bytes, n: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(states uint32 [MAX_LANES], words uint16) of a stream of n symbols; or BitstreamError."""
+    states = 4 * min(n, lanes)
+    if len(data) < states or len(data) % 2:
+        raise BitstreamError(f"{len(data)} bytes are not {states} of states and whole words")
+    state = np.full(MAX_LANES, _ONE, np.uint32)
+    state[: min(n, lanes)] = np.frombuffer(data, "<u4", count=min(n, lanes))
+    if (state < _ONE).any():
+        raise BitstreamError("a state is below 2**16: damaged stream")
+    return state, np.frombuffer(data, "<u2", offset=states)
+
+
+def check_end(position: int, words: int, state: np.ndarray | None) -> None:
+    """BitstreamError unless `position` words of `words` are a part, or with a state, the whole."""
+    if position > words:
+        raise BitstreamError("the words end before the symbols: truncated or damaged stream")
+    if state is not None and (position != words or (state != _ONE).any()):
+        raise BitstreamError("the words do not end with the symbols: damaged or foreign stream")
 
 
 @jax.jit
@@ -172,7 +183,7 @@ def _encode_chunk(state, symbols, index, first, packed):
     return state, words.ravel()
 
 
-def _decode_step(x, table_start, starts, packed, buckets):
+def decode_step(x, table_start, starts, packed, buckets):
     """One symbol of each x: (x before the next word, row's symbol). Scalars or one a lane."""
     slot = x & _U32
     target = table_start | slot
@@ -182,6 +193,12 @@ def _decode_step(x, table_start, starts, packed, buckets):
         symbol = jnp.where(_at(starts, ahead) <= target, ahead, symbol)
     entry = _at(packed, symbol)
     return ((entry >> _U16) + np.uint32(1)) * (x >> _U16) + slot - (entry & _U32), symbol
+
+
+def refill(x, word):
+    """(x with the next word if it needs one, whether it does)."""
+    need = x < np.uint32(_ONE)
+    return jnp.where(need, x << _U16 | word.astype(np.uint32), x), need
 
 
 @jax.jit
@@ -195,9 +212,8 @@ def _decode_serially(state, words, index, lanes, first, starts, packed, buckets)
     def step(carry, table_start):
         # x is read *after* the last write of `state`, else XLA copies `state` in every step.
         x, state, lane, position = carry
-        x, symbol = _decode_step(x, table_start, starts, packed, buckets)
-        need = x < np.uint32(_ONE)
-        x = jnp.where(need, x << _U16 | _at(words, position).astype(np.uint32), x)
+        x, symbol = decode_step(x, table_start, starts, packed, buckets)
+        x, need = refill(x, _at(words, position))
         state = jax.lax.dynamic_update_index_in_dim(state, x, lane, 0)
         lane = (lane + np.int32(1)) & (lanes - np.int32(1))
         return (_at(state, lane), state, lane, position + need.astype(np.int32)), symbol
@@ -215,10 +231,9 @@ def _decode_in_lanes(state, words, index, lanes, first, starts, packed, buckets)
 
     def step(carry, table_start):
         x, position = carry
-        x, symbol = _decode_step(x, table_start, starts, packed, buckets)
-        need = x < np.uint32(_ONE)
-        upto = position + jnp.cumsum(need, dtype=np.int32)
-        x = jnp.where(need, x << _U16 | _at(words, upto - np.int32(1)).astype(np.uint32), x)
+        x, symbol = decode_step(x, table_start, starts, packed, buckets)
+        upto = position + jnp.cumsum(x < np.uint32(_ONE), dtype=np.int32)
+        x, _ = refill(x, _at(words, upto - np.int32(1)))
         return (x, upto[-1]), symbol
 
     table_starts = (index.astype(np.uint32) << _U16).reshape(-1, state.shape[0])

@@ -106,9 +106,7 @@ def code(
     return Forward(x_hat, entropy.bits(p_y), entropy.bits(p_z))
 
 
-def _quantised(
-    params: dict, v: Array, scale: Array, mu: Array, step: Array
-) -> tuple[Array, Array]:
+def _quantised(params: dict, v: Array, scale: Array, mu: Array, step: Array) -> tuple[Array, Array]:
     """(y^, q): latents v in units of the step, rounded and reconstructed with offsets."""
     q = ops.ste_round(v)
     delta = variable_rate.offset(params["offset"], scale, step)

@@ -27,7 +27,8 @@ from jvrc.model.config import Config
 
 Z_EXPONENT = -4  # of the unit of z^
 Z_MAX = 2**11 - 1  # |z^| saturates here
-ACTIVATION_MAX = 2**8 - 1  # activations saturate here
+ACTIVATION_MAX = 2**8 - 1  # activations within h_s saturate here
+FEATURE_MAX = 2**10 - 1  # psi, and all else behind h_s in models with a context, saturates here
 SUM_MAX = 2**24  # float32 holds every integer up to here
 
 SCALES_PER_OCTAVE = 128  # log2 sigma is an integer number of these, as the step code is
@@ -38,22 +39,25 @@ INDEX_SHIFT = 4  # 16 steps of the grid, an eighth of an octave, to a scale inde
 INDEX_COUNT = 90
 SCALE_CODE_MIN = -408  # log2 0.1098: sigma / Delta of index 0, in steps of the grid
 
+CONTEXT_STEPS = 97  # biases of the context: one for each eight step codes, 1/16 octave
+
 _SLOPE, _SLOPE_SHIFT = 41, 12  # LeakyReLU: 41 / 4096 = 0.01001
 
 
 class Layer(NamedTuple):
     """out = (sum of kernel * in + bias + 2**(shift - 1)) >> shift."""
 
-    kernel: np.ndarray  # int16 [k,k,I,O], of a transposed convolution where k is 5
-    bias: np.ndarray  # int32 [O]
+    kernel: np.ndarray  # int16 [k,k,I,O], of a transposed convolution where k is 5; [12,M,2M]
+    bias: np.ndarray  # int32 [O]; of the context's convolution [steps,2M]
     shift: np.ndarray  # int32 [O]
 
 
 class Network(NamedTuple):
-    """The integers that `synthesise` computes with."""
+    """The integers that `synthesise` computes with, and for mbt2018 jvrc.model.exact_context."""
 
-    layers: tuple[Layer, Layer, Layer]
+    layers: tuple[Layer, ...]  # three of h_s; context, and three of entropy_parameters
     mu_exponent: np.ndarray  # int32 [M]; [0] where there is no mu
+    latent_shift: np.ndarray  # int32 [M]: what the context sees of y^ (1/64); [0] without context
 
 
 def scale_table() -> np.ndarray:
@@ -75,11 +79,22 @@ def synthesise(
 
     log2 sigma is in steps of 1 / SCALES_PER_OCTAVE; mu, in its channel's unit, is 0 if none.
     """
+    return split_parameters(config, hyper_layers(config, network, z_hat, valid))
+
+
+def hyper_layers(
+    config: Config, network: Network, z_hat: Array, valid: transforms.Valid = None
+) -> Array:
+    """What h_s gives for z^ (see `synthesise`), int32 [B,H/16,W/16,M or 2M]."""
     x = z_hat.astype(jnp.int32)
     for i, layer in enumerate(network.layers[:2]):
-        x = _saturated(config, _shifted(layer, _upsample(layer.kernel, x)))
+        x = activation(config, shifted(layer, _upsample(layer.kernel, x)), ACTIVATION_MAX)
         x = transforms.within(x, valid, 32 >> i)
-    x = _shifted(network.layers[2], _convolve(network.layers[2].kernel, x))
+    return shifted(network.layers[2], _convolve(network.layers[2].kernel, x))
+
+
+def split_parameters(config: Config, x: Array) -> tuple[Array, Array]:
+    """(log2 sigma, mu) from the integers of the last layer."""
     sigma, mu = x[..., : config.M], x[..., config.M :]
     log_sigma = sigma if config.log_scale else _log2(sigma)
     return log_sigma, mu if config.predicts_mean else jnp.zeros_like(log_sigma)
@@ -93,26 +108,27 @@ def mu_of(network: Network, mu: Array) -> Array:
     return mu.astype(jnp.float32) * unit
 
 
-def _shifted(layer: Layer, total: Array) -> Array:
+def shifted(layer: Layer, total: Array) -> Array:
     """Rounded division of the sums by 2**shift: int32."""
     half = (1 << layer.shift) >> 1
     return (total.astype(jnp.int32) + (layer.bias + half)) >> layer.shift
 
 
-def _saturated(config: Config, x: Array) -> Array:
-    """The activation, LeakyReLU or ReLU, saturated to ACTIVATION_MAX."""
+def activation(config: Config, x: Array, limit: int) -> Array:
+    """LeakyReLU or ReLU, saturated to the limit."""
     if config.predicts_mean:
         leaked = jnp.maximum(x, -(2**15)) * _SLOPE + (1 << _SLOPE_SHIFT >> 1)
         x = jnp.where(x < 0, leaked >> _SLOPE_SHIFT, x)
     else:
         x = jnp.maximum(x, 0)
-    return jnp.clip(x, -ACTIVATION_MAX, ACTIVATION_MAX)
+    return jnp.clip(x, -limit, limit)
 
 
-def _product(x: Array, taps: Array) -> Array:
-    """float32 [B,h,w,O] of x float32 [B,h,w,T*I] and taps int [...,I,O] of T * I rows in all."""
+def product(x: Array, taps: Array) -> Array:
+    """float32 [...,O] of x [...,T*I] and taps [...,I,O] of T * I rows in all, all integers."""
+    x = x.astype(jnp.float32)
     matrix = jnp.reshape(taps, (-1, taps.shape[-1])).astype(jnp.float32)
-    contract = (((3,), (0,)), ((), ()))
+    contract = (((x.ndim - 1,), (0,)), ((), ()))
     return lax.dot_general(x, matrix, contract, precision=lax.Precision.HIGHEST)
 
 
@@ -130,7 +146,7 @@ def _convolve(kernel: Array, x: Array) -> Array:
     """3x3 convolution, zero padding: [B,h,w,I] -> float32 [B,h,w,O]."""
     around = (-1, 0, 1)
     # row by row of the kernel: windows of all nine taps would outgrow the cache
-    return sum(_product(_windows(x, (r,), around), kernel[r + 1]) for r in around)
+    return sum(product(_windows(x, (r,), around), kernel[r + 1]) for r in around)
 
 
 # Which inputs reach an even or an odd output pixel of a transposed convolution, through which taps
@@ -144,7 +160,7 @@ def _upsample(kernel: Array, x: Array) -> Array:
     pixels = []
     for rows, row_taps in _PHASES:
         for cols, col_taps in _PHASES:
-            pixels.append(_product(_windows(x, rows, cols), kernel[row_taps, col_taps]))
+            pixels.append(product(_windows(x, rows, cols), kernel[row_taps, col_taps]))
     y = jnp.stack(pixels).reshape(2, 2, b, h, w, out)
     return y.transpose(2, 3, 0, 4, 1, 5).reshape(b, 2 * h, 2 * w, out)
 

@@ -1,96 +1,171 @@
-"""From a trained h_s to the integers of `exact`: units, shifts and weights.
+"""From trained networks to the integers of `exact`: units, shifts and weights.
 
-A weights file holds the float h_s and `Units`; the integers follow from both by one product, one
-rounding each in IEEE double precision, so that every machine derives the same.
+A weights file holds the float networks and `Units`; the integers follow from both by one product,
+one rounding each in IEEE double precision, so that every machine derives the same.
 
-May import: exact, transforms, config.
+May import: exact, context, transforms, config.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.model import exact, transforms
+from jvrc.model import context, exact, transforms
 from jvrc.model.config import Config
 
-_LAYERS = ("deconv0", "deconv1", "conv2")
-_LOG_UNITS = 184.6649652337873  # exact.SCALES_PER_OCTAVE / log(2): h_s gives natural logarithms
-_SIZES = (5, 5, 3)  # of the kernels
+_LOG_UNITS = 184.6649652337873  # exact.SCALES_PER_OCTAVE / log(2): the nets give natural logs
 _WEIGHT_MAX = 2**15 - 1
 _EXPONENT_MAX = 100  # of units: far from the ends of float32
+_BIAS_MAX = 2**28  # in layers whose sums are formed in parts
 
 
 class Units(NamedTuple):
-    """How a float h_s is rounded: exponents of the units, and shifts after the sums."""
+    """How the float networks are rounded, in the order of `layers`.
 
-    exponents: tuple[np.ndarray, np.ndarray, np.ndarray]  # int8 [C] of each layer's outputs
-    shifts: tuple[np.ndarray, np.ndarray, np.ndarray]  # int8 [C]
+    exponents: of the units of each layer's outputs. shifts: after the sums. Both int8 [C].
+    latent: int8 [M], the shift from y^ in 1/64 to what the context sees; none without context.
+    bias: int32 [CONTEXT_STEPS,2M], the context's at each step, in units of its sums; none without
+      context. Kept, not derived: it takes a power of Delta, which machines may round differently.
+    """
+
+    exponents: tuple[np.ndarray, ...]
+    shifts: tuple[np.ndarray, ...]
+    latent: tuple[np.ndarray, ...] = ()
+    bias: tuple[np.ndarray, ...] = ()
 
 
-def quantise(config: Config, h_s: dict, units: Units) -> exact.Network:
-    """The integer network of a float h_s, exactly and on any machine the same.
+class _Spec(NamedTuple):
+    """One layer: where its parameters are, and how its sums are formed."""
 
-    h_s: kernels whose values float16 holds, biases float32; hyper_scale must be 1.
+    part: str
+    name: str
+    shape: tuple[int, ...]  # of the kernel
+    limit: int  # the inputs' largest magnitude
+    # the rows of the kernel [rows,O], one group for each partial sum; None: a transposed
+    # convolution, an output of which sees every other tap
+    groups: tuple[slice, ...] | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.part}/{self.name}"
+
+
+def layers(config: Config) -> tuple[_Spec, ...]:
+    """The layers of h_s, and behind them those of the context model."""
+    w = transforms.hyper_widths(config)
+    everything = (slice(None),)
+    found = (
+        _Spec("h_s", "deconv0", (5, 5, w[0], w[1]), exact.Z_MAX, None),
+        _Spec("h_s", "deconv1", (5, 5, w[1], w[2]), exact.ACTIVATION_MAX, None),
+        _Spec("h_s", "conv2", (3, 3, w[2], w[3]), exact.ACTIVATION_MAX, everything),
+    )
+    if not config.has_context:
+        return found
+    m, limit = config.M, exact.FEATURE_MAX
+    rows = tuple(slice(r.start * m, r.stop * m) for r in context.ROWS)
+    halves = (slice(0, 2 * m), slice(2 * m, 4 * m))
+    v, part = context.widths(config), "entropy_parameters"
+    return (
+        *found,
+        _Spec("context", "conv", (12, m, 2 * m), limit, rows),
+        _Spec(part, "conv0", (1, 1, v[0], v[1]), limit, halves),
+        _Spec(part, "conv1", (1, 1, v[1], v[2]), limit, everything),
+        _Spec(part, "conv2", (1, 1, v[2], v[3]), limit, everything),
+    )
+
+
+def quantise(config: Config, params: dict, units: Units) -> exact.Network:
+    """The integer network of float parameters, exactly and on any machine the same.
+
+    params: kernels whose values float16 holds, biases float32; hyper_scale must be 1.
 
     Raises:
       ValueError: a sum could exceed SUM_MAX, so that the result could depend on the machine, or
         the arrays are not those of a model with this config.
     """
-    layers, widths = [], transforms.hyper_widths(config)
-    for i, size in enumerate(_SIZES):
-        shape = (size, size, widths[i], widths[i + 1])
-        _check_arrays(h_s[_LAYERS[i]], (units.exponents[i], units.shifts[i]), i, shape)
+    found = []
+    for i, spec in enumerate(layers(config)):
+        _check_arrays(spec, params[spec.part][spec.name], units.exponents[i], units.shifts[i])
         shift = units.shifts[i].astype(np.int32)
-        kernel, bias = _integers(*_scaled(config, h_s, units.exponents, i), shift)
-        if shift.min() < 0 or not _fits(kernel, bias, shift, i).all():
+        kernel, bias = _integers(*_scaled(config, params, units, i), shift)
+        if spec.part == "context":
+            bias = _checked_bias(units, spec)
+        if shift.min() < 0 or not _fits(spec, kernel, bias, shift).all():
             raise ValueError(
-                f"the integers of h_s/{_LAYERS[i]} must keep every sum within {exact.SUM_MAX}, and "
+                f"the integers of {spec.label} must keep every sum within {exact.SUM_MAX}, and "
                 f"weights within {_WEIGHT_MAX}, and do not: freeze the model anew"
             )
-        layers.append(exact.Layer(kernel.astype(np.int16), bias.astype(np.int32), shift))
-    mu_exponent = units.exponents[2][config.M :].astype(np.int32)
-    return exact.Network(tuple(layers), mu_exponent)
+        found.append(exact.Layer(kernel.astype(np.int16), bias.astype(np.int32), shift))
+    mu_exponent = units.exponents[-1][config.M :].astype(np.int32)
+    latent = units.latent[0] if config.has_context else np.zeros(0)
+    if latent.size and not (latent.min() >= 0 and latent.max() <= 20 and len(latent) == config.M):
+        raise ValueError(f"units/latent/0 must be {config.M} integers in 0 … 20")
+    return exact.Network(tuple(found), mu_exponent, latent.astype(np.int32))
 
 
-def choose_units(config: Config, h_s: dict, ranges: tuple[np.ndarray, np.ndarray]) -> Units:
-    """Units for activations of up to `ranges` [C] after the first and second layer.
+def choose_units(
+    config: Config, params: dict, ranges: list[np.ndarray], latents: np.ndarray | None = None
+) -> Units:
+    """Units for activations of up to `ranges` [C] behind each layer but the last.
 
     Each channel's unit is the finest in which its range does not saturate and its sums stay within
-    SUM_MAX with a shift; each shift is the largest possible. h_s as in `quantise`.
+    SUM_MAX with a shift; each shift is the largest possible. params as in `quantise`. latents: the
+    range of y^ [M] for models with a context.
 
     Raises:
-      ValueError: h_s is not finite or too large for that.
+      ValueError: params are not finite or too large for that.
     """
     sigma = np.full(config.M, 0 if config.log_scale else exact.SIGMA_EXPONENT)
     mu = np.full(config.M if config.predicts_mean else 0, exact.MU_EXPONENT)
-    exponents = [_exponent(r / exact.ACTIVATION_MAX) for r in ranges]
+    specs = layers(config)
+    limits = [spec.limit for spec in specs[1:]]
+    exponents = [_exponent(r / limit) for r, limit in zip(ranges, limits, strict=True)]
     exponents.append(np.concatenate([sigma, mu]))
+    latent: tuple[np.ndarray, ...] = ()
+    if config.has_context:
+        latent = (np.clip(_exponent(latents / exact.FEATURE_MAX) - exact.MU_EXPONENT, 0, 20),)
     shifts = []
-    for i, name in enumerate(_LAYERS):
-        shift = _largest_shift(*_scaled(config, h_s, exponents, i), i)
+    for i, spec in enumerate(specs):
+        units = Units(tuple(exponents), (), latent)
+        shift = _largest_shift(spec, *_scaled(config, params, units, i))
         # a channel that is silent, or a large mu, gets a coarser unit; that of sigma is fixed
         too_fine = np.minimum(shift, 0)
-        if i == 2:
+        if i == len(specs) - 1:
             too_fine[: config.M] = 0
         exponents[i] = exponents[i] - too_fine
         shift = shift - too_fine
         if shift.min() < 0 or np.abs(exponents[i]).max() > _EXPONENT_MAX:
-            largest = np.abs(h_s[name]["kernel"]).max()
+            largest = np.abs(params[spec.part][spec.name]["kernel"]).max()
             raise ValueError(
-                f"h_s/{name} must have weights whose sums fit 24 bits; the largest weight is "
+                f"{spec.label} must have weights whose sums fit 24 bits; the largest weight is "
                 f"{largest:.3g}: did training diverge?"
             )
         shifts.append(shift)
-    return Units(*(tuple(a.astype(np.int8) for a in part) for part in (exponents, shifts)))
+    parts = (exponents, shifts, latent)
+    return Units(*(tuple(a.astype(np.int8) for a in part) for part in parts))
 
 
-def _check_arrays(layer: dict, units: tuple, i: int, shape: tuple[int, ...]) -> None:
+def with_bias(units: Units, bias: np.ndarray) -> Units:
+    """Units with the context's bias at each step: float [CONTEXT_STEPS,2M]."""
+    scaled = np.ldexp(np.asarray(bias, np.float64), -units.exponents[3].astype(np.int32))
+    integers = np.rint(np.ldexp(scaled, units.shifts[3].astype(np.int32)))
+    return units._replace(bias=(np.clip(integers, -_BIAS_MAX, _BIAS_MAX).astype(np.int32),))
+
+
+def _checked_bias(units: Units, spec: _Spec) -> np.ndarray:
+    shape = (exact.CONTEXT_STEPS, spec.shape[-1])
+    if [(b.shape, b.dtype) for b in units.bias] != [(shape, np.int32)]:
+        raise ValueError(f"units/bias/0 must be int32 {list(shape)}")
+    return units.bias[0]
+
+
+def _check_arrays(spec: _Spec, layer: dict, exponents: np.ndarray, shifts: np.ndarray) -> None:
+    units = (exponents, shifts)
     found = [np.shape(layer["kernel"]), np.shape(layer["bias"]), *(u.shape for u in units)]
-    if found != [shape, *[shape[3:]] * 3] or any(u.dtype != np.int8 for u in units):
-        raise ValueError(f"h_s/{_LAYERS[i]} or its units: wrong shape or type, shapes {found}")
-    if np.abs(units[0].astype(int)).max() > _EXPONENT_MAX:
-        raise ValueError(f"units/exponents/{i} must be within {_EXPONENT_MAX}")
+    if found != [spec.shape, *[spec.shape[-1:]] * 3] or any(u.dtype != np.int8 for u in units):
+        raise ValueError(f"{spec.label} or its units: wrong shape or type, shapes {found}")
+    if np.abs(exponents.astype(int)).max() > _EXPONENT_MAX:
+        raise ValueError(f"the exponents of {spec.label} must be within {_EXPONENT_MAX}")
 
 
 def _exponent(unit: np.ndarray) -> np.ndarray:
@@ -98,18 +173,30 @@ def _exponent(unit: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(np.log2(np.maximum(unit, 2.0**-40))), -40, 40).astype(int)
 
 
-def _scaled(config: Config, h_s: dict, exponents: Sequence, i: int) -> tuple:
+def _entering(config: Config, units: Units, i: int) -> np.ndarray:
+    """int [I]: exponents of the units of layer i's inputs."""
+    if i == 0:
+        return np.full(config.N, exact.Z_EXPONENT)
+    if i == 3:
+        return units.latent[0].astype(int) + exact.MU_EXPONENT
+    if i == 4:
+        return np.concatenate(units.exponents[2:4])
+    return units.exponents[i - 1]
+
+
+def _scaled(config: Config, params: dict, units: Units, i: int) -> tuple:
     """(kernel, bias) of layer i in units of its inputs and outputs, float64.
 
     Exact, but that a logarithm of sigma takes one product, rounded as IEEE 754 says.
     """
-    entering = np.full(config.N, exact.Z_EXPONENT) if i == 0 else exponents[i - 1]
-    leaving = exponents[i].astype(np.int32)
-    layer = h_s[_LAYERS[i]]
+    spec = layers(config)[i]
+    entering = _entering(config, units, i).astype(np.int32)
+    leaving = units.exponents[i].astype(np.int32)
+    layer = params[spec.part][spec.name]
     kernel, bias = (np.asarray(layer[k], np.float64) for k in ("kernel", "bias"))
-    kernel = np.ldexp(kernel, entering.astype(np.int32)[:, None] - leaving)
+    kernel = np.ldexp(kernel, entering[:, None] - leaving)
     bias = np.ldexp(bias, -leaving)
-    if i == 2 and config.log_scale:
+    if i == len(layers(config)) - 1 and config.log_scale:
         factor = np.where(np.arange(len(bias)) < config.M, _LOG_UNITS, 1.0)
         kernel, bias = kernel * factor, bias * factor
     return kernel, bias
@@ -120,24 +207,29 @@ def _integers(kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int) -> 
     return np.rint(np.ldexp(kernel, shift)), np.rint(np.ldexp(bias, shift))
 
 
-def _fits(kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int, i: int) -> np.ndarray:
-    """bool [O]: layer i keeps partial sums within SUM_MAX and weights within int16."""
+def _fits(spec: _Spec, kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """bool [O]: the layer keeps partial sums within SUM_MAX and weights within int16."""
     size = np.abs(kernel)
-    if i < 2:  # transposed: a pixel sees every other tap
-        taps = [size[r::2, s::2].sum((0, 1, 2)) for r in (0, 1) for s in (0, 1)]
-        total = np.max(taps, axis=0)
+    if spec.groups is None:
+        totals = [size[r::2, s::2].sum((0, 1, 2)) for r in (0, 1) for s in (0, 1)]
     else:
-        total = size.sum((0, 1, 2))
-    largest = total * (exact.ACTIVATION_MAX if i else exact.Z_MAX)
-    sums = largest + np.abs(bias) + np.floor(np.ldexp(0.5, shift))
-    return (sums <= exact.SUM_MAX) & (size.max((0, 1, 2)) <= _WEIGHT_MAX)
+        rows = size.reshape(-1, size.shape[-1])
+        totals = [rows[group].sum(0) for group in spec.groups]
+    largest = np.max(totals, axis=0) * spec.limit
+    added = np.abs(bias) + np.floor(np.ldexp(0.5, shift))
+    if spec.groups is None or len(spec.groups) == 1:
+        sums_fit = largest + added <= exact.SUM_MAX
+    else:  # added in int32
+        added_fit = np.atleast_2d(added) <= _BIAS_MAX + exact.SUM_MAX
+        sums_fit = (largest <= exact.SUM_MAX) & added_fit.all(0)
+    return sums_fit & (size.reshape(-1, size.shape[-1]).max(0) <= _WEIGHT_MAX)
 
 
-def _largest_shift(kernel: np.ndarray, bias: np.ndarray, i: int) -> np.ndarray:
-    """int [O]: the largest shift in -60 … 20 for which layer i fits, -1000 if none does."""
+def _largest_shift(spec: _Spec, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """int [O]: the largest shift in -60 … 20 for which the layer fits, -1000 if none does."""
     best = np.full(len(bias), -1000)
     for shift in range(20, -61, -1):
-        best[(best < shift) & _fits(*_integers(kernel, bias, shift), shift, i)] = shift
+        best[(best < shift) & _fits(spec, *_integers(kernel, bias, shift), shift)] = shift
         if best.min() >= shift:
             break
     return best

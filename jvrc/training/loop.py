@@ -58,14 +58,18 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
+def calibration_crops(recipe: Recipe, pictures: data.Pictures) -> np.ndarray:
+    """Random crops [n,crop,crop,3] in [0,1] that a start is fitted to."""
+    shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
+    return data.batch(pictures, recipe.seed, 2**31, **shape) / np.float32(255)
+
+
 def start_params(recipe: Recipe, pictures: data.Pictures) -> dict:
     """Parameters at step 0, as the recipe's `start` says."""
     key, config = jax.random.key(recipe.seed), recipe.config()
     if recipe.start == "random":
         return architectures.init_params(key, config)
-    shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
-    crops = data.batch(pictures, recipe.seed, 2**31, **shape)
-    return pyramid.pyramid_params(key, config, crops / np.float32(255))
+    return pyramid.pyramid_params(key, config, calibration_crops(recipe, pictures))
 
 
 def make_step(recipe: Recipe | PostRecipe, mesh: Mesh) -> Callable[[State, Array], tuple]:

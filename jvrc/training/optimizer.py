@@ -7,7 +7,6 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-
 _WIDE = ("h_s", "context", "entropy_parameters")
 
 

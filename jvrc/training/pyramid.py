@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jvrc.model import architectures, ops, transforms
+from jvrc.model import architectures, context, ops, transforms
 from jvrc.model.config import Config
 
 # An orthonormal coefficient is quantised with a step of UNIT (of a range of 1) at Delta = 1:
@@ -83,7 +83,10 @@ def pyramid_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
 
 
 def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
-    """Sets the last bias of h_s to each channel's spread and mean, in place."""
+    """Sets the last bias of h_s to each channel's spread and mean, in place.
+
+    And how far below zero the entropy parameters network of mbt2018 starts to bend.
+    """
     y = np.asarray(jax.jit(lambda p, x: transforms.g_a(config, p, x))(params["g_a"], crops))
     bias = np.zeros_like(params["h_s"]["conv2"]["bias"])
     spread = np.maximum(y.std((0, 1, 2)), 0.2)
@@ -92,3 +95,8 @@ def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
         bias[config.M :] = y.mean((0, 1, 2)) / config.hyper_scale
     params["h_s"]["conv2"]["bias"] = bias
     params["h_s"]["conv2"]["kernel"] *= 0.1
+    if config.has_context:
+        reach = np.concatenate([np.full(config.M, 3.0), 4 * spread / config.hyper_scale])
+        shift = 1.0 + reach - np.minimum(bias, 0)
+        fresh = context.init_entropy_parameters(jax.random.key(0), config, shift)
+        params["entropy_parameters"] = jax.tree.map(np.array, fresh)

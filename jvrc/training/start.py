@@ -7,9 +7,10 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jvrc import frozen
-from jvrc.model import architectures
+from jvrc.model import architectures, context, transforms
 from jvrc.model.architectures import with_scales
 from jvrc.model.config import Config
 from jvrc.training import loop, pyramid
@@ -32,10 +33,13 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
     return config, params, f"model {model.model_id}"
 
 
-def params_from(source: str | Path, config: Config, *, seed: int = 0) -> tuple[dict, str]:
+def params_from(
+    source: str | Path, config: Config, crops: np.ndarray, *, seed: int = 0
+) -> tuple[dict, str]:
     """(parameters in the scales of `config`, a line for the record) of a run or a weights file.
 
-    From another architecture come the parts that both have (see `grafted`).
+    From another architecture come the parts that both have (see `grafted`), and crops [n,H,W,3] in
+    [0,1] say what is new begins with.
 
     Raises:
       ValueError: the source is of another size than `config`, or no such thing.
@@ -50,12 +54,12 @@ def params_from(source: str | Path, config: Config, *, seed: int = 0) -> tuple[d
     scales = {"latent_scale": config.latent_scale, "hyper_scale": config.hyper_scale}
     params = with_scales(found, params, **scales)[1]
     if found.architecture != config.architecture:
-        params = grafted(params, config, jax.random.key(seed))
+        params = grafted(params, config, jax.random.key(seed), crops)
         described += f" ({found.architecture})"
     return params, described
 
 
-def grafted(params: dict, config: Config, key: jax.Array) -> dict:
+def grafted(params: dict, config: Config, key: jax.Array, crops: np.ndarray) -> dict:
     """Parameters of `config` from those of another architecture of its sizes and scales.
 
     Parts of the same shapes are taken over, what `config` lacks is dropped, the rest is as
@@ -69,7 +73,22 @@ def grafted(params: dict, config: Config, key: jax.Array) -> dict:
         last["kernel"] *= 0.1
         count = min(last["bias"].size, params["h_s"]["conv2"]["bias"].size)
         last["bias"] = last["bias"].at[:count].set(params["h_s"]["conv2"]["bias"][:count])
-    return fresh | {name: params[name] for name in same}
+    merged = fresh | {name: params[name] for name in same}
+    if config.has_context and "context" not in params:
+        shift = _lowest_psi(config, merged, crops)
+        merged["entropy_parameters"] = context.init_entropy_parameters(key, config, shift)
+    return merged
+
+
+def _lowest_psi(config: Config, params: dict, crops: np.ndarray) -> jax.Array:
+    """[2M]: how far h_s's outputs for crops reach below zero, and a little more."""
+
+    @jax.jit
+    def lowest(x: jax.Array) -> jax.Array:
+        z = architectures.analyse(config, params, x).z
+        return transforms.hyper_layers(config, params["h_s"], jnp.round(z))[-1].min((0, 1, 2))
+
+    return 1.0 - 1.2 * jnp.minimum(0.0, jnp.min(jnp.stack([lowest(x[None]) for x in crops]), 0))
 
 
 def _training_scales(model: frozen.FrozenModel) -> dict[str, float]:
