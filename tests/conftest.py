@@ -33,6 +33,12 @@ def tiny(request, tmp_path_factory) -> frozen.FrozenModel:
 
 
 @pytest.fixture(scope="session")
+def tiny_context(tmp_path_factory) -> frozen.FrozenModel:
+    """The tiny model that has a context."""
+    return tiny_model("mbt2018", tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph, uint8 [400,600,3]."""
     from jvrc import demo, images

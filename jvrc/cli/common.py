@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jvrc import compile_cache
+from jvrc import compile_cache, memory
 from jvrc.errors import BitstreamError
 
 DEFAULT_MODEL = "mbt2018-mean"
@@ -72,6 +72,7 @@ def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
 
 def library() -> Any:
     """Returns the package ``jvrc``, JAX imported and its compilation cache on."""
+    memory.keep_freed_memory()  # the process is ours, and short
     if "jax" not in sys.modules:
         _import_jax()
     compile_cache.enable()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.model import architectures, entropy, linen, transforms, variable_rate
+from jvrc.model import architectures, context, entropy, linen, transforms, variable_rate
 from jvrc.model.config import ARCHITECTURES, Config
 from jvrc.training import objectives
 
@@ -72,6 +72,21 @@ MEAN_H_S = [  # M -> 3 M / 2 -> 2 M, and of these first sigma, then mu, as `chun
     ("h_s/conv2/kernel", (3, 3, 9, 12), "h_s.4.weight", (12, 9, 3, 3), CONV),
     ("h_s/conv2/bias", (12,), "h_s.4.bias", (12,), SAME),
 ]
+CONTEXT = {  # the 12 taps that the mask leaves of CompressAI's [2M,M,5,5]: see test_context.py
+    "context/conv/kernel": (12, 6, 12),
+    "context/conv/bias": (12,),
+    "context/step/kernel": (1, 12),
+    "context/step/bias": (12,),
+}
+PARAMETERS = [
+    row
+    for i, j, (in_, out) in ((0, 0, (24, 20)), (1, 2, (20, 16)), (2, 4, (16, 12)))
+    for name, theirs in ((f"entropy_parameters/conv{i}", f"entropy_parameters.{j}"),)
+    for row in (
+        (f"{name}/kernel", (1, 1, in_, out), f"{theirs}.weight", (out, in_, 1, 1), CONV),
+        (f"{name}/bias", (out,), f"{theirs}.bias", (out,), SAME),
+    )
+]
 BOTTLENECK = [
     ("bottleneck/matrix0", (4, 3, 1), "entropy_bottleneck._matrix0", (4, 3, 1), SAME),
     ("bottleneck/bias0", (4, 3, 1), "entropy_bottleneck._bias0", (4, 3, 1), SAME),
@@ -120,7 +135,8 @@ def trained_params(config):
         elif group in ("offset", "z_step"):
             value = rng.uniform(0.02, 0.1, leaf.shape) + (name == "bias2" and group == "z_step")
         elif name == "kernel":
-            value = rng.normal(0, 1.2, leaf.shape) / np.sqrt(np.prod(leaf.shape[:3]))
+            gain = 0.6 if group in ("context", "entropy_parameters") else 1.2
+            value = rng.normal(0, gain, leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
         else:
             value = rng.normal(0, 0.2, leaf.shape)
         return jnp.asarray(value, jnp.float32)
@@ -159,12 +175,15 @@ def trained(config, params, x):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_layout_is_compressais_but_for_transpositions(architecture):
-    h_s = MEAN_H_S if architecture == "mbt2018-mean" else SCALE_H_S
-    rows = TRANSFORMS + h_s + BOTTLENECK
+    h_s = SCALE_H_S if architecture == "bmshj2018-hyperprior" else MEAN_H_S
+    with_context = architecture == "mbt2018"
+    rows = TRANSFORMS + h_s + BOTTLENECK + (PARAMETERS if with_context else [])
     ours = {
         name: leaf.shape for name, leaf in by_name(shapes_of(Config(architecture, 4, 6))).items()
     }
-    assert ours == {name: shape for name, shape, *_ in rows} | VARIABLE_RATE
+    assert ours == {name: shape for name, shape, *_ in rows} | VARIABLE_RATE | (
+        CONTEXT if with_context else {}
+    )
     assert len({theirs for _, _, theirs, *_ in rows}) == len(rows)
     for name, shape, theirs, their_shape, axes in rows:
         assert np.zeros(their_shape).transpose(axes or range(len(shape))).shape == shape, (
@@ -185,10 +204,21 @@ def test_without_noise_the_forward_pass_is_the_codecs_arithmetic(config, params,
         return y, z, variable_rate.z_step(params["z_step"], step)
 
     @quick_jit
-    def hyper_synthesis(params, z_hat, z_step):
+    def hyper_synthesis(params, z_hat, z_step, y):
         p_z = entropy.bottleneck_probability(params["bottleneck"], z_hat, z_step)
         sigma, mu = transforms.h_s(config, params["h_s"], z_hat)
+        if config.has_context:  # of latents rounded around what a context of y itself gives
+            sigma, mu = with_context(params, z_hat, y)
+            scale = jnp.maximum(sigma / step, entropy.SCALE_MIN)
+            q = jnp.round((y - mu) / step)
+            delta = variable_rate.offset(params["offset"], scale, step)
+            sigma, mu = with_context(params, z_hat, mu + step * jnp.sign(q) * (jnp.abs(q) - delta))
         return sigma, mu, entropy.bits(p_z)
+
+    def with_context(params, z_hat, y_hat):
+        psi = transforms.hyper_layers(config, params["h_s"], z_hat)[-1]
+        seen = context.features(config, params["context"], y_hat, step)
+        return context.entropy_parameters(config, params["entropy_parameters"], psi, seen)
 
     @quick_jit
     def synthesis(params, q, scale, mu):
@@ -200,7 +230,7 @@ def test_without_noise_the_forward_pass_is_the_codecs_arithmetic(config, params,
     y, z, z_step = map(np.asarray, analysis(params, x))
     medians = np.asarray(params["bottleneck"]["quantiles"])[:, 0, 1]
     z_hat = medians + z_step * np.rint((z - medians) / z_step)
-    sigma, mu, bits_z = map(np.asarray, hyper_synthesis(params, z_hat, z_step))
+    sigma, mu, bits_z = map(np.asarray, hyper_synthesis(params, z_hat, z_step, y))
     q = np.rint((y - mu) / step)
     assert len(np.unique(q)) > 5
     x_hat, bits_y = synthesis(params, q, np.maximum(sigma / step, entropy.SCALE_MIN), mu)

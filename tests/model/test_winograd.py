@@ -1,0 +1,55 @@
+"""Claims about convolutions by minimal filtering."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jvrc.model import ops, winograd
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (2, 8, 12), (1, 16, 4)])
+def test_it_is_the_convolution(shape):
+    x, kernel = normal(*shape, 5), normal(3, 3, 5, 7, seed=1)
+    with jax.enable_x64(True):
+        expected = np.asarray(ops._conv(jnp.float64(x), jnp.float64(kernel), 1))
+    found = jax.jit(winograd.convolve)(x, kernel)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+def test_small_integers_come_out_whole_to_rounding():
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.integers(-3, 4, s).astype(np.float32) for s in ((1, 8, 8, 3), (3, 3, 3, 2)))
+    expected = np.asarray(ops._conv(x, kernel, 1))
+    np.testing.assert_allclose(winograd.convolve(x, kernel), expected, atol=1e-4)
+
+
+def test_blocks_of_pixels_make_a_stride_two_convolution_one_of_stride_one():
+    x, kernel = normal(2, 8, 12, 3), normal(5, 5, 3, 4, seed=1)
+    found = ops._conv(ops._blocks(jnp.asarray(x)), ops.block_kernel(kernel), 1)
+    np.testing.assert_allclose(found, ops._conv(x, kernel, 2), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "channels"),
+    [(ops.downsample, (1, 128, 128), (128, 128)), (ops.upsample, (1, 64, 64), (128, 128))],
+)
+def test_wide_layers_use_it_and_give_the_same(operator, shape, channels, monkeypatch):
+    """As much arithmetic as in a model of N = 128: the choice is made by size, see `ops._pays`."""
+    x, kernel = normal(*shape, channels[0]), normal(5, 5, *channels, seed=1) / 50
+    calls, convolve = [], winograd.convolve
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return convolve(*arguments)
+
+    monkeypatch.setattr(winograd, "convolve", counted)
+    found = jax.jit(lambda x, k: operator(x, k))(x, kernel)
+    assert calls
+    monkeypatch.setattr(ops, "_pays", lambda *_: False)
+    expected = jax.jit(lambda x, k: operator(x, k))(x, kernel)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
