@@ -139,6 +139,8 @@ def _drawn_y(config: Config, params: dict, z_hat: jax.Array, key: jax.Array) -> 
     psi = transforms.hyper_layers(config, params["h_s"], z_hat[None])[-1]
     nothing = jnp.zeros_like(psi)
     sigma, mu = context.entropy_parameters(config, params["entropy_parameters"], psi, nothing)
+    # what is outside of any picture's range saturates: it must not make all units coarse
+    sigma, mu = jnp.minimum(sigma, 64.0), jnp.clip(mu, -256.0, 256.0)
     return (mu + sigma * jax.random.normal(key, mu.shape))[0]
 
 

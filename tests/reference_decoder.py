@@ -9,6 +9,7 @@ says enough, and that jvrc does what the page says. "Section" below means a sect
 import argparse
 import hashlib
 import json
+import math
 import zlib
 from bisect import bisect_right
 from itertools import accumulate
@@ -31,9 +32,18 @@ MIN_CODE, MAX_CODE = -128, 640
 TOTAL = 2**16  # what the frequencies of a table sum to; also the smallest state of a lane
 MAX_Z_HAT = 2047
 MAX_FEATURE = 255
+MAX_WIDE_FEATURE = 1023  # of mbt2018, behind the hyper synthesis
 MAX_SUM = 2**24
+MAX_ADDED = 2**28 + 2**24
 MAX_WEIGHT = 32767
 Z_EXPONENT = -4
+Y_EXPONENT = -6
+LAYERS = (
+    *(f"params/h_s/{name}" for name in ("deconv0", "deconv1", "conv2")),
+    "params/context/conv",
+    *(f"params/entropy_parameters/conv{i}" for i in range(3)),
+)
+ROWS = (5, 5, 2)  # taps of the context two rows above, in the row above, to the left
 SCALES = 90
 G = 184.6649652337873  # 128 / ln 2
 
@@ -149,62 +159,103 @@ def grid(container: Container) -> tuple[int, int]:
 # Sections 2 and 3: symbols
 
 
-def decode_range(words: bytes, tables: list[Array], index: Array, lanes: int, check=True) -> Array:
-    """Section 2: the symbols of a stream, in the shape of `index`.
+class RangeDecoder:
+    """Section 2: a stream of `count` symbols, taken one after another.
 
     Args:
         words: the bytes of the range coder's words.
+        count: the number of symbols.
         tables: the frequencies of each table.
-        index: int [...], for each symbol its table.
         lanes: the number of lanes.
         check: whether damage is looked for, with ValueError where it is found. If not, zeros
             follow the last word and whatever the stream ends in is accepted.
     """
-    order = np.asarray(index).ravel().tolist()
-    starts = {}
-    for t in set(order):
-        frequencies = tables[t].tolist()
-        if min(frequencies) < 1 or sum(frequencies) != TOTAL:
-            raise ValueError("not a table of frequencies")
-        starts[t] = [0, *accumulate(frequencies)]
 
-    used = min(lanes, len(order))
-    if check and (len(words) < 4 * used or len(words) % 2):
-        raise ValueError("damaged: too few words, or half a word")
-    words = words.ljust(4 * used, b"\0")
-    states = np.frombuffer(words, "<u4", used).tolist()
-    if check and any(x < TOTAL for x in states):
-        raise ValueError("damaged: a state is out of range")
-    rest = np.frombuffer(words, "<u2", (len(words) - 4 * used) // 2, 4 * used).tolist()
+    def __init__(self, words: bytes, count: int, tables: list[Array], lanes: int, check=True):
+        used = min(lanes, count)
+        if check and (len(words) < 4 * used or len(words) % 2):
+            raise ValueError("damaged: too few words, or half a word")
+        words = words.ljust(4 * used, b"\0")
+        self.states = np.frombuffer(words, "<u4", used).tolist()
+        if check and any(x < TOTAL for x in self.states):
+            raise ValueError("damaged: a state is out of range")
+        self.rest = np.frombuffer(words, "<u2", (len(words) - 4 * used) // 2, 4 * used).tolist()
+        self.tables, self.starts = tables, {}
+        self.lanes, self.check = lanes, check
+        self.symbols = self.at = 0  # how many symbols and words were taken
 
-    at, symbols = 0, []
-    for i, t in enumerate(order):
-        start = starts[t]
-        x = states[i % lanes]
-        r = x % TOTAL
-        s = bisect_right(start, r) - 1
-        x = (start[s + 1] - start[s]) * (x // TOTAL) + r - start[s]
-        if x < TOTAL:
-            if check and at >= len(rest):
-                raise ValueError("damaged: the words run out")
-            x = x * TOTAL + (rest[at] if at < len(rest) else 0)
-            at += 1
-        states[i % lanes] = x
-        symbols.append(s)
-    if check and (at != len(rest) or any(x != TOTAL for x in states)):
-        raise ValueError("damaged: the range coder does not end where it should")
-    return np.array(symbols, np.int64).reshape(np.shape(index))
+    def table(self, t: int) -> list[int]:
+        """Where the symbols of table t start, and 2¹⁶."""
+        if t not in self.starts:
+            frequencies = self.tables[t].tolist()
+            if len(frequencies) < 2 or min(frequencies) < 1 or sum(frequencies) != TOTAL:
+                raise ValueError("not a table of frequencies")
+            self.starts[t] = [0, *accumulate(frequencies)]
+        return self.starts[t]
+
+    def take(self, index: Array) -> Array:
+        """The next symbols, in the shape of `index`: int [...], for each symbol its table."""
+        found = []
+        for t in np.asarray(index).ravel().tolist():
+            start, lane = self.table(t), self.symbols % self.lanes
+            x = self.states[lane]
+            r = x % TOTAL
+            s = bisect_right(start, r) - 1
+            x = (start[s + 1] - start[s]) * (x // TOTAL) + r - start[s]
+            if x < TOTAL:
+                if self.check and self.at >= len(self.rest):
+                    raise ValueError("damaged: the words run out")
+                x = x * TOTAL + (self.rest[self.at] if self.at < len(self.rest) else 0)
+                self.at += 1
+            self.states[lane] = x
+            self.symbols += 1
+            found.append(s)
+        return np.array(found, np.int64).reshape(np.shape(index))
+
+    def finish(self) -> None:
+        """ValueError unless the stream ends behind the symbols taken."""
+        if self.check and (self.at != len(self.rest) or any(x != TOTAL for x in self.states)):
+            raise ValueError("damaged: the range coder does not end where it should")
+
+
+def decode_range(words: bytes, tables: list[Array], index: Array, lanes: int, check=True) -> Array:
+    """Section 2: the symbols of a whole stream, in the shape of `index`; see RangeDecoder."""
+    decoder = RangeDecoder(words, np.size(index), tables, lanes, check)
+    symbols = decoder.take(index)
+    decoder.finish()
+    return symbols
+
+
+class IntegerDecoder:
+    """Section 3: a stream of `count` integers, taken one after another."""
+
+    def __init__(self, stream: Stream, count: int, tables: list[Array], low: Array):
+        self.coder = RangeDecoder(stream.words, count, tables, stream.lanes)
+        self.escapes, self.low = list(stream.escapes), low.astype(np.int64)
+        self.last = np.array([len(table) - 1 for table in tables], np.int64)
+
+    def take(self, index: Array) -> Array:
+        """The next integers, in the shape of `index`: int [...], for each its table."""
+        symbols = self.coder.take(index)
+        escaped = symbols == self.last[index]
+        integers, count = self.low[index] + symbols, np.count_nonzero(escaped)
+        if count > len(self.escapes):
+            raise ValueError("damaged: wrong number of escape values")
+        integers[escaped], self.escapes = self.escapes[:count], self.escapes[count:]
+        return integers
+
+    def finish(self) -> None:
+        """ValueError unless the stream ends behind the integers taken."""
+        self.coder.finish()
+        if self.escapes:
+            raise ValueError("damaged: wrong number of escape values")
 
 
 def decode_integers(stream: Stream, tables: list[Array], low: Array, index: Array) -> Array:
     """Section 3: the integers of a stream, in the shape of `index`, its tables."""
-    symbols = decode_range(stream.words, tables, index, stream.lanes)
-    last = np.array([len(table) - 1 for table in tables], np.int64)
-    escaped = symbols == last[index]
-    if np.count_nonzero(escaped) != len(stream.escapes):
-        raise ValueError("damaged: wrong number of escape values")
-    integers = low.astype(np.int64)[index] + symbols
-    integers[escaped] = stream.escapes
+    decoder = IntegerDecoder(stream, np.size(index), tables, low)
+    integers = decoder.take(index)
+    decoder.finish()
     return integers
 
 
@@ -245,24 +296,43 @@ def dequantise_z(weights: Weights, code: int, z: Array) -> Array:
     return np.clip(z_hat, -MAX_Z_HAT, MAX_Z_HAT)
 
 
+def last_layer(config: Config) -> int:
+    """Section 5, integer weights: the layer that gives t and the means."""
+    return 6 if config["architecture"] == "mbt2018" else 2
+
+
+def input_exponents(weights: Weights, config: Config, layer: int) -> Array:
+    """Section 5, integer weights: d, the exponents of a layer's inputs."""
+    if layer == 0:
+        return np.full(config["N"], Z_EXPONENT)
+    if layer == 3:
+        return weights["units/latent/0"].astype(np.int64) + Y_EXPONENT
+    before = (2, 3) if layer == 4 else (layer - 1,)
+    return np.concatenate([weights[f"units/exponents/{i}"].astype(np.int64) for i in before])
+
+
 def integer_layer(weights: Weights, config: Config, layer: int) -> tuple[Array, Array, Array]:
-    """Section 5, integer weights: kernel', bias' and the shifts s of a layer, all int64."""
-    name = f"params/h_s/{('deconv0', 'deconv1', 'conv2')[layer]}"
+    """Section 5, integer weights: kernel', bias' and the shifts s of a layer, all int64.
+
+    The bias' of the context, layer 3, is that of every step: `[97,2M]`.
+    """
+    name = LAYERS[layer]
     kernel = weights[f"{name}/kernel"].astype(np.float64)
-    bias = weights[f"{name}/bias"].astype(np.float64)
     e = weights[f"units/exponents/{layer}"].astype(np.int64)
     s = weights[f"units/shifts/{layer}"].astype(np.int64)
-    if layer:
-        d = weights[f"units/exponents/{layer - 1}"].astype(np.int64)
-    else:
-        d = np.full(kernel.shape[2], Z_EXPONENT)
+    if s.min() < 0:
+        raise ValueError("a shift is negative")
+    d = input_exponents(weights, config, layer)
     g = np.ones(len(e))
-    if layer == 2 and config["log_scale"]:
+    if layer == last_layer(config) and config["log_scale"]:
         g[: config["M"]] = G
     # Powers of two first: they are exact, so that g is the one product that rounds.
-    kernel = np.ldexp(kernel, (d[:, None] - e + s).astype(np.int32)) * g
-    bias = np.ldexp(bias, (s - e).astype(np.int32)) * g
-    return np.rint(kernel).astype(np.int64), np.rint(bias).astype(np.int64), s
+    kernel = np.rint(np.ldexp(kernel, (d[:, None] - e + s).astype(np.int32)) * g).astype(np.int64)
+    if layer == 3:
+        return kernel, weights["units/bias/0"].astype(np.int64), s
+    bias = weights[f"{name}/bias"].astype(np.float64)
+    bias = np.rint(np.ldexp(bias, (s - e).astype(np.int32)) * g).astype(np.int64)
+    return kernel, bias, s
 
 
 def check_sums(kernel: Array, bias: Array, s: Array, maximum: int, stride: int) -> None:
@@ -275,6 +345,17 @@ def check_sums(kernel: Array, bias: Array, s: Array, maximum: int, stride: int) 
             total = np.abs(kernel[a::stride, b::stride]).sum((0, 1, 2))
             if (total * maximum + np.abs(bias) + half(s)).max() > MAX_SUM:
                 raise ValueError("the integer weights can exceed what float32 adds exactly")
+
+
+def check_parts(parts: list[Array], bias: Array, s: Array) -> None:
+    """Section 6: the same for sums in parts `[inputs,outputs]`, which are added as int32."""
+    for part in parts:
+        if np.abs(part).max() > MAX_WEIGHT:
+            raise ValueError("an integer weight is beyond 16 bits")
+        if (np.abs(part).sum(0) * MAX_WIDE_FEATURE).max() > MAX_SUM:
+            raise ValueError("the integer weights can exceed what float32 adds exactly")
+    if (np.abs(bias) + half(s)).max() > MAX_ADDED:
+        raise ValueError("a bias can exceed what int32 adds")
 
 
 def half(s: Array) -> Array:
@@ -309,13 +390,13 @@ def convolve_transposed(x: Array, kernel: Array, bias: Array) -> Array:
     return full[2 : 2 + 2 * rows, 2 : 2 + 2 * columns] + bias
 
 
-def activate(v: Array, architecture: str) -> Array:
+def activate(v: Array, architecture: str, maximum: int = MAX_FEATURE) -> Array:
     """Section 5, layers: the activation."""
-    if architecture == "mbt2018-mean":
-        negative = 41 * np.maximum(v, -32768) + 2048 >> 12
-    else:
+    if architecture == "bmshj2018-hyperprior":
         negative = np.zeros_like(v)
-    return np.clip(np.where(v < 0, negative, v), -MAX_FEATURE, MAX_FEATURE)
+    else:
+        negative = 41 * np.maximum(v, -32768) + 2048 >> 12
+    return np.clip(np.where(v < 0, negative, v), -maximum, maximum)
 
 
 def log_of_scale(n: Array) -> Array:
@@ -326,8 +407,8 @@ def log_of_scale(n: Array) -> Array:
     return np.array(counts, np.int64)[inverse].reshape(n.shape) - 1152
 
 
-def hyper_synthesis(weights: Weights, config: Config, z_hat: Array) -> tuple[Array, Array]:
-    """Section 5, layers: t and the means in units of 2^e, from ẑ int64 `[h,w,N]`."""
+def hyper_layers(weights: Weights, config: Config, z_hat: Array) -> Array:
+    """Section 5, layers: the outputs of `conv2`, from ẑ int64 `[h,w,N]`."""
     v, maximum = z_hat, MAX_Z_HAT
     for layer in range(3):
         kernel, bias, s = integer_layer(weights, config, layer)
@@ -336,10 +417,20 @@ def hyper_synthesis(weights: Weights, config: Config, z_hat: Array) -> tuple[Arr
         v = v + half(s) >> s
         if layer < 2:
             v, maximum = activate(v, config["architecture"]), MAX_FEATURE
+    return v
+
+
+def split(config: Config, v: Array) -> tuple[Array, Array]:
+    """Section 5, scale index and means: t and the means in units of 2^e, of the last layer."""
     t, mu = v[..., : config["M"]], v[..., config["M"] :]
     if not config["log_scale"]:
         t = log_of_scale(t)
-    return t, mu if config["architecture"] == "mbt2018-mean" else np.zeros_like(t)
+    return t, np.zeros_like(t) if config["architecture"] == "bmshj2018-hyperprior" else mu
+
+
+def hyper_synthesis(weights: Weights, config: Config, z_hat: Array) -> tuple[Array, Array]:
+    """Section 5: t and the means in units of 2^e, from ẑ, of models without a context."""
+    return split(config, hyper_layers(weights, config, z_hat))
 
 
 def scale_index(t: Array, code: int) -> Array:
@@ -349,10 +440,104 @@ def scale_index(t: Array, code: int) -> Array:
 
 def means(weights: Weights, config: Config, mu: Array) -> Array:
     """Section 5, means: μ as float64."""
-    if config["architecture"] != "mbt2018-mean":
+    if config["architecture"] == "bmshj2018-hyperprior":
         return mu.astype(np.float64)
-    e = weights["units/exponents/2"][config["M"] :]
+    e = weights[f"units/exponents/{last_layer(config)}"][config["M"] :]
     return np.ldexp(mu.astype(np.float64), e.astype(np.int32))
+
+
+# Section 6: symbols of y, and the context model
+
+
+def coding_order(rows: int, columns: int) -> list[tuple[int, int]]:
+    """Section 6: the positions (row, column) in the order of their symbols."""
+    positions = [(r, k) for r in range(rows) for k in range(columns)]
+    return sorted(positions, key=lambda p: (p[1] + 3 * p[0], p[0]))
+
+
+def integer_step(code: int) -> int:
+    """Section 6: D, the integer nearest to 2¹⁰ · Δ."""
+    root = 1 << code + 1408
+    for _ in range(7):  # the 128th root is a square root seven times
+        root = math.isqrt(root)
+    return root + 1 >> 1
+
+
+class Context:
+    """Section 6: the layers 3 … 6 on integers, for one step code."""
+
+    def __init__(self, weights: Weights, config: Config, code: int):
+        m, self.config, self.code = config["M"], config, code
+        self.latent = weights["units/latent/0"].astype(np.int64)
+        self.up = weights["units/exponents/6"][m:].astype(np.int64) - Y_EXPONENT
+        if self.latent.shape != (m,) or self.latent.min() < 0 or self.latent.max() > 20:
+            raise ValueError("a shift of latents is out of range")
+        if self.up.min() < 0:
+            raise ValueError("a mean's unit is finer than 1/64")
+        kernel, bias, s = integer_layer(weights, config, 3)
+        cuts = m * np.cumsum(ROWS[:2])
+        check_parts(np.split(kernel.reshape(12 * m, 2 * m), cuts), bias, s)
+        self.conv = kernel.reshape(12 * m, 2 * m), bias[code + 128 + 4 >> 3], s
+        self.network = []
+        for layer in (4, 5, 6):
+            kernel, bias, s = integer_layer(weights, config, layer)
+            if layer == 4:
+                check_parts(np.split(kernel[0, 0], 2), bias, s)
+            else:
+                check_sums(kernel, bias, s, MAX_WIDE_FEATURE, stride=1)
+            self.network.append((kernel[0, 0], bias, s))
+
+    def features(self, seen: Array) -> Array:
+        """The context's features `[2M]` of what the 12 taps see, `[12 M]`."""
+        matrix, bias, s = self.conv
+        v = mix(seen, matrix) + bias + half(s) >> s
+        return np.clip(v, -MAX_WIDE_FEATURE, MAX_WIDE_FEATURE)
+
+    def parameters(self, psi: Array, features: Array) -> tuple[Array, Array]:
+        """t and the means in units of 2^e, `[M]`, of a position."""
+        v = np.concatenate([psi, features])
+        for i, (matrix, bias, s) in enumerate(self.network):
+            v = mix(v, matrix) + bias + half(s) >> s
+            if i < 2:
+                v = activate(v, self.config["architecture"], MAX_WIDE_FEATURE)
+        return split(self.config, v)
+
+    def reconstruct(self, q: Array, mu: Array, offset: Array) -> Array:
+        """ŷ in units of 1/64, from integers `[M]`."""
+        step = integer_step(self.code)
+        size = np.minimum(512 * np.abs(q) - offset, 2**30 // step) * step + 4096 >> 13
+        up = np.minimum(self.up, 40)  # where nothing is left of 2²⁰
+        limit = 2**20 >> up
+        return (np.clip(mu, -limit, limit) << up) + np.sign(q) * size
+
+    def see(self, y_hat: Array) -> Array:
+        """What later positions see of ŷ."""
+        a = y_hat + half(self.latent) >> self.latent
+        return np.clip(a, -MAX_WIDE_FEATURE, MAX_WIDE_FEATURE)
+
+
+def decode_with_context(
+    weights: Weights, config: Config, container: Container, psi: Array
+) -> tuple[Array, Array, Array]:
+    """Section 6: y, scale indices and means in units of 2^e of `mbt2018`, from the hyper latent."""
+    rows, columns, _ = psi.shape
+    context = Context(weights, config, container.code)
+    psi = np.clip(psi, -MAX_WIDE_FEATURE, MAX_WIDE_FEATURE)
+    tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
+    y, index, mu = np.zeros((3, rows, columns, config["M"]), np.int64)
+    decoder = IntegerDecoder(container.y, y.size, tables, low)
+    offsets = weights["offsets"][container.code + 128].astype(np.int64)
+    # What is seen, at (row + 2, column + 2): zeros around it
+    seen = np.zeros((rows + 2, columns + 4, config["M"]), np.int64)
+    for r, k in coding_order(rows, columns):
+        around = seen[r : r + 3, k : k + 5].reshape(-1, config["M"])[: sum(ROWS)]
+        t, mu[r, k] = context.parameters(psi[r, k], context.features(around.ravel()))
+        index[r, k] = scale_index(t, container.code)
+        y[r, k] = decoder.take(index[r, k])
+        y_hat = context.reconstruct(y[r, k], mu[r, k], offsets[index[r, k]])
+        seen[r + 2, k + 2] = context.see(y_hat)
+    decoder.finish()
+    return y, index, mu
 
 
 def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
@@ -366,10 +551,14 @@ def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
     index = np.broadcast_to(j * config["N"] + np.arange(config["N"]), (h, w, config["N"]))
     z = decode_integers(container.z, tables, low, index)
 
-    t, mu = hyper_synthesis(weights, config, dequantise_z(weights, container.code, z))
-    index = scale_index(t, container.code)
-    tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
-    y = decode_integers(container.y, tables, low, index)
+    v = hyper_layers(weights, config, dequantise_z(weights, container.code, z))
+    if config["architecture"] == "mbt2018":
+        y, index, mu = decode_with_context(weights, config, container, v)
+    else:
+        t, mu = split(config, v)
+        index = scale_index(t, container.code)
+        tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
+        y = decode_integers(container.y, tables, low, index)
     return Symbols(z, y, index, means(weights, config, mu))
 
 

@@ -251,8 +251,11 @@ def test_the_decoder_restores_what_the_encoder_meant(tiny, monkeypatch):
     assert np.abs((z - model.medians / 16) / z_step - z_q).max() < 0.501
     sigma, mu = run("h_s", np.float32(model.medians / 16 + z_step * z_q))
     latents = codec.decode_latents(model, data)
-    assert np.abs(latents.mu - mu).max() < 0.05  # h_s is rounded to integers: see test_exact.py
-    mu, q = latents.mu, coded.y.reshape(y.shape)
+    # The networks are rounded to integers: test_exact.py and test_exact_context.py are tighter.
+    # The tiny model's context adds little to what h_s gives.
+    assert np.abs(latents.mu - mu).max() < (0.2 if config.has_context else 0.05)
+    np.testing.assert_array_equal(codec._in_order(model, latents.y).ravel(), coded.y)
+    mu, q = latents.mu, latents.y.reshape(y.shape)
     assert np.abs((y - mu) / qstep - q).max() < 0.501
     scales = 2.0 ** (np.arange(-408, 1017, 16) / 128)
     sigma = np.clip(np.asarray(sigma) / qstep, scales[0], scales[-1])
@@ -305,16 +308,9 @@ def test_values_far_outside_the_tables_are_coded_exactly(tiny, monkeypatch):
     coded = Recorder(monkeypatch)
     data = compress(model, noise(64, 64), 0.5)
     assert coded.escapes() > 0.5 * coded.y.size
-    decoded, original = [], codec._decode_stream
-
-    def recording(*args):
-        decoded.append(original(*args))
-        return decoded[-1]
-
-    monkeypatch.setattr(codec, "_decode_stream", recording)
-    decompress(model, data)
-    np.testing.assert_array_equal(decoded[0], coded.z)
-    np.testing.assert_array_equal(decoded[1], coded.y)
+    decoded = codec.decode_latents(model, data)
+    np.testing.assert_array_equal(decoded.z.ravel(), coded.z)
+    np.testing.assert_array_equal(codec._in_order(model, decoded.y).ravel(), coded.y)
 
 
 # -- damaged streams
@@ -472,11 +468,12 @@ def test_other_tables_than_the_encoders_are_refused(one_pixel, monkeypatch):
     """What another decoder's mistake does: some scale indices differ by one."""
     model, _, _ = one_pixel
     data = compress(model, noise(64, 64), 1.0)
-    honest = codec._entropy_parameters
+    honest, psi = codec._entropy_parameters, codec._psi
 
     def mistaken(*args):
         index, mu = honest(*args)
         return np.where(np.arange(index.size).reshape(index.shape) % 7, index, index ^ 1), mu
 
     monkeypatch.setattr(codec, "_entropy_parameters", mistaken)
+    monkeypatch.setattr(codec, "_psi", lambda *args: psi(*args) + 2**14)
     fails(model, data)

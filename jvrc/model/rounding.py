@@ -83,6 +83,9 @@ def quantise(config: Config, params: dict, units: Units) -> exact.Network:
       ValueError: a sum could exceed SUM_MAX, so that the result could depend on the machine, or
         the arrays are not those of a model with this config.
     """
+    latent = units.latent[0] if config.has_context else np.zeros(0)
+    if latent.size and not (latent.min() >= 0 and latent.max() <= 20 and len(latent) == config.M):
+        raise ValueError(f"units/latent/0 must be {config.M} integers in 0 … 20")
     found = []
     for i, spec in enumerate(layers(config)):
         _check_arrays(spec, params[spec.part][spec.name], units.exponents[i], units.shifts[i])
@@ -97,9 +100,6 @@ def quantise(config: Config, params: dict, units: Units) -> exact.Network:
             )
         found.append(exact.Layer(kernel.astype(np.int16), bias.astype(np.int32), shift))
     mu_exponent = units.exponents[-1][config.M :].astype(np.int32)
-    latent = units.latent[0] if config.has_context else np.zeros(0)
-    if latent.size and not (latent.min() >= 0 and latent.max() <= 20 and len(latent) == config.M):
-        raise ValueError(f"units/latent/0 must be {config.M} integers in 0 … 20")
     return exact.Network(tuple(found), mu_exponent, latent.astype(np.int32))
 
 

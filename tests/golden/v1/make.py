@@ -32,6 +32,7 @@ TINY = {
     "tiny-mean": Config("mbt2018-mean", N=6, M=10),
     "tiny-scale": Config("bmshj2018-hyperprior", N=6, M=10),
     "tiny-linear": Config("mbt2018-mean", N=5, M=7, log_scale=False),  # as imported models are
+    "tiny-context": Config("mbt2018", N=6, M=10),
 }
 SHAPES = {"a": (1, 1), "b": (37, 61), "c": (150, 128), "d": (130, 67)}
 QSTEPS = {"a": 2.0, "b": 0.5, "c": 1.37, "d": 32.0}
@@ -51,10 +52,17 @@ def tiny_model(name: str) -> frozen.FrozenModel:
     params["h_a"]["conv2"]["kernel"] *= 40.0
     params["g_s"]["deconv0"]["kernel"] /= 100.0  # pixels mostly within 0 … 1
     params["g_s"]["deconv3"]["bias"] += 0.5
-    last = params["h_s"]["conv2"]
     spread = rng.uniform(-3, 6, config.M) if config.log_scale else rng.uniform(-9, 9, config.M)
-    last["kernel"] = last["kernel"] * 4.0
-    last["bias"] = last["bias"].at[: config.M].set(spread.astype(np.float32))
+    if config.has_context:
+        params["h_s"]["conv2"]["kernel"] *= 4.0
+        params["context"]["conv"]["kernel"] *= 8.0
+        params["context"]["step"]["kernel"] += rng.normal(0, 1, (1, 2 * config.M))
+        last = params["entropy_parameters"]["conv2"]
+        last["bias"] = last["bias"].at[: config.M].add(spread.astype(np.float32))
+    else:
+        last = params["h_s"]["conv2"]
+        last["kernel"] = last["kernel"] * 4.0
+        last["bias"] = last["bias"].at[: config.M].set(spread.astype(np.float32))
     return freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
 
 
