@@ -1,5 +1,6 @@
 """The format page suffices: a decoder written from it alone reads the golden streams."""
 
+import dataclasses
 import importlib.util
 import json
 import zlib
@@ -9,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+import jvrc
+from jvrc import codec, freezing, frozen
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden" / "v1"
@@ -68,6 +72,145 @@ def test_command_prints_hashes_and_writes_the_picture(tmp_path, capsys):
     with Image.open(out) as image:
         pixels = reference.picture(*load_weights(STREAMS[name]["weights"]), read_golden(name))
         np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+# What jvrc codes anew, and not only what it coded once.
+
+
+def agree_on(model, path, img, qstep):
+    """What the reference decodes of a picture, which is what jvrc decodes of it."""
+    data = jvrc.compress(model, img, qstep)
+    found, expected = (
+        reference.decode_symbols(*reference.load(path), data),
+        codec.decode_latents(model, data),
+    )
+    for name in ("z", "y", "index", "mu"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+    return data, found
+
+
+@pytest.mark.parametrize("name", jvrc.models())
+def test_crops_of_a_photo_decode_alike_with_shipped_models(name, photo):
+    agree_on(jvrc.load(name), jvrc.models()[name], photo[200:296, 300:428], 2.0)
+
+
+def noise(height, width):
+    rng = np.random.default_rng((height, width))
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def context(tiny_context, tmp_path_factory):
+    """(the tiny model with a context, its file)."""
+    path = tmp_path_factory.mktemp("context") / "model.safetensors"
+    return frozen.save(tiny_context, path), path
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (130, 67)])
+@pytest.mark.parametrize("qstep", [0.5, 1.37, 32.0])
+def test_pictures_decode_alike_with_a_tiny_context(context, height, width, qstep):
+    agree_on(*context, noise(height, width), qstep)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["log scale", "scale"])
+def spread(request, tiny_context, tmp_path_factory):
+    """(model, its file): random weights of mbt2018 in which everything spreads and saturates.
+
+    Its units fit activations that are far smaller than those there will be.
+    """
+    rng = np.random.default_rng(0)
+    config = dataclasses.replace(tiny_context.config, log_scale=request.param)
+    m, params = config.M, {k: dict(v) for k, v in tiny_context.params.items()}
+
+    def scaled(part, layer, kernel, bias=0.0):
+        old = params[part][layer]
+        params[part][layer] = {"kernel": old["kernel"] * kernel, "bias": old["bias"] + bias}
+
+    scaled("g_a", "conv3", 400.0)
+    scaled("h_a", "conv2", 40.0)
+    scaled("h_s", "conv2", 4.0)
+    scaled("context", "conv", 8.0)
+    params["context"]["step"]["kernel"] = rng.normal(0, 1, (1, 2 * m))
+    columns = np.append(np.ones(m), 3.0 ** np.arange(m))  # means in many units
+    low, high = (-3, 6) if config.log_scale else (-9, 30)
+    bias = np.append(rng.uniform(low, high, m), np.zeros(m))
+    scaled("entropy_parameters", "conv2", columns, bias)
+    params = frozen.as_stored(params)
+    z_hat, y = rng.integers(-40, 41, (4, 4, config.N)), rng.normal(0, 9, (16, 16, m))
+    y = y.astype(np.float32)
+    units = freezing.fitted_units(config, params, [freezing.Sample(z_hat, y, 1.0)], (1.0, 16.0))
+    changed = dataclasses.replace(tiny_context, config=config, params=params, units=units)
+    path = tmp_path_factory.mktemp("spread") / "model.safetensors"
+    return frozen.save(changed, path), path
+
+
+def test_a_context_whose_values_spread_and_saturate_decodes_alike(spread, monkeypatch):
+    """Also at the ends of the steps, with escapes, means in many units and values at all limits."""
+    model, path = spread
+    recorded = {"features": [], "reconstruct": [], "see": []}
+    for name, found in recorded.items():
+        original = getattr(reference.Context, name)
+
+        def recording(self, *args, original=original, found=found):
+            found.append((*args, original(self, *args)))
+            return found[-1][-1]
+
+        monkeypatch.setattr(reference.Context, name, recording)
+    index, escapes = [], []
+    for (height, width), qstep in zip([(130, 67), (37, 61), (130, 67)], [0.5, 1.37, 32.0]):
+        data, symbols = agree_on(model, path, noise(height, width), qstep)
+        index += symbols.index.ravel().tolist()
+        escapes += reference.read_stream(data).y.escapes
+    assert len(set(index)) > 50
+    assert 0.1 < len(escapes) / len(index) < 0.9
+    assert len(set(model.network.mu_exponent)) > 3
+    q, mu, _, _ = (np.array(a) for a in zip(*recorded["reconstruct"]))
+    assert np.any(mu > 2**20 >> model.network.mu_exponent + 6)
+    assert np.abs(q).max() == 2**20
+    for name in ("features", "see"):
+        values = np.array([found[-1] for found in recorded[name]])
+        assert 0.05 < np.mean(np.abs(values) == 1023) < 0.95, name
+    print(len(set(index)), len(escapes) / len(index), model.network.mu_exponent)
+
+
+def test_damage_is_found_in_streams_with_a_context(context, monkeypatch):
+    model, path = context
+    weights, config = reference.load(path)
+    data = jvrc.compress(model, noise(64, 64), 2.0)
+    whole = reference.read_stream(data)
+    reference.decode_symbols(weights, config, data)
+    for change in (
+        {"escapes": (*whole.y.escapes, 0)},
+        {"words": whole.y.words[:-2]},
+        {"words": whole.y.words + b"\0\0"},
+        {"words": b"\0\0\0\0" + whole.y.words[4:]},
+    ):
+        damaged = whole._replace(y=whole.y._replace(**change))
+        monkeypatch.setattr(reference, "read_stream", lambda _, damaged=damaged: damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            reference.decode_symbols(weights, config, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("params/context/conv/kernel", lambda a: 2 * a, "exceed"),
+        ("params/entropy_parameters/conv0/kernel", lambda a: 2 * a, "exceed"),
+        ("params/entropy_parameters/conv1/kernel", lambda a: 2 * a, "exceed"),
+        ("params/entropy_parameters/conv2/kernel", lambda a: 2 * a, "exceed"),
+        ("params/entropy_parameters/conv0/bias", lambda a: a + 1e9, "bias"),
+        ("units/bias/0", lambda a: a - 2**31, "bias"),
+        ("units/shifts/4", lambda a: -a, "negative"),
+        ("units/latent/0", lambda a: a + 20, "latents"),
+        ("units/exponents/6", lambda a: a - 1, "finer"),
+    ],
+)
+def test_weights_with_a_context_that_break_a_rule_are_rejected(context, name, change, message):
+    weights, config = reference.load(context[1])
+    reference.Context(weights, config, 0)
+    changed = change(weights[name]).astype(weights[name].dtype)
+    with pytest.raises(ValueError, match=message):
+        reference.Context(weights | {name: changed}, config, 0)
 
 
 # An encoder written from section 2 shows any number of lanes.

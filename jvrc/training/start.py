@@ -34,12 +34,12 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
 
 
 def params_from(
-    source: str | Path, config: Config, crops: np.ndarray, *, seed: int = 0
+    source: str | Path, config: Config, crops: np.ndarray | None = None, *, seed: int = 0
 ) -> tuple[dict, str]:
     """(parameters in the scales of `config`, a line for the record) of a run or a weights file.
 
-    From another architecture come the parts that both have (see `grafted`), and crops [n,H,W,3] in
-    [0,1] say what is new begins with.
+    From another architecture come the parts that both have (see `grafted`); what a context model
+    begins with is fitted to crops [n,H,W,3] in [0,1], if there are any.
 
     Raises:
       ValueError: the source is of another size than `config`, or no such thing.
@@ -59,7 +59,7 @@ def params_from(
     return params, described
 
 
-def grafted(params: dict, config: Config, key: jax.Array, crops: np.ndarray) -> dict:
+def grafted(params: dict, config: Config, key: jax.Array, crops: np.ndarray | None = None) -> dict:
     """Parameters of `config` from those of another architecture of its sizes and scales.
 
     Parts of the same shapes are taken over, what `config` lacks is dropped, the rest is as
@@ -74,7 +74,7 @@ def grafted(params: dict, config: Config, key: jax.Array, crops: np.ndarray) -> 
         count = min(last["bias"].size, params["h_s"]["conv2"]["bias"].size)
         last["bias"] = last["bias"].at[:count].set(params["h_s"]["conv2"]["bias"][:count])
     merged = fresh | {name: params[name] for name in same}
-    if config.has_context and "context" not in params:
+    if config.has_context and "context" not in params and crops is not None:
         shift = _lowest_psi(config, merged, crops)
         merged["entropy_parameters"] = context.init_entropy_parameters(key, config, shift)
     return merged

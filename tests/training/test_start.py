@@ -1,0 +1,105 @@
+"""Claims about beginning from a model of another architecture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jvrc
+from jvrc.cli import main
+from jvrc.model import architectures
+from jvrc.model.config import Config
+from jvrc.training import loop, objectives, start
+
+SIZES = {"N": 4, "M": 6, "latent_scale": 20.0, "hyper_scale": 3.0}
+MEAN, CONTEXT, SCALE = (
+    Config(name, **SIZES) for name in ("mbt2018-mean", "mbt2018", "bmshj2018-hyperprior")
+)
+KEY = jax.random.key(1)
+
+
+@pytest.fixture(scope="module")
+def mean():
+    return architectures.init_params(jax.random.key(0), MEAN)
+
+
+@pytest.fixture(scope="module")
+def crops(photo):
+    return photo[None, :128, :192] / np.float32(255)
+
+
+def losses(config, params, crops):
+    qstep = np.full(1, 2.0, np.float32)
+    found = jax.jit(objectives.losses, static_argnums=0)(config, params, crops, qstep, None)
+    return float(found.bpp[0]), float(found.mse[0])
+
+
+def test_mbt2018_begins_as_the_model_without_context_that_it_came_from(mean, crops):
+    """All of it is taken over; the context's first, random features change the rate a little."""
+    params = start.grafted(mean, CONTEXT, KEY, crops)
+    assert set(params) == set(CONTEXT.parts)
+    for name in MEAN.parts:
+        jax.tree.map(np.testing.assert_array_equal, params[name], mean[name])
+    silent = params | {"context": jax.tree.map(jnp.zeros_like, params["context"])}
+    np.testing.assert_allclose(losses(CONTEXT, silent, crops), losses(MEAN, mean, crops), rtol=1e-3)
+    bpp, mse = losses(CONTEXT, params, crops)
+    expected = losses(MEAN, mean, crops)
+    assert abs(bpp / expected[0] - 1) < 0.1
+    assert abs(mse / expected[1] - 1) < 0.1
+
+
+def test_a_scale_hyperprior_takes_the_transforms_and_begins_at_the_average_scale(mean):
+    mean = mean | {"h_s": jax.tree.map(lambda a: a + 0.5, mean["h_s"])}
+    params = start.grafted(mean, SCALE, KEY)
+    assert set(params) == set(SCALE.parts)
+    for name in ("g_a", "g_s", "bottleneck", "offset", "z_step"):
+        jax.tree.map(np.testing.assert_array_equal, params[name], mean[name])
+    bias = mean["h_s"]["conv2"]["bias"][:6]
+    np.testing.assert_array_equal(params["h_s"]["conv2"]["bias"], bias)
+
+
+def test_and_back_again_drops_the_context(mean, crops):
+    there = start.grafted(mean, CONTEXT, KEY, crops)
+    back = start.grafted(there, MEAN, KEY)
+    jax.tree.map(np.testing.assert_array_equal, back, mean)
+
+
+def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(tmp_path, photo, capsys):
+    """From a base of another architecture, through the commands, to a file that compresses."""
+    from jvrc import images
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(3):
+        images.write_image(photos / f"{i}.png", photo[:130, 100 * i :][:, :150])
+    small = ["--data", str(photos), "--n", "4", "--m", "6", "--batch", "2", "--crop", "64"]
+    adam = ["--optimizer", "adam", "--steps", "2"]
+    base, run = tmp_path / "base", tmp_path / "run"
+    assert main(["train", *small, *adam, "-o", str(base)]) == 0
+    context = ["--model", "mbt2018", "--from", str(base), "--transforms", "no"]
+    assert main(["train", *small, *adam, *context, "-o", str(run)]) == 0
+    before, after = loop.load_run(base), loop.load_run(run)
+    assert after.recipe.init.endswith("(mbt2018-mean)")
+    for name in ("g_a", "g_s"):
+        jax.tree.map(np.testing.assert_array_equal, after.params[name], before.params[name])
+    moved = after.params["h_s"]["conv2"]["bias"] != before.params["h_s"]["conv2"]["bias"]
+    assert np.any(moved)
+
+    post = ["--data", str(photos), "--batch", "2", "--crop", "64", *adam, "--qsteps", "1,4"]
+    output = tmp_path / "post"
+    assert main(["posttrain", *post, "--from", str(run), "-o", str(output)]) == 0
+    trained = loop.load_run(output).params
+    assert np.any(trained["context"]["conv"]["kernel"] != after.params["context"]["conv"]["kernel"])
+    model = jvrc.load(output / "model.safetensors")
+    assert model.config.architecture == "mbt2018"
+    img = photo[:70, :90]
+    assert jvrc.decompress(model, jvrc.compress(model, img, 2.0)).shape == img.shape
+    capsys.readouterr()
+
+
+def test_other_sizes_are_refused(tmp_path, tiny_context):
+    from jvrc import frozen
+
+    frozen.save(tiny_context, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="M is 10, the recipe says 12"):
+        start.params_from(tmp_path / "m.safetensors", Config("mbt2018-mean", N=6, M=12))
