@@ -25,6 +25,7 @@ from jvrc.model.config import Config
 
 FORMAT = "jvrc-frozen-2"
 OFFSET_UNIT = 2.0**-9
+Y_MAX = 2**20  # no table holds a larger integer, and no stream
 _ARRAYS = ("medians", "offsets", "z_steps", "z_step_index")
 _TABLES = ("z_tables", "y_tables")
 
@@ -129,6 +130,9 @@ def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
     config = Config(**json.loads(header)["config"])
     params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
     parts = _unflatten(tensors, "units")
+    low, start = tensors["y_tables/low"], tensors["y_tables/start"]
+    if not np.abs(low.astype(np.int64)).max() + np.diff(start).max() <= Y_MAX:
+        raise ValueError(f"y_tables must hold integers within {Y_MAX}")
     found = (parts.get(k, {}) for k in rounding.Units._fields)
     units = rounding.Units(*(tuple(f[str(i)] for i in range(len(f))) for f in found))
     return FrozenModel(

@@ -16,6 +16,7 @@ from jvrc.model.config import Config
 _LOG_UNITS = 184.6649652337873  # exact.SCALES_PER_OCTAVE / log(2): the nets give natural logs
 _WEIGHT_MAX = 2**15 - 1
 _EXPONENT_MAX = 100  # of units: far from the ends of float32
+_UP_MAX = 20  # of shifts between the units of y^
 _BIAS_MAX = 2**28  # in layers whose sums are formed in parts
 
 
@@ -83,9 +84,8 @@ def quantise(config: Config, params: dict, units: Units) -> exact.Network:
       ValueError: a sum could exceed SUM_MAX, so that the result could depend on the machine, or
         the arrays are not those of a model with this config.
     """
+    _check_units(config, units)
     latent = units.latent[0] if config.has_context else np.zeros(0)
-    if latent.size and not (latent.min() >= 0 and latent.max() <= 20 and len(latent) == config.M):
-        raise ValueError(f"units/latent/0 must be {config.M} integers in 0 … 20")
     found = []
     for i, spec in enumerate(layers(config)):
         _check_arrays(spec, params[spec.part][spec.name], units.exponents[i], units.shifts[i])
@@ -152,11 +152,30 @@ def with_bias(units: Units, bias: np.ndarray) -> Units:
     return units._replace(bias=(np.clip(integers, -_BIAS_MAX, _BIAS_MAX).astype(np.int32),))
 
 
+def _check_units(config: Config, units: Units) -> None:
+    """ValueError unless there are as many as the model has layers, and shifts a loop can take."""
+    count = len(layers(config))
+    if not len(units.exponents) == len(units.shifts) == count:
+        raise ValueError(f"units must be those of {count} layers, found {len(units.exponents)}")
+    if not config.has_context:
+        return
+    kinds = [(v.shape, v.dtype) for v in units.latent]
+    if kinds != [((config.M,), np.int8)] or not _within(units.latent[0], 0, _UP_MAX):
+        raise ValueError(f"units/latent/0 must be {config.M} int8 in 0 … {_UP_MAX}")
+    lowest, highest = exact.MU_EXPONENT, exact.MU_EXPONENT + _UP_MAX
+    if not _within(units.exponents[-1][config.M :], lowest, highest):
+        raise ValueError(f"the exponents of mu must be in {lowest} … {highest}")
+
+
+def _within(values: np.ndarray, low: int, high: int) -> bool:
+    return bool(np.all((values >= low) & (values <= high)))
+
+
 def _checked_bias(units: Units, spec: _Spec) -> np.ndarray:
     shape = (exact.CONTEXT_STEPS, spec.shape[-1])
     if [(b.shape, b.dtype) for b in units.bias] != [(shape, np.int32)]:
         raise ValueError(f"units/bias/0 must be int32 {list(shape)}")
-    return units.bias[0]
+    return units.bias[0].astype(np.float64)
 
 
 def _check_arrays(spec: _Spec, layer: dict, exponents: np.ndarray, shifts: np.ndarray) -> None:

@@ -107,10 +107,12 @@ def test_scale_indices_and_means_are_those_of_the_float_network_nearly(model, ph
     step = step_grid.qstep_of(code)
     y_hat = latents.mu + step * (latents.y - np.sign(latents.y) * delta)
 
+    trained = np.clip(step, *model.metadata["qstep_range"])  # as freezing clips what depends on it
+
     @jax.jit
     def predict(z_hat, y_hat):
         psi = transforms.hyper_layers(config, p["h_s"], z_hat[None])[-1]
-        seen = context.features(config, p["context"], y_hat[None], jnp.float32(step))
+        seen = context.features(config, p["context"], y_hat[None], jnp.float32(trained))
         return context.entropy_parameters(config, p["entropy_parameters"], psi, seen)
 
     z_hat = codec.hyper_latents(model, latents.z, code) / np.float32(16)
@@ -124,8 +126,14 @@ def test_scale_indices_and_means_are_those_of_the_float_network_nearly(model, ph
 def test_units_that_do_not_fit_are_refused(model):
     units, shifts = model.units, list(model.units.shifts)
     shifts[5] = shifts[5] + np.int8(1)
+    coarse = units.exponents[6] + np.int8(30)
     cases = [
         (units._replace(latent=(units.latent[0] + np.int8(30),)), "units/latent/0 must be"),
+        (units._replace(latent=(units.latent[0].astype(float),)), "units/latent/0 must be"),
+        (units._replace(exponents=(*units.exponents, units.exponents[6])), "those of 7 layers"),
+        (units._replace(exponents=(*units.exponents[:6], coarse)), "exponents of mu must be in"),
+        (units._replace(exponents=(*units.exponents[:6], coarse - 40)), "exponents of mu must be"),
+        (units._replace(bias=(units.bias[0] * 0 - 2**31,)), "context/conv must keep every sum"),
         (units._replace(bias=()), "units/bias/0 must be int32"),
         (units._replace(bias=(units.bias[0].astype(np.int16),)), "units/bias/0 must be int32"),
         (units._replace(bias=(units.bias[0] * 0 + 2**30,)), "context/conv must keep every sum"),
