@@ -25,11 +25,11 @@ from jax import Array, lax
 from jvrc import step_grid
 from jvrc.coding import container, escapes, range_coder
 from jvrc.errors import BitstreamError
-from jvrc.frozen import FrozenModel
+from jvrc.frozen import Y_MAX, FrozenModel
 from jvrc.model import exact, exact_context
 from jvrc.model.config import Config
 
-LIMIT = 2**20  # of integers: far beyond any latent, and safe to compute with
+LIMIT = Y_MAX  # of integers: far beyond any latent, and safe to compute with
 _BACK = 8  # wavefronts that a position looks back
 _LAG = 3  # wavefronts from one row to the next
 _GUARD = 2  # rows of zeros above each picture

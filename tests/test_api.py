@@ -31,7 +31,7 @@ LAYERS = (
     {"jvrc.calibration"},
     {"jvrc"},  # __init__.py
     {"jvrc.codec", "jvrc.training"},
-    {"jvrc.shipped", "jvrc.freezing"},
+    {"jvrc.shipped", "jvrc.freezing", "jvrc.wavefront"},
     {"jvrc.frozen", "jvrc.tiling"},
     {"jvrc.model", "jvrc.coding"},
     {
@@ -39,6 +39,7 @@ LAYERS = (
         "jvrc.errors",
         "jvrc.evaluation",
         "jvrc.images",
+        "jvrc.memory",
         "jvrc.step_grid",
     },
 )

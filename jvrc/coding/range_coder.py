@@ -183,7 +183,9 @@ def _encode_chunk(state, symbols, index, first, packed):
     return state, words.ravel()
 
 
-def decode_step(x, table_start, starts, packed, buckets):
+def decode_step(
+    x: jax.Array, table_start: jax.Array, starts: jax.Array, packed: jax.Array, buckets: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """One symbol of each x: (x before the next word, row's symbol). Scalars or one a lane."""
     slot = x & _U32
     target = table_start | slot
@@ -195,7 +197,7 @@ def decode_step(x, table_start, starts, packed, buckets):
     return ((entry >> _U16) + np.uint32(1)) * (x >> _U16) + slot - (entry & _U32), symbol
 
 
-def refill(x, word):
+def refill(x: jax.Array, word: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(x with the next word if it needs one, whether it does)."""
     need = x < np.uint32(_ONE)
     return jnp.where(need, x << _U16 | word.astype(np.uint32), x), need
