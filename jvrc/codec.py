@@ -32,7 +32,6 @@ from jvrc.images import as_rgb_uint8
 from jvrc.model import exact, exact_context, transforms, variable_rate
 from jvrc.model.config import Config
 from jvrc.tiling import BLOCK, map_tiles
-from jvrc.wavefront import LIMIT
 
 # How far the transforms look around, in blocks of 64 pixels, rounded up: g_a 30 pixels, h_a 7
 # samples of y, h_s 1.75 samples of z, g_s 1.9 samples of y.
@@ -193,7 +192,7 @@ def _pad(img: np.ndarray, blocks: tuple[int, int]) -> np.ndarray:
 
 
 def _to_int(x: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(x, -float(LIMIT), float(LIMIT))).astype(np.int32)
+    return np.rint(np.clip(x, -float(escapes.LIMIT), float(escapes.LIMIT))).astype(np.int32)
 
 
 def _channels(shape: tuple[int, int, int]) -> np.ndarray:
@@ -322,6 +321,5 @@ def _decode_stream(
     symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)
     outside = tables.escapes_in(symbols, index, symbol_tables)
     escaped = escapes.unpack_escapes(stream.escapes, int(np.count_nonzero(outside)))
-    if escaped.size and not -LIMIT <= escaped.min() <= escaped.max() <= LIMIT:
-        raise BitstreamError(f"damaged stream: a value beyond {LIMIT}")
+    escapes.check_limit(escaped)
     return tables.to_values(symbols, index, symbol_tables, escaped)

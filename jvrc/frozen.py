@@ -3,7 +3,7 @@
 Saved as one safetensors file whose header carries the description. Nothing here is trained, and a
 receiver computes no table; the integers of the networks follow exactly from what the file holds.
 
-May import: images (to write files), model, coding.tables.
+May import: images (to write files), model, coding.tables, coding.escapes.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jvrc.coding.escapes import LIMIT
 from jvrc.coding.tables import SymbolTables
 from jvrc.images import write_bytes
 from jvrc.model import exact, rounding
@@ -25,7 +26,6 @@ from jvrc.model.config import Config
 
 FORMAT = "jvrc-frozen-2"
 OFFSET_UNIT = 2.0**-9
-Y_MAX = 2**20  # no table holds a larger integer, and no stream
 _ARRAYS = ("medians", "offsets", "z_steps", "z_step_index")
 _TABLES = ("z_tables", "y_tables")
 
@@ -131,8 +131,8 @@ def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
     params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
     parts = _unflatten(tensors, "units")
     low, start = tensors["y_tables/low"], tensors["y_tables/start"]
-    if not np.abs(low.astype(np.int64)).max() + np.diff(start).max() <= Y_MAX:
-        raise ValueError(f"y_tables must hold integers within {Y_MAX}")
+    if not np.abs(low.astype(np.int64)).max() + np.diff(start).max() <= LIMIT:
+        raise ValueError(f"y_tables must hold integers within {LIMIT}")
     found = (parts.get(k, {}) for k in rounding.Units._fields)
     units = rounding.Units(*(tuple(f[str(i)] for i in range(len(f))) for f in found))
     return FrozenModel(

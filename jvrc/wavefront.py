@@ -25,11 +25,10 @@ from jax import Array, lax
 from jvrc import step_grid
 from jvrc.coding import container, escapes, range_coder
 from jvrc.errors import BitstreamError
-from jvrc.frozen import Y_MAX, FrozenModel
+from jvrc.frozen import FrozenModel
 from jvrc.model import exact, exact_context
 from jvrc.model.config import Config
 
-LIMIT = Y_MAX  # of integers: far beyond any latent, and safe to compute with
 _BACK = 8  # wavefronts that a position looks back
 _LAG = 3  # wavefronts from one row to the next
 _GUARD = 2  # rows of zeros above each picture
@@ -53,7 +52,8 @@ def order(height: int, width: int) -> np.ndarray:
 class _Plan(NamedTuple):
     """Where the positions of a batch stand in the loop: wavefront `at[b]`, slot `slot[b]`."""
 
-    at: list[np.ndarray]  # for each picture, int [h*w], in the order of coding
+    order: list[np.ndarray]  # for each picture, int [h*w], as `order` gives it
+    at: list[np.ndarray]  # likewise, in this order
     slot: list[np.ndarray]
     rows: np.ndarray  # int32 [T,P]: row in the history
     picture: np.ndarray  # int32 [T,P]
@@ -62,7 +62,10 @@ class _Plan(NamedTuple):
 
 
 def _plan(shapes: Sequence[tuple[int, int]]) -> _Plan:
-    fronts = [order(h, w) // w * _LAG + order(h, w) % w for h, w in shapes]
+    """Slots for pictures of latents h x w, one after another in each wavefront."""
+    orders = [order(h, w) for h, w in shapes]
+    places = [np.divmod(o, w) for o, (_, w) in zip(orders, shapes, strict=True)]
+    fronts = [column + _LAG * row for row, column in places]
     steps = max(int(f[-1]) + 1 for f in fronts)
     counts = np.stack([np.bincount(f, minlength=steps) for f in fronts])
     bounds = np.concatenate([np.zeros((1, steps), int), np.cumsum(counts, 0)]).T
@@ -70,14 +73,14 @@ def _plan(shapes: Sequence[tuple[int, int]]) -> _Plan:
     height = _power_of_two(sum(h + _GUARD for h, _ in shapes) + 1)
     rows = np.full((steps, room), height - 1)  # unused slots write zeros there
     picture, slots, base = np.zeros((steps, room), int), [], _GUARD
-    for b, (h, w) in enumerate(shapes):
-        within = np.arange(h * w) - np.concatenate([[0], np.cumsum(counts[b])])[fronts[b]]
-        slots.append(bounds[fronts[b], b] + within)
-        rows[fronts[b], slots[b]] = base + order(h, w) // w
-        picture[fronts[b], slots[b]] = b
-        base += h + _GUARD
+    for b, (front, (row, _)) in enumerate(zip(fronts, places, strict=True)):
+        within = np.arange(len(front)) - np.concatenate([[0], np.cumsum(counts[b])])[front]
+        slots.append(bounds[front, b] + within)
+        rows[front, slots[b]] = base + row
+        picture[front, slots[b]] = b
+        base += shapes[b][0] + _GUARD
     narrow = (a.astype(np.int32) for a in (rows, picture, bounds))
-    return _Plan(fronts, slots, *narrow, height)
+    return _Plan(orders, fronts, slots, *narrow, height)
 
 
 def _power_of_two(n: int) -> int:
@@ -132,8 +135,9 @@ def _rounded(
 ) -> tuple[Any, Array]:  # fmt: skip
     """The encoder's symbols: (y - mu) / Delta, rounded."""
     qstep = rates.qstep[at.picture][:, None]
-    value = (at.y - exact.mu_of(network, mu)) / qstep
-    return carry, jnp.round(jnp.clip(value, -float(LIMIT), float(LIMIT))).astype(jnp.int32)
+    limit = float(escapes.LIMIT)
+    value = jnp.clip((at.y - exact.mu_of(network, mu)) / qstep, -limit, limit)
+    return carry, jnp.round(value).astype(jnp.int32)
 
 
 def _decoded(
@@ -223,7 +227,11 @@ def _run(
 def encode(
     params: FrozenModel, y: Sequence[np.ndarray], psi: Sequence[np.ndarray], codes: Sequence[int]
 ) -> list[Symbols]:
-    """The symbols of latents y, float32 [h,w,M] each; psi as `exact_context.psi_part` gives it."""
+    """The symbols of pictures' latents, all in one loop.
+
+    y: float32 [h,w,M], one for each picture, of any sizes. psi: int32 [h,w,10M/3] each, see
+    `exact_context.psi_part`. codes: step codes (jvrc.step_grid), one for each picture.
+    """
     return _loop(params, _rounded, None, 0, y, psi, codes)[1]
 
 
@@ -233,15 +241,20 @@ def decode(
     psi: Sequence[np.ndarray],
     codes: Sequence[int],
 ) -> list[Symbols]:
-    """The symbols of streams whose symbols stand in `order`; BitstreamError if one is damaged."""
+    """The symbols of pictures' streams, all in one loop; the inverse of `encode`.
+
+    streams: those of y, whose symbols stand in `order`. psi, codes: as in `encode`.
+
+    Raises:
+      BitstreamError: a stream is damaged or of another model.
+    """
     channels = params.config.M
     sizes = [p.shape[0] * p.shape[1] * channels for p in psi]
     pairs = zip(streams, sizes, strict=True)
     opened = [range_coder.read_states(s.words, n, s.lanes) for s, n in pairs]
     values = [escapes.unpack_all(s.escapes) for s in streams]
-    for v in values:
-        if v.size and not -LIMIT <= v.min() <= v.max() <= LIMIT:
-            raise BitstreamError(f"damaged stream: a value beyond {LIMIT}")
+    for found in values:
+        escapes.check_limit(found)
     cdf = range_coder.prepare(range_coder.Tables(*params.y_tables.cdf()))
     source = _Streams(
         words=_stacked([words for _, words in opened], np.uint16),
@@ -306,10 +319,10 @@ def _loop(
             found.append([np.asarray(a)[:count] for a in outputs])
     index, q, mu = (np.concatenate(parts) for parts in zip(*found, strict=True))
     symbols = []
-    for b, (h, w) in enumerate(shapes):
+    for b, shape in enumerate(shapes):
         at = plan.at[b], plan.slot[b]
-        means = exact.mu_of(params.network, mu[at])
-        parts = (_raster(a, h, w) for a in (q[at], index[at], np.asarray(means)))
+        means = np.asarray(exact.mu_of(params.network, mu[at]))
+        parts = (_raster(a, plan.order[b], shape) for a in (q[at], index[at], means))
         symbols.append(Symbols(*parts))
     return carry, symbols
 
@@ -334,17 +347,16 @@ def _arranged(
 ) -> np.ndarray:
     """The samples of wavefronts `part`: pictures [h,w,C] -> [*shape,C]."""
     out = np.zeros((*shape, pictures[0].shape[2]), pictures[0].dtype)
-    for picture, at, slot in zip(pictures, plan.at, plan.slot, strict=True):
+    places = zip(pictures, plan.order, plan.at, plan.slot, strict=True)
+    for picture, chosen, at, slot in places:
         low, high = np.searchsorted(at, (part.start, part.stop))
-        height, width, channels = picture.shape
-        flat = picture.reshape(height * width, channels)
-        chosen = order(height, width)[low:high]
-        out[at[low:high] - part.start, slot[low:high]] = flat[chosen]
+        flat = picture.reshape(len(at), picture.shape[2])
+        out[at[low:high] - part.start, slot[low:high]] = flat[chosen[low:high]]
     return out
 
 
-def _raster(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[h*w,C] in the order of coding -> [h,w,C]."""
+def _raster(values: np.ndarray, positions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """[h*w,C] at positions in the order of coding -> [h,w,C]."""
     out = np.empty_like(values)
-    out[order(height, width)] = values
-    return out.reshape(height, width, -1)
+    out[positions] = values
+    return out.reshape(*shape, -1)

@@ -179,7 +179,10 @@ def _run_train(args: argparse.Namespace) -> None:
 
     loop.check_run(args.output, recipe, args.resume)  # before the pictures are read
     photographs = _photographs(args)
-    crops = loop.calibration_crops(recipe, data.Pictures(photographs.train))
+
+    def crops() -> Any:
+        return loop.calibration_crops(recipe, data.Pictures(photographs.train))
+
     init, described = start.params_from(args.source, recipe.config(), crops, seed=recipe.seed)
     _train(args, replace(recipe, init=described), init, photographs=photographs)
 

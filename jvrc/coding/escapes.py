@@ -9,6 +9,7 @@ import numpy as np
 
 from jvrc.errors import BitstreamError
 
+LIMIT = 2**20  # of a stream's integers: far beyond any latent, and safe to compute with
 _MAX_BYTES = 5
 _INT32 = np.iinfo(np.int32)
 
@@ -57,3 +58,9 @@ def unpack_all(data: bytes) -> np.ndarray:
     if numbers.max() >= 2**32:
         raise BitstreamError("damaged stream: escape value exceeds 32 bits")
     return ((numbers >> 1) ^ -(numbers & 1)).astype(np.int32)
+
+
+def check_limit(values: np.ndarray) -> None:
+    """BitstreamError unless all values, int [n], are within LIMIT."""
+    if values.size and not -LIMIT <= values.min() <= values.max() <= LIMIT:
+        raise BitstreamError(f"damaged stream: a value beyond {LIMIT}")

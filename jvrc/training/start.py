@@ -3,6 +3,7 @@
 May import: frozen, training.loop, training.pyramid.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,6 +15,8 @@ from jvrc.model import architectures, context, transforms
 from jvrc.model.architectures import with_scales
 from jvrc.model.config import Config
 from jvrc.training import loop, pyramid
+
+Crops = Callable[[], np.ndarray]
 
 
 def read_source(source: str | Path) -> tuple[Config, dict, str]:
@@ -34,12 +37,12 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
 
 
 def params_from(
-    source: str | Path, config: Config, crops: np.ndarray | None = None, *, seed: int = 0
+    source: str | Path, config: Config, crops: Crops | None = None, *, seed: int = 0
 ) -> tuple[dict, str]:
     """(parameters in the scales of `config`, a line for the record) of a run or a weights file.
 
     From another architecture come the parts that both have (see `grafted`); what a context model
-    begins with is fitted to crops [n,H,W,3] in [0,1], if there are any.
+    begins with is fitted to crops() [n,H,W,3] in [0,1], asked for only then.
 
     Raises:
       ValueError: the source is of another size than `config`, or no such thing.
@@ -59,7 +62,7 @@ def params_from(
     return params, described
 
 
-def grafted(params: dict, config: Config, key: jax.Array, crops: np.ndarray | None = None) -> dict:
+def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = None) -> dict:
     """Parameters of `config` from those of another architecture of its sizes and scales.
 
     Parts of the same shapes are taken over, what `config` lacks is dropped, the rest is as
@@ -75,7 +78,7 @@ def grafted(params: dict, config: Config, key: jax.Array, crops: np.ndarray | No
         last["bias"] = last["bias"].at[:count].set(params["h_s"]["conv2"]["bias"][:count])
     merged = fresh | {name: params[name] for name in same}
     if config.has_context and "context" not in params and crops is not None:
-        shift = _lowest_psi(config, merged, crops)
+        shift = _lowest_psi(config, merged, crops())
         merged["entropy_parameters"] = context.init_entropy_parameters(key, config, shift)
     return merged
 

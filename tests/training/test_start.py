@@ -36,7 +36,7 @@ def losses(config, params, crops):
 
 def test_mbt2018_begins_as_the_model_without_context_that_it_came_from(mean, crops):
     """All of it is taken over; the context's first, random features change the rate a little."""
-    params = start.grafted(mean, CONTEXT, KEY, crops)
+    params = start.grafted(mean, CONTEXT, KEY, lambda: crops)
     assert set(params) == set(CONTEXT.parts)
     for name in MEAN.parts:
         jax.tree.map(np.testing.assert_array_equal, params[name], mean[name])
@@ -59,7 +59,7 @@ def test_a_scale_hyperprior_takes_the_transforms_and_begins_at_the_average_scale
 
 
 def test_and_back_again_drops_the_context(mean, crops):
-    there = start.grafted(mean, CONTEXT, KEY, crops)
+    there = start.grafted(mean, CONTEXT, KEY, lambda: crops)
     back = start.grafted(there, MEAN, KEY)
     jax.tree.map(np.testing.assert_array_equal, back, mean)
 
