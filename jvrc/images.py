@@ -27,8 +27,29 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
 }
 
+_LISTED = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
+
 # What Pillow's readers raise on damaged files (OSError includes "truncated" and "broken data").
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def list_images(folder: str | os.PathLike) -> list[Path]:
+    """All pictures below a folder, by their suffixes, sorted.
+
+    Raises:
+      ValueError: no folder, or none in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"data must be a folder of pictures; {str(root)!r} is not a folder")
+    found = sorted(
+        p
+        for p in root.rglob("*")
+        if p.suffix.lower() in _LISTED and not p.name.startswith(".") and p.is_file()
+    )
+    if not found:
+        raise ValueError(f"data must hold pictures ({', '.join(sorted(_LISTED))}); none in {root}")
+    return found
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

@@ -33,11 +33,10 @@ LAYERS = (
     {"jvrc.codec", "jvrc.training"},
     {"jvrc.shipped", "jvrc.freezing", "jvrc.wavefront"},
     {"jvrc.frozen", "jvrc.tiling"},
-    {"jvrc.model", "jvrc.coding"},
+    {"jvrc.model", "jvrc.coding", "jvrc.evaluation"},
     {
         "jvrc.compile_cache",
         "jvrc.errors",
-        "jvrc.evaluation",
         "jvrc.images",
         "jvrc.memory",
         "jvrc.step_grid",

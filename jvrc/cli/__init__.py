@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from jvrc import __version__
 from jvrc.cli.codec import add_compress, add_decompress
 from jvrc.cli.demo import add_demo
+from jvrc.cli.eval import add_eval
 from jvrc.cli.listing import add_info, add_models
 from jvrc.cli.plot import add_plot
 from jvrc.cli.train import add_freeze, add_posttrain, add_train
@@ -28,6 +29,7 @@ _COMMANDS = (
     add_info,
     add_models,
     add_demo,
+    add_eval,
     add_train,
     add_posttrain,
     add_freeze,

@@ -18,16 +18,27 @@ def bd_rate(anchor: np.ndarray, test: np.ndarray) -> float:
     Raises:
       ValueError: fewer than two points, PSNR that does not rise with the rate, or no common range.
     """
+    low, high = common_range(anchor, test)
     curves = [_checked(anchor, "anchor"), _checked(test, "test")]
-    low = max(c[0, 1] for c in curves)
-    high = min(c[-1, 1] for c in curves)
-    if low >= high:
-        raise ValueError(f"the curves must share a range of PSNR; got {low:.2f} … {high:.2f} dB")
     means = [
         float(PchipInterpolator(c[:, 1], np.log(c[:, 0])).integrate(low, high)) / (high - low)
         for c in curves
     ]
     return 100 * float(np.expm1(means[1] - means[0]))
+
+
+def common_range(anchor: np.ndarray, test: np.ndarray) -> tuple[float, float]:
+    """The PSNR in dB, lowest and highest, that both curves cover: what `bd_rate` averages over.
+
+    Raises:
+      ValueError: as `bd_rate`.
+    """
+    curves = [_checked(anchor, "anchor"), _checked(test, "test")]
+    low = max(float(c[0, 1]) for c in curves)
+    high = min(float(c[-1, 1]) for c in curves)
+    if low >= high:
+        raise ValueError(f"the curves must share a range of PSNR; got {low:.2f} … {high:.2f} dB")
+    return low, high
 
 
 def between_rates(curve: np.ndarray, low: float, high: float) -> np.ndarray:

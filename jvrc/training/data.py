@@ -17,9 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jvrc.images import read_image
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".ppm", ".bmp", ".tif", ".tiff"}
+from jvrc.images import list_images, read_image
 
 
 class Photographs(NamedTuple):
@@ -33,21 +31,6 @@ def open_folder(folder: str | Path) -> Photographs:
     """The photographs below a folder. ValueError if there are none."""
     train, held = split_validation(list_images(folder))
     return Photographs(Reader(read_image, train), Reader(read_image, held or train))
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """All pictures below a folder, sorted. ValueError if there are none."""
-    root = Path(folder)
-    if not root.is_dir():
-        raise ValueError(f"data must be a folder of images; {str(root)!r} is not a folder")
-    found = sorted(
-        p
-        for p in root.rglob("*")
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
-    if not found:
-        raise ValueError(f"data must hold images ({', '.join(sorted(SUFFIXES))}); none in {root}")
-    return found
 
 
 def split_validation(paths: list[Path], fraction: float = 0.04) -> tuple[list[Path], list[Path]]:

@@ -34,7 +34,7 @@ import jvrc
 from jvrc import compile_cache, freezing, images
 from jvrc.evaluation.metrics import psnr
 from jvrc.evaluation.rd import bd_rate
-from jvrc.images import read_image
+from jvrc.images import list_images, read_image
 from jvrc.training import data, loop, start
 from jvrc.training.metrics import read_metrics
 from jvrc.training.recipe import PUBLISHED_QSTEPS, PostRecipe, Recipe
@@ -135,7 +135,7 @@ def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
     """{(model, pictures): curve [n,2]}; what is measured already is read from points.csv."""
     sets = {"held-back": list(data.centres(data.open_folder(args.data).held, size=HELD_CROP))}
     if args.kodak:
-        sets["kodak"] = [read_image(p) for p in data.list_images(args.kodak)]
+        sets["kodak"] = [read_image(p) for p in list_images(args.kodak)]
     jobs = {single_name(q): (args.output / single_name(q), (q,)) for q in SINGLE}
     jobs["b-base"] = (args.base or args.output / "base", PUBLISHED_QSTEPS)
     jobs |= {name: (args.output / name, PUBLISHED_QSTEPS) for name in VARIANTS}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvrc.images import read_image
+from jvrc.images import list_images, read_image
 from jvrc.training import data
 
 
@@ -25,11 +25,11 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def source(folder):
     """All the pictures, none kept."""
-    return data.Reader(read_image, data.list_images(folder))
+    return data.Reader(read_image, list_images(folder))
 
 
 def test_all_pictures_at_any_depth_are_listed(folder):
-    assert len(data.list_images(folder)) == 12
+    assert len(list_images(folder)) == 12
 
 
 @pytest.mark.parametrize("what", ["empty", "missing"])
@@ -37,11 +37,11 @@ def test_a_folder_without_pictures_is_refused(tmp_path, what):
     if what == "empty":
         (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="data must"):
-        data.list_images(tmp_path / what)
+        list_images(tmp_path / what)
 
 
 def test_split_is_disjoint_and_complete_and_ignores_the_folder(folder, tmp_path):
-    paths = data.list_images(folder)
+    paths = list_images(folder)
     train, held = data.split_validation(paths, 0.25)
     assert sorted(train + held) == paths
     assert len(held) == 3
@@ -59,7 +59,7 @@ def test_of_any_number_of_pictures_some_are_held_back_but_never_all():
 
 
 def test_a_folder_is_opened_as_its_split(folder):
-    split = data.split_validation(data.list_images(folder))
+    split = data.split_validation(list_images(folder))
     for part, paths in zip(data.open_folder(folder), split, strict=True):
         assert len(part) == len(paths) > 0
         for img, path in zip(part, paths, strict=True):

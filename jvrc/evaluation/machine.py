@@ -1,0 +1,24 @@
+"""What a measurement ran on.
+
+May import: nothing of jvrc.
+"""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+
+def describe() -> str:
+    """Processor, cores, system, and versions of Python and what computes, in one line."""
+    packages = ", ".join(f"{p} {metadata.version(p)}" for p in ("jax", "numpy", "pillow"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{_processor()}, {cores} cores, {system}, {packages}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"

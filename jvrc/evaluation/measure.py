@@ -1,0 +1,166 @@
+"""Measuring codecs on pictures, one file written and read back for each point; resumable.
+
+May import: evaluation.metrics, jvrc.images.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jvrc.evaluation import metrics
+from jvrc.images import read_image, write_bytes
+
+JOURNAL = "points.jsonl"
+
+
+class Coder(NamedTuple):
+    """What is measured: a codec and the settings to try."""
+
+    name: str  # unique in a comparison
+    version: str  # points of another version are measured anew
+    unit: str  # of the settings: "qstep" or "quality"
+    settings: tuple[float, ...]
+    encode: Callable[[np.ndarray, float], bytes]  # of uint8 [H,W,3]
+    decode: Callable[[bytes], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One picture by one coder at one setting. PSNR in dB, None where the picture came back equal.
+
+    ms_ssim: None for pictures with a side below 161 pixels.
+    """
+
+    image: str
+    digest: str  # of the picture's file
+    height: int
+    width: int
+    coder: str
+    version: str
+    setting: float
+    bytes: int
+    bpp: float
+    psnr: float | None
+    psnr_luma: float | None
+    ms_ssim: float | None
+    encode_s: float
+    decode_s: float
+
+
+def measure(paths: list[Path], coders: list[Coder], folder: Path, root: Path) -> list[Point]:
+    """All points of all pictures, in the order of paths, coders, settings; with a progress bar.
+
+    folder: where the journal is kept. Points that it holds are not measured again, unless the
+    picture's file or the coder's version changed. root: names of pictures are relative to it.
+    """
+    journal = folder / JOURNAL
+    known = {_key(p): p for p in _read(journal)}
+    write_bytes(journal, b"".join(_line(p) for p in known.values()))  # half a last line is gone
+    found, warm = [], set()
+    total = len(paths) * sum(len(c.settings) for c in coders)
+    with (
+        tqdm(total=total, desc="measuring", unit="point", leave=False, disable=None) as bar,
+        journal.open("ab") as file,
+    ):
+        for path in paths:
+            name, digest, img = path.relative_to(root).as_posix(), _digest(path), None
+            for coder, setting in _settings(coders):
+                point = known.get((digest, coder.name, coder.version, setting))
+                if point is None:
+                    img = read_image(path) if img is None else img
+                    _warm_up(coder, img, warm)
+                    point = _point(coder, setting, img, name, digest, folder)
+                    file.write(_line(point))
+                    file.flush()
+                found.append(Point(**asdict(point) | {"image": name}))
+                bar.update()
+    return found
+
+
+def _settings(coders: list[Coder]) -> Iterator[tuple[Coder, float]]:
+    return ((coder, setting) for coder in coders for setting in coder.settings)
+
+
+def _warm_up(coder: Coder, img: np.ndarray, done: set) -> None:
+    """Compiles for the picture's size, outside of all timings."""
+    key = (coder.name, img.shape)
+    if key not in done:
+        coder.decode(coder.encode(img, coder.settings[0]))
+        done.add(key)
+
+
+def _point(
+    coder: Coder, setting: float, img: np.ndarray, name: str, digest: str, folder: Path
+) -> Point:
+    scratch = folder / ".scratch"
+    begin = time.perf_counter()
+    data = coder.encode(img, setting)
+    encoded = time.perf_counter()
+    try:
+        scratch.write_bytes(data)
+        data = scratch.read_bytes()
+    finally:
+        scratch.unlink(missing_ok=True)
+    middle = time.perf_counter()
+    restored = coder.decode(data)
+    end = time.perf_counter()
+    height, width = img.shape[:2]
+    return Point(
+        image=name,
+        digest=digest,
+        height=height,
+        width=width,
+        coder=coder.name,
+        version=coder.version,
+        setting=setting,
+        bytes=len(data),
+        bpp=8 * len(data) / (height * width),
+        **quality(img, restored),
+        encode_s=encoded - begin,
+        decode_s=end - middle,
+    )
+
+
+def quality(img: np.ndarray, restored: np.ndarray) -> dict[str, float | None]:
+    """psnr, psnr_luma and ms_ssim, as in `Point`."""
+    large = min(img.shape[:2]) >= metrics.MS_SSIM_MIN_SIDE
+    return {
+        "psnr": _finite(metrics.psnr(img, restored)),
+        "psnr_luma": _finite(metrics.psnr_luma(img, restored)),
+        "ms_ssim": metrics.ms_ssim(img, restored) if large else None,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _key(point: Point) -> tuple:
+    return point.digest, point.coder, point.version, point.setting
+
+
+def _line(point: Point) -> bytes:
+    return json.dumps(asdict(point)).encode() + b"\n"
+
+
+def _read(journal: Path) -> Iterator[Point]:
+    """What can be read of a journal, which may end in the middle of a line."""
+    lines = journal.read_bytes().splitlines() if journal.exists() else []
+    for line in lines:
+        try:
+            fields: dict[str, Any] = json.loads(line)
+            yield Point(**fields)
+        except (ValueError, TypeError):
+            continue

@@ -1,0 +1,162 @@
+"""A self-contained HTML page: tables, the plot, and pictures side by side under a slider.
+
+May import: evaluation.measure, .peers, .summary.
+"""
+
+import base64
+import html
+import json
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from PIL import Image
+
+from jvrc.evaluation import measure, peers
+from jvrc.evaluation.measure import Coder
+from jvrc.evaluation.peers import Peer
+from jvrc.evaluation.summary import BdRate, Mean
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+_SHOWN_BY_BROWSERS = ("image/jpeg", "image/webp", "image/avif")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A picture as somebody codes it."""
+
+    label: str
+    bytes: int | None  # None: the original
+    bpp: float | None
+    psnr: float | None  # dB
+    ms_ssim: float | None
+    uri: str  # data:
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the slider compares; the original comes first."""
+
+    name: str
+    height: int
+    width: int
+    versions: list[Version]
+
+
+def picture(
+    name: str, img: np.ndarray, coders: list[Coder], setting: float, against: list[Peer]
+) -> Picture:
+    """The original, each coder at the setting, and each peer at the bytes of the first coder.
+
+    A peer gets the highest quality that needs no more bytes, or its lowest if all need more.
+    """
+    versions = [Version("original", None, None, None, None, _uri("image/webp", _lossless(img)))]
+    for coder in coders:
+        data = coder.encode(img, setting)
+        restored = coder.decode(data)
+        label = f"{coder.name}, {coder.unit} {setting:g}"
+        uri = _uri("image/webp", _lossless(restored))
+        versions.append(_version(label, img, data, restored, uri))
+    limit = versions[1].bytes or 0
+    versions += [_peer_version(peer, img, limit) for peer in against]
+    return Picture(name, *img.shape[:2], versions)
+
+
+def _peer_version(peer: Peer, img: np.ndarray, limit: int) -> Version:
+    def encode(quality: int) -> bytes:
+        return peer.encode(img, quality)
+
+    data = peers.largest_within(encode, limit, peer.highest) or encode(0)
+    restored = peers.decode(data)
+    shown = peer.mime in _SHOWN_BY_BROWSERS
+    uri = _uri(peer.mime, data) if shown else _uri("image/webp", _lossless(restored))
+    return _version(peer.title, img, data, restored, uri)
+
+
+def _version(label: str, img: np.ndarray, data: bytes, restored: np.ndarray, uri: str) -> Version:
+    found = measure.quality(img, restored)
+    bpp = 8 * len(data) / (img.shape[0] * img.shape[1])
+    return Version(label, len(data), bpp, found["psnr"], found["ms_ssim"], uri)
+
+
+def page(
+    title: str,
+    facts: dict[str, str],
+    rows: list[Mean],
+    pairs: list[BdRate],
+    plot: bytes,
+    pictures: list[Picture],
+) -> str:
+    """The page as text. facts: shown as they are, name and value. plot: a PNG."""
+    data = json.dumps([asdict(p) for p in pictures]).replace("</", "<\\/")
+    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
+        facts=_table(("", ""), [[html.escape(v) for v in item] for item in facts.items()]),
+        plot=_uri("image/png", plot),
+        means=_means_table(rows),
+        pairs="".join(_matrix(pairs, metric) for metric in dict.fromkeys(p.metric for p in pairs)),
+        pictures=data,
+    )
+
+
+def _means_table(rows: list[Mean]) -> str:
+    head = ("coder", "setting", "bytes", "bpp", "PSNR, dB", "luma PSNR, dB", "MS-SSIM")
+    head += ("encode, s", "decode, s")
+    cells = [
+        [
+            html.escape(row.coder),
+            f"{row.setting:g}",
+            f"{row.bytes:.0f}",
+            f"{row.bpp:.3f}",
+            _number(row.psnr, "{:.2f}"),
+            _number(row.psnr_luma, "{:.2f}"),
+            _number(row.ms_ssim, "{:.4f}"),
+            f"{row.encode_s:.3f}",
+            f"{row.decode_s:.3f}",
+        ]
+        for row in rows
+    ]
+    return _table(head, cells)
+
+
+def _matrix(pairs: list[BdRate], metric: str) -> str:
+    """Anchors to the right, tested coders downward."""
+    chosen = {(p.anchor, p.test): p for p in pairs if p.metric == metric}
+    names = list(dict.fromkeys(name for key in chosen for name in key))
+    cells = [
+        [html.escape(test), *(_cell(chosen.get((anchor, test))) for anchor in names)]
+        for test in names
+    ]
+    return f"<h3>{metric}</h3>" + _table(("BD-rate of … against", *map(html.escape, names)), cells)
+
+
+def _cell(pair: BdRate | None) -> str:
+    if pair is None:
+        return "–"
+    return f'<span title="{pair.low:.2f} … {pair.high:.2f} dB">{pair.percent:+.1f} %</span>'
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+    """Cells are HTML."""
+
+    def line(tag: str, cells: list[str] | tuple[str, ...]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
+
+    top = line("th", head) if any(head) else ""
+    return f"<table>{top}{''.join(line('td', row) for row in rows)}</table>"
+
+
+def _number(value: float | None, pattern: str) -> str:
+    return "–" if value is None else pattern.format(value)
+
+
+def _lossless(img: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(img).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def _uri(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"

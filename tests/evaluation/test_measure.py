@@ -1,0 +1,135 @@
+"""Claims about measuring: real files, resumption, means, CSV."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jvrc.evaluation import measure, summary
+from jvrc.evaluation.measure import Coder
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for name, side in (("a.png", 170), ("b.png", 40)):
+        img = rng.integers(0, 256, (side, side + 1, 3), dtype=np.uint8)
+        Image.fromarray(img).save(root / name)
+    return root
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def counting(version="1", settings=(1, 2)):
+    """A coder that keeps setting / 4 of the grey levels' bits, and what it was asked for."""
+    calls = []
+
+    def encode(img, setting):
+        calls.append((img.shape, setting))
+        head = np.array(img.shape[:2], "<i4").tobytes()
+        return head + (img >> setting << setting).tobytes()
+
+    def decode(data):
+        return np.frombuffer(data[8:], np.uint8).reshape(*np.frombuffer(data[:8], "<i4"), 3)
+
+    return Coder("shift", version, "bits", settings, encode, decode), calls
+
+
+def run(folder, coders, out):
+    out.mkdir(exist_ok=True)
+    return measure.measure(sorted(folder.iterdir()), coders, out, folder)
+
+
+def test_points_are_in_order_and_hold_what_the_files_say(folder, tmp_path):
+    points = run(folder, [counting()[0]], tmp_path / "out")
+    assert [(p.image, p.setting) for p in points] == [
+        ("a.png", 1), ("a.png", 2), ("b.png", 1), ("b.png", 2),
+    ]  # fmt: skip
+    first = points[0]
+    assert first.bytes == 8 + 170 * 171 * 3
+    assert first.bpp == 8 * first.bytes / (170 * 171)
+    # the lowest bit of half of the samples is lost: MSE 1/2
+    assert first.psnr == pytest.approx(10 * np.log10(255**2 / 0.5), abs=0.02)
+    assert 0 < first.ms_ssim < 1
+    assert points[2].ms_ssim is None  # too small
+
+
+def test_a_picture_that_comes_back_equal_has_no_psnr(folder, tmp_path):
+    points = run(folder, [counting(settings=(0,))[0]], tmp_path / "out")
+    assert {p.psnr for p in points} == {p.psnr_luma for p in points} == {None}
+    (mean,) = summary.means(points)
+    assert mean.psnr is None
+    assert summary.curves([mean], "psnr") == {}
+
+
+def test_a_second_run_measures_nothing_again(folder, tmp_path):
+    first = run(folder, [counting()[0]], tmp_path / "out")
+    coder, calls = counting()
+    assert run(folder, [coder], tmp_path / "out") == first
+    assert calls == []
+
+
+def test_a_killed_run_goes_on_where_it_stopped(folder, tmp_path):
+    run(folder, [counting()[0]], tmp_path / "out")
+    journal = tmp_path / "out" / measure.JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    coder, calls = counting()
+    points = run(folder, [coder], tmp_path / "out")
+    assert len(points) == 4
+    assert {shape for shape, _ in calls} == {(40, 41, 3)}
+    assert len(journal.read_bytes().splitlines()) == 4
+
+
+def test_changed_pictures_and_coders_are_measured_anew(folder, tmp_path):
+    run(folder, [counting()[0]], tmp_path / "out")
+    Image.open(folder / "b.png").rotate(180).save(folder / "b.png")
+    coder, calls = counting()
+    run(folder, [coder], tmp_path / "out")
+    assert {shape for shape, _ in calls} == {(40, 41, 3)}
+    other, calls = counting(version="2")
+    run(folder, [other], tmp_path / "out")
+    assert {shape for shape, _ in calls} == {(170, 171, 3), (40, 41, 3)}
+
+
+def test_means_are_over_the_pictures(folder, tmp_path):
+    points = run(folder, [counting()[0]], tmp_path / "out")
+    one, two = summary.means(points)
+    assert (one.setting, two.setting, one.images) == (1, 2, 2)
+    assert one.bpp == pytest.approx((points[0].bpp + points[2].bpp) / 2)
+    assert one.psnr == pytest.approx((points[0].psnr + points[2].psnr) / 2)
+    assert one.ms_ssim is None  # one of the pictures has none
+
+
+def test_csv_has_a_line_for_each_point(folder, tmp_path):
+    points = run(folder, [counting()[0]], tmp_path / "out")
+    rows = list(csv.DictReader(io.StringIO(summary.points_csv(points))))
+    assert [(r["image"], float(r["psnr"])) for r in rows] == [(p.image, p.psnr) for p in points]
+
+
+def test_bd_rates_are_between_all_that_share_a_range():
+    curve = np.array([[0.1, 28.0], [0.25, 30.5], [0.5, 33.0], [1.0, 36.0]])
+    found = {"a": curve, "b": curve * [0.8, 1], "far": curve + [0, 50]}
+    pairs = {(p.anchor, p.test): p for p in summary.bd_rates(found, "psnr")}
+    assert set(pairs) == {("a", "b"), ("b", "a")}
+    assert pairs["a", "b"].percent == pytest.approx(-20)
+    assert (pairs["a", "b"].low, pairs["a", "b"].high) == (28, 36)
+    limited = summary.bd_rates(found, "psnr", (0.2, 0.5))
+    assert all(p.low > 28 for p in limited)
+
+
+def test_published_curves_are_read_and_others_refused(tmp_path):
+    path = tmp_path / "curves.json"
+    path.write_text(json.dumps({"curves": {"x": {"bpp": [1, 2], "psnr_rgb_db": [30, 33]}}}))
+    assert summary.read_curves(path)["x"].tolist() == [[1, 30], [2, 33]]
+    for text in ("", "[]", '{"curves": {"x": {"bpp": [1]}}}', '{"curves": {"x": [1]}}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="curves must be JSON like"):
+            summary.read_curves(path)
