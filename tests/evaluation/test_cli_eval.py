@@ -46,7 +46,8 @@ def test_a_comparison_of_models_codecs_and_curves(folder, tmp_path, capsys):
     assert any(p["anchor"] == "JPEG (published)" for p in found["bd_rates"])
     assert [line.split()[0] for line in text.splitlines()[1:3]] == ["tiny-mean"] * 2
     assert len((out / "results.csv").read_text().splitlines()) == 1 + len(found["points"])
-    assert Image.open(out / "curves.png").format == "PNG"
+    with Image.open(out / "curves.png") as plot:
+        assert plot.format == "PNG"
     assert "deeper/b.png" in (out / "report.html").read_text()
     assert not (out / ".scratch").exists()
 
