@@ -1,0 +1,173 @@
+"""Timing jvrc and others in turns, each while the other waits: what the bench_… beside share.
+
+jvrc keeps freed memory, as its commands do, and the worker does the same by glibc's environment
+variables; --no-keep-memory leaves both as they are. Not on Windows.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import peer_worker
+
+CALM = 0.2  # seconds between turns, in which the other side's threads stop spinning
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+WORKER = Path(peer_worker.__file__).resolve()
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=description)
+    result.add_argument("picture", type=Path)
+    result.add_argument("--peer", required=True, metavar="PYTHON", help="see peer_worker.py")
+    result.add_argument("--rounds", type=int, default=5)
+    result.add_argument("--n", type=int, default=192)
+    result.add_argument("--m", type=int, default=320)
+    result.add_argument("--qstep", type=float, default=2.0)
+    result.add_argument("--threads", type=int, help="of each side; Linux only (default: all cores)")
+    result.add_argument("--no-keep-memory", action="store_true")
+    return result
+
+
+class Peer:
+    """The worker, in its own environment: answers dicts with dicts."""
+
+    def __init__(self, python: str, keep_memory: bool) -> None:
+        self.python, self.env = python, os.environ | (KEEP_MEMORY if keep_memory else {})
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            [python, str(WORKER)], env=self.env, stdin=pipe, stdout=pipe, text=True
+        )
+
+    def ask(self, do: str, **question) -> dict:
+        print(json.dumps({"do": do} | question), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(f"the worker ended at {do!r}; its message is above")
+        return json.loads(answer)
+
+    def seconds(self, do: str, **question) -> float:
+        return self.ask(do, **question)["seconds"]
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def begin(args: argparse.Namespace) -> Peer:
+    """Holds this process to the threads asked for, starts the worker, prints the machine."""
+    if args.threads:  # before JAX starts its threads, one for each core that it may use
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    able = hasattr(os, "sched_getaffinity")
+    threads = len(os.sched_getaffinity(0)) if able else os.cpu_count()
+    kept = False
+    if not args.no_keep_memory:
+        from jvrc.memory import keep_freed_memory
+
+        kept = keep_freed_memory()
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    peer = Peer(args.peer, kept)
+    found = peer.ask("Machine.begin", threads=threads)
+    print(f"{processor()}, {os.cpu_count()} cores; threads: {threads}, {found['threads']}")
+    print(f"freed memory kept: {'yes' if kept else 'no'}, on both sides")
+    print(f"jvrc: {peer_worker.versions('jvrc', 'jax', 'jaxlib', 'numpy')}")
+    print(f"peers: {found['versions']}")
+    print(f"load average before {os.getloadavg()[0]:.1f}", flush=True)
+    return peer
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+class Contest(NamedTuple):
+    """One row: calls that give the seconds of one turn."""
+
+    name: str
+    ours: Callable[[], float]
+    theirs: dict[str, Callable[[], float]]  # by the peer's name
+    aim: float | None = None  # times as fast
+    millions: float | None = None  # of what `unit` names, in a turn: then speeds are shown
+    unit: str = ""
+
+
+class Result(NamedTuple):
+    contest: Contest
+    ours: list[float]
+    theirs: dict[str, list[float]]
+    others: float  # cores that other processes used meanwhile
+
+
+def take_turns(contests: list[Contest], rounds: int, peer: Peer) -> list[Result]:
+    """All contests in turns, jvrc first; one round more, the first, warms up."""
+    mine = [[] for _ in contests]
+    theirs = [{name: [] for name in contest.theirs} for contest in contests]
+    begun, others = time.perf_counter(), others_seconds(peer)
+    for turn in range(rounds + 1):
+        for contest, found, peers in zip(contests, mine, theirs, strict=True):
+            for call, to in [(contest.ours, found)] + [
+                (call, peers[name]) for name, call in contest.theirs.items()
+            ]:
+                time.sleep(CALM)
+                seconds = call()
+                if turn:
+                    to.append(seconds)
+    share = (others_seconds(peer) - others) / (time.perf_counter() - begun)
+    return [Result(*parts, share) for parts in zip(contests, mine, theirs, strict=True)]
+
+
+def others_seconds(peer: Peer) -> float:
+    """CPU seconds of all processes but this one, its children and the worker; 0 if not on Linux."""
+    try:
+        used = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+        fields = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    user, nice, system = map(int, used[:3])
+    ticks = user + nice + system - sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
+def print_results(results: list[Result]) -> None:
+    print(f"\n{'medians':26}{'jvrc':>13}  {'peer':24}{'':>13}{'ratio':>8}{'aim':>7}{'':>8}others")
+    for result in results:
+        for name in result.theirs:
+            _print_row(result, name)
+    print("\nseconds, minimum ... maximum")
+    for contest, ours, theirs, _ in results:
+        for name, seconds in {"jvrc": ours, **theirs}.items():
+            print(f"{contest.name:26}{name:26}{min(seconds):8.4f} ... {max(seconds):.4f}")
+
+
+def _print_row(result: Result, name: str) -> None:
+    contest = result.contest
+    ours, theirs = (statistics.median(s) for s in (result.ours, result.theirs[name]))
+    ratio, aim, met = theirs / ours, "", ""
+    if contest.aim:
+        aim, met = f"{contest.aim:g}x", "met" if ratio >= contest.aim else "missed"
+    print(
+        f"{contest.name:26}{_shown(contest, ours):>13}  {name:24}{_shown(contest, theirs):>13}"
+        f"{ratio:7.2f}x{aim:>7}{met:>7} {result.others:6.2f}"
+    )
+
+
+def _shown(contest: Contest, seconds: float) -> str:
+    if contest.millions is None:
+        return f"{seconds:.3f} s"
+    return f"{contest.millions / seconds:.1f} {contest.unit}"
