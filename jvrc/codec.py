@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jvrc import frozen, step_grid, wavefront
+from jvrc import frozen, refinement, step_grid, wavefront
 from jvrc.coding import container, escapes, range_coder, tables
 from jvrc.errors import BitstreamError
 from jvrc.frozen import FrozenModel
@@ -39,7 +39,9 @@ _MARGIN_PIXELS, _MARGIN_HYPER = 1, 2
 _full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16 or TF32 products
 
 
-def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
+def compress(
+    params: FrozenModel, img: Any, qstep: float, *, effort: int = 0, progress: bool = False
+) -> bytes:
     """Compresses a picture.
 
     Args:
@@ -47,15 +49,20 @@ def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
       img: uint8 [H,W,3] (NumPy or JAX) or a PIL picture, any H, W >= 1.
       qstep: the quantisation step Delta, 0.5 (best picture) … 32 (fewest bytes); it is snapped to
         a grid of 0.54 %.
+      effort: 0 … 3. Above 0, searches for better integers of y than the nearest ones (see
+        jvrc.refinement), with 12, 40 or 120 passes through g_s and back, each about five times as
+        long as decompressing. Not for models with a context (mbt2018).
+      progress: show a bar on stderr while searching.
 
     Returns:
       A whole file: `decompress` needs nothing else but the same model.
 
     Raises:
-      ValueError: img or qstep breaks one of these rules.
+      ValueError: img, qstep or effort breaks one of these rules.
     """
     img = as_rgb_uint8(img)
     code = step_grid.snap(qstep)
+    _check_effort(params, effort)
     height, width = img.shape[:2]
     if container.coded_pixels(height, width) > container.MAX_PIXELS:
         raise ValueError(
@@ -63,6 +70,8 @@ def compress(params: FrozenModel, img: Any, qstep: float) -> bytes:
             f"got {height} x {width}; compress it in parts"
         )
     latents = quantise(params, *analyse(params, img), code)
+    if effort:
+        latents = _refined(params, img, latents, code, effort, progress)
     z, y, index = latents.z, *(_in_order(params, a) for a in (latents.y, latents.index))
     packed = container.Container(
         model_id=params.model_id,
@@ -108,6 +117,39 @@ def quantise(params: FrozenModel, y: np.ndarray, z: np.ndarray, code: int) -> La
         return Latents(z_q, *symbols)
     index, mu = _entropy_parameters(params, z_q, code)
     return Latents(z_q, _to_int((y - mu) / np.float32(step_grid.qstep_of(code))), index, mu)
+
+
+def _check_effort(params: FrozenModel, effort: int) -> None:
+    last = len(refinement.PASSES) - 1
+    if isinstance(effort, bool) or effort not in range(last + 1):
+        raise ValueError(f"effort must be an integer in 0 … {last}; got {effort!r}")
+    if effort and params.config.has_context:
+        raise ValueError(
+            f"effort must be 0 for {params.config.architecture}, whose sigma and mu follow from "
+            f"the integers themselves; got {effort}: choose another model"
+        )
+
+
+def _refined(
+    params: FrozenModel, img: np.ndarray, latents: Latents, code: int, effort: int, progress: bool
+) -> Latents:
+    """Latents with better integers of y, or the same if none are found."""
+    passes = refinement.PASSES[effort]
+    y = refinement.refine(params, img, latents[1:], code, passes=passes, progress=progress)
+    found = latents._replace(y=y)
+    return min(latents, found, key=lambda tried: _cost(params, img, tried, code))
+
+
+def _cost(params: FrozenModel, img: np.ndarray, latents: Latents, code: int) -> float:
+    """Bits of y, by its tables, and the distortion of what a decoder makes of it."""
+    index = latents.index.ravel()
+    symbols, escaped = tables.to_symbols(latents.y.ravel(), index, params.y_tables)
+    bits = tables.ideal_bits(symbols, index, params.y_tables) + 8 * len(
+        escapes.pack_escapes(escaped)
+    )
+    restored = _synthesise(params, latents, code)[: img.shape[0], : img.shape[1]]
+    error = np.mean(np.square(restored.astype(np.int32) - img), axis=2, dtype=np.float64)
+    return bits + refinement.LAMBDA / step_grid.qstep_of(code) ** 2 * float(error.sum())
 
 
 def round_z(params: FrozenModel, z: np.ndarray, code: int) -> np.ndarray:

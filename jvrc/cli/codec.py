@@ -1,6 +1,7 @@
 """`jvrc compress` and `jvrc decompress`."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def add_compress(subparsers: Any) -> None:
         "compress a picture",
         "jvrc compress photo.png",
         "jvrc compress photo.png -o small.jvrc --qstep 8 --verify",
+        "jvrc compress photo.png --effort 3",
     )
     parser.add_argument("input", metavar="IN", type=Path, help="a picture that Pillow can read")
     add_output(parser, "OUT.jvrc", "default: IN with the suffix .jvrc")
@@ -42,6 +44,14 @@ def add_compress(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"{MODEL_HELP}; default: %(default)s"
+    )
+    parser.add_argument(
+        "--effort",
+        type=int,
+        choices=range(4),
+        default=0,
+        help="search for a smaller file of the same quality, the longer the higher; "
+        "default: %(default)s",
     )
     parser.add_argument("--verify", action="store_true", help="decode again and print the PSNR")
 
@@ -68,7 +78,8 @@ def _run_compress(args: argparse.Namespace) -> None:
     img = read_image(args.input)
     jvrc = library()
     model = jvrc.load(args.model)
-    data, seconds = timed(jvrc.compress, model, img, args.qstep)
+    options = {"effort": args.effort, "progress": True}
+    data, seconds = timed(partial(jvrc.compress, **options), model, img, args.qstep)
     quality = _verified(model, img, data) if args.verify else ""
     write_bytes(output, data)
     print(f"{output}: {result_text(len(data), *img.shape[:2], seconds)}{quality}")

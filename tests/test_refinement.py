@@ -1,0 +1,114 @@
+"""Claims about `effort`: a search for better integers that decoders know nothing of."""
+
+import numpy as np
+import pytest
+
+import jvrc
+from jvrc import cli, codec, refinement, step_grid
+from jvrc.coding import tables
+from jvrc.images import write_image
+
+CODE = step_grid.snap(4.0)
+
+
+@pytest.fixture(scope="module")
+def img():
+    rows, cols = np.mgrid[:70, :100]
+    waves = [np.sin(cols / 9 + rows / 15), np.cos(cols / 4), np.sin(rows * cols / 200)]
+    noise = (rows * 7919 + cols * 104729) % 21
+    return np.rint(118 + 90 * np.stack(waves, -1) + noise[..., None]).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return jvrc.load("mbt2018-mean")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(refinement, "PASSES", (0, 2, 4, 8))
+
+
+def first_latents(model, img):
+    return codec.quantise(model, *codec.analyse(model, img), CODE)
+
+
+def refined(model, img, passes):
+    latents = first_latents(model, img)
+    return latents._replace(y=refinement.refine(model, img, latents[1:], CODE, passes=passes))
+
+
+def test_no_effort_gives_the_same_bytes(model, img):
+    assert jvrc.compress(model, img, 4, effort=0) == jvrc.compress(model, img, 4)
+
+
+def test_more_passes_lower_the_loss_of_what_a_decoder_gets(model, img):
+    found = [first_latents(model, img), *(refined(model, img, n) for n in (2, 12))]
+    costs = [codec._cost(model, img, latents, CODE) for latents in found]
+    assert costs[0] > costs[1] > costs[2]
+    assert costs[2] < 0.96 * costs[0]
+
+
+def test_integers_move_by_little_and_only_those_of_y(model, img):
+    before, after = first_latents(model, img), refined(model, img, 4)
+    assert before.y.dtype == after.y.dtype
+    assert 0 < np.abs(after.y - before.y).max() <= 4
+    assert np.array_equal(before.index, after.index)
+
+
+def test_a_stream_of_any_effort_decodes_to_the_integers_that_were_chosen(model, img, quick):
+    data = jvrc.compress(model, img, 4, effort=3)
+    assert data == jvrc.compress(model, img, 4, effort=3)  # the search is the same each time
+    assert len(data) < len(jvrc.compress(model, img, 4))
+    decoded = codec.decode_latents(model, data)
+    assert np.array_equal(decoded.y, refined(model, img, 8).y)
+    assert jvrc.decompress(model, data).shape == img.shape
+
+
+def test_pictures_of_several_tiles_are_refined_too(img, monkeypatch, quick, model):
+    from jvrc import tiling
+
+    whole = jvrc.compress(model, np.tile(img, (1, 4, 1)), 8, effort=1)
+    monkeypatch.setattr(tiling, "TILE", 4)
+    cut = jvrc.compress(model, np.tile(img, (1, 4, 1)), 8, effort=1)
+    assert abs(len(cut) / len(whole) - 1) < 0.05
+    assert jvrc.decompress(model, cut).shape == (70, 400, 3)
+
+
+def test_other_architectures(tiny, img, quick):
+    if tiny.config.has_context:
+        with pytest.raises(ValueError, match="effort must be 0 for mbt2018"):
+            jvrc.compress(tiny, img, 4, effort=1)
+        return
+    data = jvrc.compress(tiny, img, 4, effort=1)
+    assert jvrc.decompress(tiny, data).shape == img.shape
+
+
+@pytest.mark.parametrize("effort", [-1, 4, 1.5, True, "1", None])
+def test_other_efforts_are_refused(model, img, effort):
+    with pytest.raises(ValueError, match="effort must be an integer in 0 … 3; got"):
+        jvrc.compress(model, img, 4, effort=effort)
+
+
+def test_bit_costs_are_those_of_the_tables(model):
+    costs, found = refinement.bit_costs(model.y_tables), model.y_tables
+    assert costs.shape == (90, 129)
+    for table in (0, 30, 60):
+        value = found.low[table] + 1
+        symbol, escaped = tables.to_symbols(np.array([value]), np.array([table]), found)
+        assert len(escaped) == 0
+        bits = tables.ideal_bits(symbol, np.array([table]), found)
+        at = np.clip(value, -64, 64)
+        if at == value:
+            assert costs[table, value + 64] == pytest.approx(bits, abs=1e-4)
+
+
+def test_the_command_takes_an_effort(img, tmp_path, monkeypatch, quick, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_image("x.png", img)
+    assert cli.main(["compress", "x.png", "--qstep", "4", "-o", "plain.jvrc"]) == 0
+    assert cli.main(["compress", "x.png", "--qstep", "4", "--effort", "2", "--verify"]) == 0
+    assert (tmp_path / "x.jvrc").stat().st_size < (tmp_path / "plain.jvrc").stat().st_size
+    with pytest.raises(SystemExit) as error:
+        cli.main(["compress", "x.png", "--effort", "4"])
+    assert error.value.code == 2
