@@ -30,8 +30,8 @@ LAYERS = (
     {"jvrc.demo"},
     {"jvrc.calibration"},
     {"jvrc"},  # __init__.py
-    {"jvrc.codec", "jvrc.training"},
-    {"jvrc.shipped", "jvrc.freezing", "jvrc.wavefront"},
+    {"jvrc.codec", "jvrc.interop", "jvrc.training"},
+    {"jvrc.shipped", "jvrc.freezing", "jvrc.refinement", "jvrc.wavefront"},
     {"jvrc.frozen", "jvrc.tiling"},
     {"jvrc.model", "jvrc.coding", "jvrc.evaluation"},
     {

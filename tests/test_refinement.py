@@ -69,7 +69,7 @@ def test_pictures_of_several_tiles_are_refined_too(img, monkeypatch, quick, mode
     from jvrc import tiling
 
     whole = jvrc.compress(model, np.tile(img, (1, 4, 1)), 8, effort=1)
-    monkeypatch.setattr(tiling, "TILE", 4)
+    monkeypatch.setattr(tiling, "TILE", 6)
     cut = jvrc.compress(model, np.tile(img, (1, 4, 1)), 8, effort=1)
     assert abs(len(cut) / len(whole) - 1) < 0.05
     assert jvrc.decompress(model, cut).shape == (70, 400, 3)
