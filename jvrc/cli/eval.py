@@ -26,6 +26,7 @@ def add_eval(subparsers: Any) -> None:
         "jvrc eval photos/",
         "jvrc eval photos/ --model mbt2018-mean --model runs/mine/model.safetensors --qsteps 2,4,8",
         "jvrc eval photos/ --against jpeg,webp,avif,jpegxl --between 0.15,1.0 -o comparison",
+        "jvrc eval photos/ --effort 0,3 --qsteps 2,4,8,16",
         "jvrc eval kodak/ --curves published.json --json results.json",
     )
     parser.description += (
@@ -43,6 +44,13 @@ def add_eval(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--qsteps", type=_qsteps, default=_QSTEPS, help="steps, commas between; default: 1 … 24"
+    )
+    parser.add_argument(
+        "--effort",
+        type=_efforts,
+        default=(0,),
+        metavar="E",
+        help="of compress, 0 … 3; several, commas between, are compared; default: 0",
     )
     parser.add_argument(
         "--against",
@@ -91,7 +99,7 @@ def _run_eval(args: argparse.Namespace) -> None:
     if args.json and not args.json.parent.is_dir():
         raise FileNotFoundError(f"{args.json.parent}: no such folder")
     _check_extra()
-    models = _model_coders(args.model or [DEFAULT_MODEL], args.qsteps)
+    models = _model_coders(args.model or [DEFAULT_MODEL], args.qsteps, args.effort)
     coders = [*models, *(_peer_coder(peer) for peer in against)]
     _check_names([c.name for c in coders] + list(published))
     args.output.mkdir(parents=True, exist_ok=True)
@@ -154,16 +162,18 @@ def _pictures(
     ]
 
 
-def _model_coders(names: list[str], qsteps: tuple[float, ...]) -> list:
+def _model_coders(names: list[str], qsteps: tuple[float, ...], efforts: tuple[int, ...]) -> list:
     from jvrc.evaluation.measure import Coder
 
     jvrc, coders = library(), []
     for name in names:
         model = jvrc.load(name)
         label = name if name in jvrc.models() else Path(name).stem
-        compress = partial(jvrc.compress, model)
-        decompress = partial(jvrc.decompress, model)
-        coders.append(Coder(label, model.model_id, "qstep", qsteps, compress, decompress))
+        for effort in efforts:
+            compress = partial(jvrc.compress, model, effort=effort)
+            decompress = partial(jvrc.decompress, model)
+            label_of = f"{label}, effort {effort}" if effort else label
+            coders.append(Coder(label_of, model.model_id, "qstep", qsteps, compress, decompress))
     return coders
 
 
@@ -244,6 +254,12 @@ def _qsteps(text: str) -> tuple[float, ...]:
             f"between, got {text}"
         ) from None
     return tuple(dict.fromkeys(values))
+
+
+def _efforts(text: str) -> tuple[int, ...]:
+    if not set(text.split(",")) <= set("0123"):
+        raise argparse.ArgumentTypeError(f"must be some of 0, 1, 2, 3, got {text}")
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
 
 
 def _two_rates(text: str) -> tuple[float, float]:

@@ -59,6 +59,14 @@ def test_a_second_run_gives_the_same_points(folder, tmp_path):
     assert json.loads((tmp_path / "out" / "results.json").read_text())["points"] == first
 
 
+def test_efforts_are_compared(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("jvrc.refinement.PASSES", (0, 1, 2, 3))
+    assert run("--qsteps", "2", "--effort", "0,2", "-o", "out", "--pictures", "1") == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [r["coder"] for r in found["means"]] == ["tiny-mean", "tiny-mean, effort 2"]
+    assert found["means"][1]["bytes"] < found["means"][0]["bytes"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -80,7 +88,8 @@ def test_a_folder_without_pictures_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", ["--qsteps=0", "--qsteps=x", "--between=1", "--between=2,1", "--show=99"]
+    "option",
+    ["--qsteps=0", "--qsteps=x", "--between=1", "--between=2,1", "--show=99", "--effort=4"],
 )
 def test_wrong_usage_exits_with_2(option):
     with pytest.raises(SystemExit) as error:
