@@ -7,10 +7,12 @@ transposed convolutions too, so that a PyTorch kernel maps onto ours by one tran
 May import: winograd.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jvrc.model import winograd
@@ -56,36 +58,88 @@ def _blocks(x: Array) -> Array:
     return x.reshape(b, h // 2, w // 2, 4 * in_)
 
 
-def _pays(x: Array, channels: int, positions: int) -> bool:
-    """Whether `winograd` beats XLA's convolution on a CPU: measured, N = 64 … 192."""
-    whole = x.shape[1] % (2 * winograd.BLOCK) == 0 == x.shape[2] % (2 * winograd.BLOCK)
-    return whole and x.dtype == jnp.float32 and channels >= 128 and positions >= 4096
+# On a CPU some shapes have faster ways than XLA's convolution; elsewhere it has its own. What pays
+# was measured with XLA of jaxlib 0.10, I and O = 64 … 480, 32 … 98,304 positions, by CPU time.
+
+
+def _by_platform(on_cpu: Callable, default: Callable, x: Array, *others: Array) -> Array:
+    if x.dtype != jnp.float32:
+        return default(x, *others)
+    return lax.platform_dependent(x, *others, cpu=on_cpu, default=default)
+
+
+def _pays(shape: tuple[int, ...], kernel: Array, least: int) -> bool:
+    """Whether `winograd` pays for features [B,H,W,...] from a kernel, at `least` positions."""
+    b, h, w = shape[:3]
+    whole = h % winograd.BLOCK == 0 == w % winograd.BLOCK
+    return whole and min(kernel.shape[2:]) >= 128 and b * h * w >= least
+
+
+def _halved(x: Array) -> tuple[int, int, int]:
+    return x.shape[0], x.shape[1] // 2, x.shape[2] // 2
 
 
 def _strided(x: Array, kernel: Array) -> Array:
-    b, h, w, in_ = x.shape
-    if not _pays(x, min(in_, kernel.shape[3]), b * h * w // 4):
-        return _conv(x, kernel, 2)
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, k: winograd.convolve(_blocks(x), block_kernel(k)),
-        default=lambda x, k: _conv(x, k, 2),
-    )
+    return _by_platform(_strided_on_cpu, partial(_conv, stride=2), x, kernel)
 
 
-def _stride_one(x: Array, kernel: Array) -> Array:
-    if not _pays(x, kernel.shape[2], x.size // x.shape[3]):
-        return _conv(x, kernel, 1)
-    direct = partial(_conv, stride=1)
-    return lax.platform_dependent(x, kernel, cpu=winograd.convolve, default=direct)
+def _strided_on_cpu(x: Array, kernel: Array) -> Array:
+    if _pays(_halved(x), kernel, 1024):
+        return winograd.convolve(_blocks(x), block_kernel(kernel))
+    return _windowed(x, kernel, 2)
 
 
 def _subpixel(x: Array, kernel: Array) -> Array:
+    default = partial(_subpixel_by, partial(_conv, stride=1))
+    return _by_platform(_subpixel_on_cpu, default, x, kernel)
+
+
+def _subpixel_on_cpu(x: Array, kernel: Array) -> Array:
+    if kernel.shape[3] <= 4:
+        return _planes(x, kernel)
+    quick = winograd.convolve if _pays(x.shape, kernel, 384) else partial(_windowed, stride=1)
+    return _subpixel_by(quick, x, kernel)
+
+
+def _subpixel_by(convolve: Callable, x: Array, kernel: Array) -> Array:
+    y = convolve(x, subpixel_kernel(kernel)).reshape(*x.shape[:3], 2, 2, -1)
+    return _interleaved(y.transpose(0, 1, 3, 2, 4, 5))
+
+
+def _interleaved(y: Array) -> Array:
+    """[B,H,2,W,2,O] -> [B,2H,2W,O]."""
+    b, h, _, w, _, out = y.shape
+    return y.reshape(b, 2 * h, 2 * w, out)
+
+
+def _windowed(x: Array, kernel: Array, stride: int) -> Array:
+    """`_conv`; for few positions one product with what all of them see, as XLA's is slow there."""
     b, h, w, _ = x.shape
-    out = kernel.shape[3]
-    y = _stride_one(x, subpixel_kernel(kernel))
-    return y.reshape(b, h, w, 2, 2, out).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, out)
+    if b * h * w > 64 * stride**2:
+        return _conv(x, kernel, stride)
+    size = len(kernel)
+    rows, cols = (np.arange(0, n, stride)[:, None] + np.arange(size) for n in (h, w))
+    x = jnp.pad(x, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+    seen = x[:, rows[:, None, :, None], cols[None, :, None, :]]  # [B,h,w,size,size,I]
+    return seen.reshape(*seen.shape[:3], -1) @ kernel.reshape(-1, kernel.shape[3])
+
+
+# Of the inputs that reach an even and an odd output pixel: place from the one before, and tap
+_REACH = (((0, 4), (1, 2), (2, 0)), ((1, 3), (2, 1)))
+
+
+def _planes(x: Array, kernel: Array) -> Array:
+    """`_subpixel` to few channels, as a picture's: one product, then shifted sums of its planes."""
+    b, h, w, in_ = x.shape
+    taps = kernel.transpose(0, 1, 3, 2).reshape(-1, in_)
+    planes = lax.dot_general(taps, x.reshape(-1, in_), (((1,), (1,)), ((), ())))
+    planes = jnp.pad(planes.reshape(5, 5, -1, b, h, w), ((0, 0),) * 4 + ((1, 1), (1, 1)))
+    y = [
+        sum(planes[u, v, :, :, i : i + h, j : j + w] for i, u in rows for j, v in cols)
+        for rows in _REACH
+        for cols in _REACH
+    ]
+    return _interleaved(jnp.stack(y).reshape(2, 2, -1, b, h, w).transpose(3, 4, 0, 5, 1, 2))
 
 
 # The two stride-2 operators below are each other's adjoint. Saying so keeps dilated convolutions,
@@ -110,7 +164,13 @@ def upsample(x: Array, kernel: Array) -> Array:
 
 def _kernel_gradient(large: Array, small: Array, kernel: Array) -> Array:
     """Gradient of sum(small * conv(large, kernel)) in the kernel."""
-    return jax.vjp(lambda k: _conv(large, k, 2), kernel)[1](small)[0]
+
+    def through(convolve: Callable, large: Array, small: Array, kernel: Array) -> Array:
+        return jax.vjp(partial(convolve, large), kernel)[1](small)[0]
+
+    direct = partial(through, partial(_conv, stride=2))
+    on_cpu = partial(through, _strided_on_cpu) if _pays(small.shape, kernel, 1024) else direct
+    return _by_platform(on_cpu, direct, large, small, kernel)
 
 
 def _downsample_bwd(res: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
@@ -174,8 +234,35 @@ def gdn(params: dict, x: Array, *, inverse: bool = False) -> Array:
     """
     beta = non_negative(params["beta"], minimum=BETA_MIN)
     gamma = non_negative(params["gamma"])
+    return _normalised(inverse, x, gamma, beta)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _normalised(inverse: bool, x: Array, gamma: Array, beta: Array) -> Array:
+    return x * _factor(inverse, x, gamma, beta)
+
+
+def _factor(inverse: bool, x: Array, gamma: Array, beta: Array) -> Array:
     norm = jnp.square(x) @ gamma + beta
-    return x * (jnp.sqrt(norm) if inverse else lax.rsqrt(norm))
+    return jnp.sqrt(norm) if inverse else lax.rsqrt(norm)
+
+
+def _normalised_fwd(inverse: bool, x: Array, gamma: Array, beta: Array) -> tuple[Array, tuple]:
+    factor = _factor(inverse, x, gamma, beta)
+    return x * factor, (x, gamma, factor)
+
+
+def _normalised_bwd(inverse: bool, res: tuple, g: Array) -> tuple[Array, Array, Array]:
+    x, gamma, factor = res
+    slope = 0.5 / factor if inverse else -0.5 * factor**3  # of the factor in the norm
+    # the barrier: fused into each of its three users it would be computed three times
+    of_norm = lax.optimization_barrier(g * x * slope)
+    of_x = g * factor + 2 * x * (of_norm @ gamma.T)
+    flat = of_norm.reshape(-1, x.shape[-1])
+    return of_x, jnp.square(x).reshape(flat.shape).T @ flat, flat.sum(0)
+
+
+_normalised.defvjp(_normalised_fwd, _normalised_bwd)
 
 
 def leaky_relu(x: Array) -> Array:
