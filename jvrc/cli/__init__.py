@@ -16,6 +16,7 @@ from jvrc import __version__
 from jvrc.cli.codec import add_compress, add_decompress
 from jvrc.cli.demo import add_demo
 from jvrc.cli.eval import add_eval
+from jvrc.cli.interop import add_import_compressai
 from jvrc.cli.listing import add_info, add_models
 from jvrc.cli.plot import add_plot
 from jvrc.cli.train import add_freeze, add_posttrain, add_train
@@ -33,6 +34,7 @@ _COMMANDS = (
     add_train,
     add_posttrain,
     add_freeze,
+    add_import_compressai,
     add_plot,
 )
 

@@ -13,6 +13,12 @@ from jvrc.errors import BitstreamError
 
 DEFAULT_MODEL = "mbt2018-mean"
 MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
+# Keys of a weights file's header that mean something.
+_RESERVED = (
+    *("recipe", "config", "params", "qstep_range", "format", "model_id"),
+    *("calibration", "imported"),
+)
+_CALIBRATION_PICTURES, _CALIBRATION_CROP = 64, 384
 
 
 def add_command(
@@ -34,6 +40,36 @@ def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None
     """Adds -o and --force."""
     parser.add_argument("-o", "--output", metavar=metavar, type=Path, help=text)
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
+
+
+def add_freezing_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --note and --data, which what writes a weights file has."""
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="KEY=TEXT", help="for the header"
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="fit the tables to some of these pictures"
+    )
+
+
+def parse_notes(pairs: list[str]) -> dict[str, str]:
+    """The values of --note by key; ValueError for what is no pair or a key that means something."""
+    for pair in pairs:
+        key, equals, _ = pair.partition("=")
+        if not equals or key in _RESERVED:
+            raise ValueError(
+                f"--note must be KEY=TEXT, KEY none of {', '.join(_RESERVED)}; got {pair!r}"
+            )
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def calibrated(model: Any, photographs: Any) -> Any:
+    """The frozen model with tables and units fitted to some of the photographs that train."""
+    from jvrc import calibration
+    from jvrc.training import data
+
+    size, limit = _CALIBRATION_CROP, _CALIBRATION_PICTURES
+    return calibration.calibrate(model, data.centres(photographs.train, size=size, limit=limit))
 
 
 def output_path(args: argparse.Namespace, suffix: str) -> Path:

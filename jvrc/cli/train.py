@@ -5,11 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import add_command, add_output, library
+from jvrc.cli.common import (
+    add_command,
+    add_freezing_options,
+    add_output,
+    calibrated,
+    library,
+    parse_notes,
+)
 
 _WEIGHTS = "model.safetensors"
-_RESERVED = ("recipe", "config", "params", "qstep_range", "format", "model_id", "calibration")
-_CALIBRATION_PICTURES, _CALIBRATION_CROP = 64, 384
 
 
 def _flag(text: str) -> bool:
@@ -46,6 +51,7 @@ _TRAIN_FIELDS = (
     ("n", int, "channels of the transforms and of z"),
     ("m", int, "channels of y"),
     *_COMMON_FIELDS,
+    ("log_scale", _flag, "yes or no: predict log sigma, or sigma as models of CompressAI do"),
     ("start", str, "pyramid (calibrated on the pictures) or random"),
     ("qstep_low", float, "smallest step trained"),
     ("qstep_high", float, "largest step trained"),
@@ -134,12 +140,7 @@ def add_freeze(subparsers: Any) -> None:
         "jvrc freeze runs/small --data photos/ -o small.safetensors",
     )
     parser.add_argument("input", metavar="RUN", type=Path, help="what train wrote")
-    parser.add_argument(
-        "--note", action="append", default=[], metavar="KEY=TEXT", help="for the header"
-    )
-    parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="fit the tables to some of these pictures"
-    )
+    add_freezing_options(parser)
     add_output(parser, "FILE", f"default: RUN/{_WEIGHTS}")
 
 
@@ -228,7 +229,7 @@ def _train(
 def _run_freeze(args: argparse.Namespace) -> None:
     from jvrc.training import data
 
-    notes = _notes(args.note)
+    notes = parse_notes(args.note)
     output = args.output or args.input / _WEIGHTS
     if output.exists() and not args.force:
         raise FileExistsError(f"{output}: exists; --force overwrites it")
@@ -251,26 +252,12 @@ def _training_loop() -> Any:
     return loop
 
 
-def _notes(pairs: list[str]) -> dict[str, str]:
-    for pair in pairs:
-        key, equals, _ = pair.partition("=")
-        if not equals or key in _RESERVED:
-            raise ValueError(
-                f"--note must be KEY=TEXT, KEY none of {', '.join(_RESERVED)}; got {pair!r}"
-            )
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
 def _write(run: Any, output: Path, notes: dict[str, str], photographs: Any) -> None:
-    from jvrc import calibration, frozen
+    from jvrc import frozen
     from jvrc.freezing import freeze_run
-    from jvrc.training import data
 
     model = freeze_run(run, notes)
     if photographs:
-        size, limit = _CALIBRATION_CROP, _CALIBRATION_PICTURES
-        model = calibration.calibrate(
-            model, data.centres(photographs.train, size=size, limit=limit)
-        )
+        model = calibrated(model, photographs)
     model = frozen.save(model, output)
     print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

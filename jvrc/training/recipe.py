@@ -43,6 +43,7 @@ class _Common:
     transforms: bool = True  # g_a and g_s are trained; if not, only the entropy model is
     offsets: bool = True  # trained; if not they stay as they are, at 0 from a recipe's start
     z_step: bool = True  # likewise the step of z, 1 from a recipe's start
+    log_scale: bool = True  # the entropy model gives log sigma; if not, sigma, as CompressAI's do
     seed: int = 0
     init: str = ""  # the run or file that training began from, for the record
 
@@ -107,7 +108,7 @@ class Recipe(_Common):
         )
 
     def config(self) -> Config:
-        config = Config(self.model, self.n, self.m)
+        config = Config(self.model, self.n, self.m, log_scale=self.log_scale)
         return pyramid.pyramid_config(config) if self.start == "pyramid" else config
 
     def qstep_range(self) -> tuple[float, float]:
@@ -140,7 +141,6 @@ class PostRecipe(_Common):
     precision: str = "float32"
     latent_scale: float = 1.0
     hyper_scale: float = 1.0
-    log_scale: bool = True
 
     def __post_init__(self) -> None:
         for name in ("qsteps", "lambdas"):  # lists, from JSON

@@ -52,7 +52,7 @@ def params_from(
         if getattr(found, name) != getattr(config, name):
             raise ValueError(
                 f"{source}: {name} is {getattr(found, name)!r}, "
-                f"the recipe says {getattr(config, name)!r}"
+                f"the recipe says {getattr(config, name)!r}: set its {name.lower()} to that"
             )
     scales = {"latent_scale": config.latent_scale, "hyper_scale": config.hyper_scale}
     params = with_scales(found, params, **scales)[1]

@@ -1,0 +1,95 @@
+"""`jvrc import-compressai`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jvrc.cli.common import (
+    add_command,
+    add_freezing_options,
+    add_output,
+    calibrated,
+    library,
+    output_path,
+    parse_notes,
+)
+
+_ABOUT = """
+
+bmshj2018-hyperprior, mbt2018-mean, mbt2018 and their variable-rate forms (-vbr), of any N and M:
+a state dict, or what CompressAI's examples/train.py saves. A -vbr model codes at every step
+between its own, 1 … 10 as published; a single-rate one codes well at step 1 alone, and is a base
+for `jvrc posttrain`, or for `jvrc train --log-scale no`. --data makes files smaller: those of
+this package's models by 2 to 3 %, of its mbt2018 by 3 to 13 %.
+
+CompressAI's documentation, "Model Zoo", says where published weights are; nothing is downloaded
+here."""
+
+
+def add_import_compressai(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "import-compressai",
+        _run_import_compressai,
+        "convert a model trained with CompressAI (needs torch, to read the file)",
+        "jvrc import-compressai mbt2018-mean-vbr.pth.tar -o mean-vbr.safetensors --data photos/",
+        "jvrc compress photo.png --model mean-vbr.safetensors --qstep 4",
+        "jvrc import-compressai checkpoint_best_loss.pth.tar -o base.safetensors "
+        "--note 'source=my run, quality 8'",
+        "jvrc posttrain --from base.safetensors --data photos/ -o runs/all-rates",
+    )
+    parser.description += _ABOUT
+    parser.add_argument("input", metavar="FILE.pth.tar", type=Path, help="what torch.save wrote")
+    add_freezing_options(parser)
+    add_output(parser, "OUT.safetensors", "default: FILE.safetensors")
+
+
+def _run_import_compressai(args: argparse.Namespace) -> None:
+    args.output = args.output or _default_output(args.input)
+    output, notes = output_path(args, ""), parse_notes(args.note)
+    checkpoint = _read_checkpoint(args.input)
+    library()
+    from jvrc import frozen
+    from jvrc.interop import from_compressai
+    from jvrc.training import data
+
+    photographs = data.open_folder(args.data) if args.data else None
+    try:
+        model = from_compressai(checkpoint, **notes)
+    except ValueError as error:
+        raise ValueError(f"{args.input}: {error}") from error
+    if photographs:
+        model = calibrated(model, photographs)
+    model = frozen.save(model, output)
+    imported, config = model.metadata["imported"], model.config
+    low, high = model.metadata["qstep_range"]
+    print(
+        f"{output}: model {model.model_id}, {imported['model']}, N = {config.N}, M = {config.M}, "
+        f"steps {low:.3g} … {high:.3g}, {output.stat().st_size} bytes"
+    )
+
+
+def _default_output(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".tar")).with_suffix(".safetensors")
+
+
+def _read_checkpoint(path: Path) -> Any:
+    """What torch.save wrote: arrays and plain values, on the CPU; code in a file is not run."""
+    path.open("rb").close()
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError(
+            "reading a file of PyTorch needs torch, its CPU build will do: pip install torch "
+            "(or hand the arrays to jvrc.interop.from_compressai)"
+        ) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path}: damaged, or not what torch.save wrote of a model: {reason}"
+        ) from error
