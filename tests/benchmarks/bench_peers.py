@@ -27,7 +27,8 @@ process         a 256x256 part of the picture, files to file, from the start of 
     writes. Stand-ins for the packages that compressai imports in vain spare it their imports.
 product         2048x2048 matrices, float32: what the cores give in XLA and in torch.
 
-Run it on an idle machine; "others" are the cores that other processes used while the row ran.
+Run it on an idle machine; "others" are the cores that other processes used while the row ran. CPU
+seconds stand beside: of a busy machine they tell more, though PyTorch's threads also wait in them.
 """
 
 import os
@@ -45,7 +46,7 @@ import peer_codec
 import peer_turns
 from jax.sharding import NamedSharding, PartitionSpec
 from peer_turns import Contest, Peer
-from peer_worker import read, timed
+from peer_worker import Took, read, timed
 from PIL import Image
 
 MODEL = "mbt2018-mean"
@@ -75,7 +76,7 @@ def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[
         state, _ = jax.block_until_ready(step(state, crops))
 
     stages = {"CompressAI, stage 1": 1, "CompressAI, vbr, stage 2": 2}
-    theirs = {k: partial(peer.seconds, "Training.step", stage=s) for k, s in stages.items()}
+    theirs = {k: partial(peer.took, "Training.step", stage=s) for k, s in stages.items()}
     return [Contest("training step", lambda: timed(update)[0], theirs, LEVEL)]
 
 
@@ -103,7 +104,7 @@ def coders(folder: Path, peer: Peer) -> list[Contest]:
     print("bytes: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
 
     def contest(direction: str, call: Callable, *args) -> Contest:
-        theirs = {k: partial(peer.seconds, f"Coders.{direction}", name=k) for k in names}
+        theirs = {k: partial(peer.took, f"Coders.{direction}", name=k) for k in names}
         speed = {"millions": symbols.size / 1e6, "unit": "Msym/s"}
         return Contest(f"coder, {direction}", lambda: timed(call, *args)[0], theirs, **speed)
 
@@ -120,7 +121,7 @@ def start(img: np.ndarray, qstep: float, file: Path, n: int, m: int, peer: Peer)
     theirs = [peer.python, str(peer_turns.WORKER), "--start", MODEL, str(picture), str(n), str(m)]
     theirs += [str(qstep), output]
 
-    def run(command: list[str], env: dict) -> float:
+    def run(command: list[str], env: dict) -> Took:
         options = {"check": True, "env": env, "stdout": subprocess.DEVNULL}
         return timed(lambda: subprocess.run(command, **options))[0]
 
@@ -137,7 +138,7 @@ def product(peer: Peer) -> list[Contest]:
         Contest(
             "product",
             lambda: timed(lambda: multiply(a, b).block_until_ready())[0],
-            {"torch": partial(peer.seconds, "Machine.product", size=PRODUCT)},
+            {"torch": partial(peer.took, "Machine.product", size=PRODUCT)},
             millions=2 * PRODUCT**3 / 1e9,
             unit="Gflop/s",
         )

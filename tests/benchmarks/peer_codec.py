@@ -7,16 +7,16 @@ model predicts about sigma_c. The share of symbols that aren't zero is then like
 
 import argparse
 import contextlib
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
 import numpy as np
 from peer_turns import Contest, Peer
-from peer_worker import gain_and_shift, read, sigmas, timed
+from peer_worker import Took, gain_and_shift, read, sigmas, timed
 
 # Functions of jvrc.codec, and of its module `wavefront`, by stage.
 STAGES = {
@@ -83,12 +83,12 @@ class Pictures:
     def contests(self, aims: dict[str, float]) -> list[Contest]:
         """aims: times as fast, by direction, of those asked for."""
 
-        def ours(direction: str) -> float:
+        def ours(direction: str) -> Took:
             call = self._encode if direction == "encode" else self._decode
             seconds = defaultdict(float)
             with stages_timed(seconds):
                 took, _ = timed(call)
-            seconds["rest"] = took - sum(seconds.values())
+            seconds["rest"] = took.wall - sum(seconds.values())
             self.stages[direction].append(seconds)
             return took
 
@@ -96,7 +96,7 @@ class Pictures:
             Contest(
                 direction,
                 lambda d=direction: ours(d),
-                {"CompressAI": lambda d=direction: self.peer.seconds(f"Codec.{d}")},
+                {"CompressAI": lambda d=direction: self.peer.took(f"Codec.{d}")},
                 aim,
             )
             for direction, aim in aims.items()
@@ -107,8 +107,8 @@ class Pictures:
         for direction, found in self.stages.items():
             if not found:
                 continue
-            median = {s: statistics.median(f[s] for f in found[1:]) for s in found[0]}
-            parts = ", ".join(f"{stage} {1e3 * value:.0f}" for stage, value in median.items())
+            medians = {stage: median(f[stage] for f in found[1:]) for stage in found[0]}
+            parts = ", ".join(f"{stage} {1e3 * value:.0f}" for stage, value in medians.items())
             print(f"jvrc's {direction}, milliseconds: {parts}")
 
     def _encode(self) -> bytes:
@@ -147,7 +147,7 @@ def stages_timed(seconds: dict[str, float]) -> Iterator[None]:
     def wrapped(function: Callable, stage: str) -> Callable:
         def run(*args, **options):
             took, result = timed(lambda: jax.block_until_ready(function(*args, **options)))
-            seconds[stage] += took
+            seconds[stage] += took.wall
             return result
 
         return run

@@ -8,15 +8,16 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import peer_worker
+from peer_worker import Took
 
 CALM = 0.2  # seconds between turns, in which the other side's threads stop spinning
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
@@ -53,8 +54,8 @@ class Peer:
             sys.exit(f"the worker ended at {do!r}; its message is above")
         return json.loads(answer)
 
-    def seconds(self, do: str, **question) -> float:
-        return self.ask(do, **question)["seconds"]
+    def took(self, do: str, **question) -> Took:
+        return Took(*self.ask(do, **question)["took"])
 
     def __enter__(self) -> "Peer":
         return self
@@ -97,11 +98,11 @@ def processor() -> str:
 
 
 class Contest(NamedTuple):
-    """One row: calls that give the seconds of one turn."""
+    """One row: calls that say what one turn took."""
 
     name: str
-    ours: Callable[[], float]
-    theirs: dict[str, Callable[[], float]]  # by the peer's name
+    ours: Callable[[], Took]
+    theirs: dict[str, Callable[[], Took]]  # by the peer's name
     aim: float | None = None  # times as fast
     millions: float | None = None  # of what `unit` names, in a turn: then speeds are shown
     unit: str = ""
@@ -109,8 +110,8 @@ class Contest(NamedTuple):
 
 class Result(NamedTuple):
     contest: Contest
-    ours: list[float]
-    theirs: dict[str, list[float]]
+    ours: list[Took]
+    theirs: dict[str, list[Took]]
     others: float  # cores that other processes used meanwhile
 
 
@@ -125,9 +126,9 @@ def take_turns(contests: list[Contest], rounds: int, peer: Peer) -> list[Result]
                 (call, peers[name]) for name, call in contest.theirs.items()
             ]:
                 time.sleep(CALM)
-                seconds = call()
+                took = call()
                 if turn:
-                    to.append(seconds)
+                    to.append(took)
     share = (others_seconds(peer) - others) / (time.perf_counter() - begun)
     return [Result(*parts, share) for parts in zip(contests, mine, theirs, strict=True)]
 
@@ -145,25 +146,29 @@ def others_seconds(peer: Peer) -> float:
 
 
 def print_results(results: list[Result]) -> None:
-    print(f"\n{'medians':26}{'jvrc':>13}  {'peer':24}{'':>13}{'ratio':>8}{'aim':>7}{'':>8}others")
+    print(
+        f"\n{'medians':18} {'jvrc':>13}  {'peer':25}{'':>13}{'ratio':>8}{'aim':>6}{'':>8}  others"
+    )
     for result in results:
         for name in result.theirs:
             _print_row(result, name)
-    print("\nseconds, minimum ... maximum")
+    print("\nseconds: minimum, median and maximum, and the median of CPU seconds")
     for contest, ours, theirs, _ in results:
-        for name, seconds in {"jvrc": ours, **theirs}.items():
-            print(f"{contest.name:26}{name:26}{min(seconds):8.4f} ... {max(seconds):.4f}")
+        for name, turns in {"jvrc": ours, **theirs}.items():
+            walls, cpus = zip(*turns, strict=True)
+            wall = f"{min(walls):9.4f} {median(walls):9.4f} {max(walls):9.4f}"
+            print(f"{contest.name:18} {name:25}{wall} {median(cpus):9.4f}")
 
 
 def _print_row(result: Result, name: str) -> None:
     contest = result.contest
-    ours, theirs = (statistics.median(s) for s in (result.ours, result.theirs[name]))
+    ours, theirs = (median(t.wall for t in turns) for turns in (result.ours, result.theirs[name]))
     ratio, aim, met = theirs / ours, "", ""
     if contest.aim:
         aim, met = f"{contest.aim:g}x", "met" if ratio >= contest.aim else "missed"
     print(
-        f"{contest.name:26}{_shown(contest, ours):>13}  {name:24}{_shown(contest, theirs):>13}"
-        f"{ratio:7.2f}x{aim:>7}{met:>7} {result.others:6.2f}"
+        f"{contest.name:18} {_shown(contest, ours):>13}  {name:25}{_shown(contest, theirs):>13}"
+        f"{ratio:7.2f}x{aim:>6}{met:>8}{result.others:8.2f}"
     )
 
 
