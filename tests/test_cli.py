@@ -151,7 +151,7 @@ def test_wrong_usage_exits_with_2(capsys, argv):
 
 @pytest.mark.usefixtures("photo")
 def test_interruption_exits_with_130_and_writes_nothing(capsys, monkeypatch, tmp_path):
-    def interrupted(*_):
+    def interrupted(*_, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jvrc, "compress", interrupted)
