@@ -68,11 +68,11 @@ def _by_platform(on_cpu: Callable, default: Callable, x: Array, *others: Array) 
     return lax.platform_dependent(x, *others, cpu=on_cpu, default=default)
 
 
-def _pays(shape: tuple[int, ...], kernel: Array, least: int) -> bool:
-    """Whether `winograd` pays for features [B,H,W,...] from a kernel, at `least` positions."""
+def _pays(shape: tuple[int, ...], kernel: Array, channels: int, positions: int) -> bool:
+    """Whether `winograd` pays for features [B,H,W,...]: from how many channels and positions on."""
     b, h, w = shape[:3]
     whole = h % winograd.BLOCK == 0 == w % winograd.BLOCK
-    return whole and min(kernel.shape[2:]) >= 128 and b * h * w >= least
+    return whole and min(kernel.shape[2:]) >= channels and b * h * w >= positions
 
 
 def _halved(x: Array) -> tuple[int, int, int]:
@@ -84,7 +84,7 @@ def _strided(x: Array, kernel: Array) -> Array:
 
 
 def _strided_on_cpu(x: Array, kernel: Array) -> Array:
-    if _pays(_halved(x), kernel, 1024):
+    if _pays(_halved(x), kernel, 128, 1024):
         return winograd.convolve(_blocks(x), block_kernel(kernel))
     return _windowed(x, kernel, 2)
 
@@ -97,7 +97,7 @@ def _subpixel(x: Array, kernel: Array) -> Array:
 def _subpixel_on_cpu(x: Array, kernel: Array) -> Array:
     if kernel.shape[3] <= 4:
         return _planes(x, kernel)
-    quick = winograd.convolve if _pays(x.shape, kernel, 384) else partial(_windowed, stride=1)
+    quick = winograd.convolve if _pays(x.shape, kernel, 64, 384) else partial(_windowed, stride=1)
     return _subpixel_by(quick, x, kernel)
 
 
@@ -169,7 +169,7 @@ def _kernel_gradient(large: Array, small: Array, kernel: Array) -> Array:
         return jax.vjp(partial(convolve, large), kernel)[1](small)[0]
 
     direct = partial(through, partial(_conv, stride=2))
-    on_cpu = partial(through, _strided_on_cpu) if _pays(small.shape, kernel, 1024) else direct
+    on_cpu = partial(through, _strided_on_cpu) if _pays(small.shape, kernel, 128, 1024) else direct
     return _by_platform(on_cpu, direct, large, small, kernel)
 
 
