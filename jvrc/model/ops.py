@@ -51,13 +51,6 @@ def block_kernel(kernel: Array) -> Array:
     return k.reshape(3, 2, 3, 2, in_, out).transpose(0, 2, 1, 3, 4, 5).reshape(3, 3, 4 * in_, out)
 
 
-def _blocks(x: Array) -> Array:
-    """[B,H,W,I] -> [B,H/2,W/2,4*I]."""
-    b, h, w, in_ = x.shape
-    x = x.reshape(b, h // 2, 2, w // 2, 2, in_).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h // 2, w // 2, 4 * in_)
-
-
 # On a CPU some shapes have faster ways than XLA's convolution; elsewhere it has its own. What pays
 # was measured with XLA of jaxlib 0.10, I and O = 64 … 480, 32 … 98,304 positions, by CPU time.
 
@@ -85,7 +78,7 @@ def _strided(x: Array, kernel: Array) -> Array:
 
 def _strided_on_cpu(x: Array, kernel: Array) -> Array:
     if _pays(_halved(x), kernel, 128, 1024):
-        return winograd.convolve(_blocks(x), block_kernel(kernel))
+        return winograd.strided(x, block_kernel(kernel))
     return _windowed(x, kernel, 2)
 
 
@@ -165,12 +158,15 @@ def upsample(x: Array, kernel: Array) -> Array:
 def _kernel_gradient(large: Array, small: Array, kernel: Array) -> Array:
     """Gradient of sum(small * conv(large, kernel)) in the kernel."""
 
-    def through(convolve: Callable, large: Array, small: Array, kernel: Array) -> Array:
-        return jax.vjp(partial(convolve, large), kernel)[1](small)[0]
+    def direct(large: Array, small: Array) -> Array:
+        return jax.linear_transpose(lambda k: _conv(large, k, 2), kernel)(small)[0]
 
-    direct = partial(through, partial(_conv, stride=2))
-    on_cpu = partial(through, _strided_on_cpu) if _pays(small.shape, kernel, 128, 1024) else direct
-    return _by_platform(on_cpu, direct, large, small, kernel)
+    def on_cpu(large: Array, small: Array) -> Array:
+        gradient = winograd.strided_kernel_gradient(large, small)
+        return jax.linear_transpose(block_kernel, kernel)(gradient)[0]
+
+    pays = _pays(small.shape, kernel, 128, 1024)
+    return _by_platform(on_cpu if pays else direct, direct, large, small)
 
 
 def _downsample_bwd(res: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
@@ -188,9 +184,25 @@ downsample.defvjp(lambda x, k: (downsample(x, k), (x, k)), _downsample_bwd)
 upsample.defvjp(lambda x, k: (upsample(x, k), (x, k)), _upsample_bwd)
 
 
+@jax.custom_vjp
+def _stride_one(x: Array, kernel: Array) -> Array:
+    direct = partial(_conv, stride=1)
+    pays = len(kernel) == 3 and _pays(x.shape, kernel, 128, 1024)
+    return _by_platform(winograd.convolve if pays else direct, direct, x, kernel)
+
+
+def _stride_one_bwd(res: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = res
+    of_x = _stride_one(g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    return of_x, jax.linear_transpose(lambda k: _conv(x, k, 1), kernel)(g)[0]
+
+
+_stride_one.defvjp(lambda x, k: (_stride_one(x, k), (x, k)), _stride_one_bwd)
+
+
 def conv(params: dict, x: Array) -> Array:
     """Stride-1 convolution and bias, zero padding that keeps the size."""
-    return _conv(x, params["kernel"], 1) + params["bias"]
+    return _stride_one(x, params["kernel"]) + params["bias"]
 
 
 def down(params: dict, x: Array) -> Array:

@@ -28,10 +28,27 @@ def test_small_integers_come_out_whole_to_rounding():
     np.testing.assert_allclose(winograd.convolve(x, kernel), expected, atol=1e-4)
 
 
-def test_blocks_of_pixels_make_a_stride_two_convolution_one_of_stride_one():
+def test_a_kernel_on_cells_makes_a_stride_two_convolution_one_of_stride_one():
     x, kernel = normal(2, 8, 12, 3), normal(5, 5, 3, 4, seed=1)
-    found = ops._conv(ops._blocks(jnp.asarray(x)), ops.block_kernel(kernel), 1)
+    cells = x.reshape(2, 4, 2, 6, 2, 3).swapaxes(2, 3).reshape(2, 4, 6, 12)
+    found = ops._conv(jnp.asarray(cells), ops.block_kernel(kernel), 1)
     np.testing.assert_allclose(found, ops._conv(x, kernel, 2), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 16, 8)])
+def test_strided_is_the_convolution_of_stride_two_and_its_gradient_the_kernels(shape):
+    x, kernel = normal(*shape, 5), normal(5, 5, 5, 7, seed=1)
+    g = normal(shape[0], shape[1] // 2, shape[2] // 2, 7, seed=2)
+
+    @jax.jit
+    def both(x, kernel, g):
+        gradient = winograd.strided_kernel_gradient(x, g)
+        on_pixels = jax.linear_transpose(ops.block_kernel, kernel)(gradient)[0]
+        return winograd.strided(x, ops.block_kernel(kernel)), on_pixels
+
+    expected, back = jax.vjp(lambda k: ops._conv(x, k, 2), kernel)
+    for found, wanted in zip(both(x, kernel, g), (expected, back(g)[0]), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize(
@@ -41,13 +58,13 @@ def test_blocks_of_pixels_make_a_stride_two_convolution_one_of_stride_one():
 def test_wide_layers_use_it_and_give_the_same(operator, shape, channels, monkeypatch):
     """As much arithmetic as in a model of N = 128: the choice is made by size, see `ops._pays`."""
     x, kernel = normal(*shape, channels[0]), normal(5, 5, *channels, seed=1) / 50
-    calls, convolve = [], winograd.convolve
+    calls, convolve = [], winograd._convolve
 
     def counted(*arguments):
         calls.append(arguments)
         return convolve(*arguments)
 
-    monkeypatch.setattr(winograd, "convolve", counted)
+    monkeypatch.setattr(winograd, "_convolve", counted)
     found = jax.jit(lambda x, k: operator(x, k))(x, kernel)
     assert calls
     monkeypatch.setattr(ops, "_pays", lambda *_: False)
