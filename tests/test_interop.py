@@ -406,7 +406,7 @@ def test_mistakes_are_one_line(checkpoint, tmp_path, capsys):
     fails(capsys, "is the input itself", checkpoint, "-o", checkpoint, "--force")
     fails(capsys, "No such file", tmp_path / "none.pth.tar")
     checkpoint.write_bytes(b"not a zip archive")
-    fails(capsys, "damaged, or not what torch.save wrote of a model: ", checkpoint, "--force")
+    fails(capsys, "write it anew with torch.save(net.state_dict(), FILE)", checkpoint, "--force")
     with checkpoint.open("wb") as file:
         np.savez(file, **without(state_dict("mean"), "h_a.0.weight"))
     fails(capsys, f"{checkpoint}: state_dict must be that of", checkpoint, "--force")

@@ -88,8 +88,8 @@ def _read_checkpoint(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # a damaged file can raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # a damaged file can raise anything; PyTorch's advice is unsafe
         raise ValueError(
-            f"{path}: damaged, or not what torch.save wrote of a model: {reason}"
+            f"{path}: damaged, or not arrays and plain values alone ({type(error).__name__}): "
+            "write it anew with torch.save(net.state_dict(), FILE)"
         ) from error

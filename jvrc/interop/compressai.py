@@ -51,7 +51,8 @@ def from_compressai(state_dict: Mapping[str, Any], **metadata: Any) -> FrozenMod
 
     What depends on the step is frozen for the steps of the model's gains, and for 1 alone in a
     single-rate model, which codes badly at others until it is post-trained. Freezing rounds
-    kernels to float16, h_s (and a context model) to integers, offsets to 1/512 within 0 … 1/2.
+    kernels to float16, h_s (and a context model) to integers, medians of z to 1/16, its steps to
+    an eighth of an octave, offsets to 1/512 within 0 … 1/2: what is negative becomes zero.
     `jvrc.calibration.calibrate` then fits tables and units to pictures, and files get smaller.
 
     Args:
