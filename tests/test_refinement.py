@@ -1,10 +1,12 @@
 """Claims about `effort`: a search for better integers that decoders know nothing of."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import jvrc
-from jvrc import cli, codec, refinement, step_grid
+from jvrc import cli, codec, frozen, refinement, step_grid, tiling
 from jvrc.coding import tables
 from jvrc.images import write_image
 
@@ -26,7 +28,7 @@ def model():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(refinement, "PASSES", (0, 2, 4, 8))
+    monkeypatch.setattr(refinement, "PASSES", (0, 3, 6, 9))
 
 
 def first_latents(model, img):
@@ -61,30 +63,51 @@ def test_a_stream_of_any_effort_decodes_to_the_integers_that_were_chosen(model, 
     assert data == jvrc.compress(model, img, 4, effort=3)  # the search is the same each time
     assert len(data) < len(jvrc.compress(model, img, 4))
     decoded = codec.decode_latents(model, data)
-    assert np.array_equal(decoded.y, refined(model, img, 8).y)
+    assert np.array_equal(decoded.y, refined(model, img, 9).y)
     assert jvrc.decompress(model, data).shape == img.shape
 
 
-def test_pictures_of_several_tiles_are_refined_too(img, monkeypatch, quick, model):
-    from jvrc import tiling
-
-    whole = jvrc.compress(model, np.tile(img, (1, 4, 1)), 8, effort=1)
+def test_pictures_of_several_tiles_are_refined_too(img, monkeypatch, quick):
+    tiny = frozen.read(Path(__file__).parent / "golden" / "v1" / "tiny-mean.safetensors")
+    wide = np.tile(img, (1, 4, 1))
+    plain = codec.quantise(tiny, *codec.analyse(tiny, wide), CODE)
+    whole = codec._refined(tiny, wide, plain, CODE, 1, False)
     monkeypatch.setattr(tiling, "TILE", 6)
-    cut = jvrc.compress(model, np.tile(img, (1, 4, 1)), 8, effort=1)
-    assert abs(len(cut) / len(whole) - 1) < 0.05
-    assert jvrc.decompress(model, cut).shape == (70, 400, 3)
+    cut = codec._refined(tiny, wide, plain, CODE, 1, False)
+    costs = [codec._cost(tiny, wide, found, CODE) for found in (plain, whole, cut)]
+    assert costs[0] - costs[2] > 0.9 * (costs[0] - costs[1]) > 0
 
 
-def test_other_architectures(tiny, img, quick):
-    if tiny.config.has_context:
-        with pytest.raises(ValueError, match="effort must be 0 for mbt2018"):
-            jvrc.compress(tiny, img, 4, effort=1)
-        return
+def test_every_architecture_gives_streams_that_decode(tiny, img, quick):
     data = jvrc.compress(tiny, img, 4, effort=1)
     assert jvrc.decompress(tiny, data).shape == img.shape
 
 
-@pytest.mark.parametrize("effort", [-1, 4, 1.5, True, "1", None])
+def test_with_a_context_the_loss_falls_too_and_the_stream_holds_what_was_chosen(img):
+    model = jvrc.load("mbt2018")
+    before = first_latents(model, img)
+    after = codec._refined(model, img, before, CODE, 1, False)
+    assert codec._cost(model, img, after, CODE) < 0.98 * codec._cost(model, img, before, CODE)
+    decoded = codec.decode_latents(model, jvrc.compress(model, img, 4, effort=1))
+    for part, chosen in zip(decoded, after, strict=True):
+        assert np.array_equal(part, chosen)
+
+
+def test_nothing_worse_is_ever_returned(model, img, monkeypatch, quick):
+    def worse(params, img, latents, code, **_):
+        return latents[0] + 3
+
+    monkeypatch.setattr(refinement, "refine", worse)
+    assert jvrc.compress(model, img, 4, effort=1) == jvrc.compress(model, img, 4)
+
+
+def test_lambda_is_that_of_training():
+    from jvrc.training import objectives
+
+    assert refinement.LAMBDA == objectives.LAMBDA_AT_ONE
+
+
+@pytest.mark.parametrize("effort", [-1, 4, 1.5, 1.0, True, "1", None])
 def test_other_efforts_are_refused(model, img, effort):
     with pytest.raises(ValueError, match="effort must be an integer in 0 … 3; got"):
         jvrc.compress(model, img, 4, effort=effort)
