@@ -40,10 +40,12 @@ _COMMON_FIELDS = (
     ("learning_rate", float, "at the peak of the schedule"),
     ("final_rate", float, "fraction of it that the schedule's cosine ends at"),
     ("warmup", int, "steps of rising learning rate"),
+    ("begin", int, "the step of the schedule to begin with; --from names what was done before"),
     ("optimizer", str, "muon or adam"),
     ("transforms", _flag, "yes or no: train g_a and g_s, or the entropy model alone"),
     ("offsets", _flag, "yes or no: train the reconstruction offsets"),
     ("z_step", _flag, "yes or no: train the step of the hyper latent"),
+    ("precision", str, "of g_a and g_s: float32 or bfloat16"),
     ("seed", int, "of everything random"),
 )
 _TRAIN_FIELDS = (
@@ -66,7 +68,6 @@ _POST_FIELDS = (
     ("scale", str, "objectives divided by: none, loss, rate (bpp), gradient (norm), lambda (root)"),
     ("floor", float, "no weight of the scaled objectives below this times their mean"),
     ("gram", str, "exact, or latents: cheaper, one pass back through g_a"),
-    ("precision", str, "of g_a and g_s: float32 or bfloat16"),
 )
 
 
@@ -82,6 +83,12 @@ def add_train(subparsers: Any) -> None:
         "jvrc train --data photos/ -o runs/small --resume",
     )
     parser.add_argument("--from", dest="source", metavar="RUN|FILE", type=Path, help="start there")
+    parser.add_argument(
+        "--transforms-from",
+        metavar="RUN|FILE",
+        type=Path,
+        help="with --from: take g_a and g_s from there",
+    )
     _add_run_options(parser, "Recipe", _TRAIN_FIELDS)
 
 
@@ -125,6 +132,9 @@ def _add_run_options(parser: Any, record: str, recipe_fields: tuple) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on where RUN stopped")
     parser.add_argument("--stop-after", metavar="S", type=int, help="end early, to resume later")
+    parser.add_argument(
+        "--minutes", metavar="T", type=float, help="end after T minutes, to resume later"
+    )
     fields = parser.add_argument_group("recipe", f"defaults: see jvrc.training.recipe.{record}")
     for name, kind, text in recipe_fields:
         fields.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text)
@@ -174,6 +184,8 @@ def _run_train(args: argparse.Namespace) -> None:
     recipe = _recipe(args, Recipe)
     loop = _training_loop()
     if args.source is None:
+        if args.transforms_from:
+            raise ValueError("--transforms-from needs --from, the model that gets the transforms")
         _train(args, recipe, None)
         return
     from jvrc.training import data, start
@@ -184,7 +196,11 @@ def _run_train(args: argparse.Namespace) -> None:
     def crops() -> Any:
         return loop.calibration_crops(recipe, data.Pictures(photographs.train))
 
-    init, described = start.params_from(args.source, recipe.config(), crops, seed=recipe.seed)
+    config = recipe.config()
+    init, described = start.params_from(args.source, config, crops, seed=recipe.seed)
+    if args.transforms_from:
+        transforms, named = start.transforms_from(args.transforms_from, config)
+        init, described = init | transforms, f"{described}, transforms of {named}"
     _train(args, replace(recipe, init=described), init, photographs=photographs)
 
 
@@ -220,7 +236,8 @@ def _train(
     loop.check_run(args.output, recipe, args.resume)  # before the pictures are read
     mesh = loop.make_mesh(rate_devices)
     photographs = photographs or _photographs(args)
-    options = {"resume": args.resume, "init": init, "stop_after": args.stop_after, "mesh": mesh}
+    ends = {"stop_after": args.stop_after, "minutes": args.minutes}
+    options = {"resume": args.resume, "init": init, "mesh": mesh} | ends
     run = loop.train(recipe, photographs, args.output, **options)
     if loop.is_first_process():
         _write(run, args.output / _WEIGHTS, {}, photographs)

@@ -117,6 +117,7 @@ def train(
     resume: bool = False,
     init: dict | None = None,
     stop_after: int | None = None,
+    minutes: float | None = None,
     validate_every: int = 1000,
     save_minutes: float = 5.0,
     mesh: Mesh | None = None,
@@ -124,22 +125,27 @@ def train(
     """Trains `recipe` on photographs; everything goes into the folder `run`.
 
     init: parameters to begin with instead of the recipe's start; post-training needs them.
-    stop_after: end (with a checkpoint) once this many steps of the recipe are done. mesh: as
-    `make_mesh` gives it; None: all devices share the batch.
+    stop_after: end (with a checkpoint) once this many steps of the recipe are done. minutes: end
+    likewise once it has taken so long, reading and compiling included. mesh: as `make_mesh` gives
+    it; None: all devices share the batch.
 
     Raises:
       ValueError: `run` already holds a run and resume is False, or holds another one; post-training
         without init; the mesh does not divide the batch.
       FloatingPointError: the loss is no longer finite, or diverged; the last checkpoint stays.
     """
-    run, mesh = Path(run), mesh or make_mesh()
-    if stop_after is not None and stop_after < 1:
-        raise ValueError(f"stop_after must be at least 1, got {stop_after}")
+    run, mesh, begun = Path(run), mesh or make_mesh(), time.monotonic()
+    if stop_after is not None and stop_after <= recipe.begin:
+        raise ValueError(f"stop_after must be at least {recipe.begin + 1}, got {stop_after}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0, got {minutes}")
     check_run(run, recipe, resume)
     if jax.process_count() > 1:  # all have looked before the first one writes
         multihost_utils.sync_global_devices("jvrc: run checked")
     if isinstance(recipe, PostRecipe) and init is None and not resume:
         raise ValueError("init must hold the parameters that post-training starts from; got None")
+    if recipe.begin and init is None and not resume:
+        raise ValueError(f"begin must be 0 without init (--from), got {recipe.begin}")
     step = make_step(recipe, mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     pictures, crops = data.Pictures(photographs.train), data.centres(photographs.held)
@@ -152,9 +158,10 @@ def train(
             state = _replicated(first_state(recipe, params), everywhere)
             if is_first_process():
                 recipe.save(run / "recipe.json")
-            checkpoints.save(0, state)
+            checkpoints.save(recipe.begin, state)
         last = min(recipe.steps, stop_after or recipe.steps)
-        pace = _Pace(last, validate_every, 60 * save_minutes)
+        deadline = begun + 60 * minutes if minutes else np.inf
+        pace = _Pace(last, deadline, validate_every, 60 * save_minutes)
         batches = _batches(recipe, pictures, mesh, int(state.step), last)
         log = MetricsFile(run / "metrics.jsonl", int(state.step))
         with contextlib.closing(batches):
@@ -229,6 +236,7 @@ class _Pace(NamedTuple):
     """When to end, to validate and to save."""
 
     last: int
+    deadline: float  # of time.monotonic
     validate_every: int
     save_seconds: float
 
@@ -246,7 +254,7 @@ def _loop(
     first, last = int(state.step), pace.last
     reports: list[dict] = []
     begun = saved = time.monotonic()
-    waited, lowest = 0.0, np.inf
+    waited, lowest, ending = 0.0, np.inf, False
     bar = tqdm(total=recipe.steps, initial=first, desc="training", unit="step")
     with bar:
         for i in range(first + 1, last + 1):
@@ -256,7 +264,8 @@ def _loop(
             state, report = step(state, images)
             reports.append(report)
             bar.update()
-            if i % LOG_EVERY == 0 or i == last:
+            ending = i == last or _agreed(time.monotonic() > pace.deadline, i)
+            if i % LOG_EVERY == 0 or ending:
                 mean = means(reports)
                 _check_loss(mean["loss"], lowest, i)
                 lowest = min(lowest, mean["loss"])
@@ -265,22 +274,23 @@ def _loop(
                 log.write(i, **mean, **speed)
                 bar.set_postfix({k: f"{np.nanmean(mean[k]):.3f}" for k in ("loss", "bpp", "psnr")})
                 reports, begun, waited = [], time.monotonic(), 0.0
-            if i % pace.validate_every == 0 or i == last:
+            if i % pace.validate_every == 0 or ending:
                 log.write(i, validation=validate(_model_params(state.ema)))
-            if _time_to_save(time.monotonic() - saved, pace, i):
+            if ending or _agreed(time.monotonic() - saved > pace.save_seconds, i):
                 _check_loss(float(optax.tree.norm(state.params)), np.inf, i)
                 checkpoints.save(i, state)
                 saved = time.monotonic()
+            if ending:
+                break
     return state
 
 
-def _time_to_save(seconds: float, pace: _Pace, step: int) -> bool:
-    """By the clock, and at the end; several processes go by that of the first, asked seldom."""
-    due = seconds > pace.save_seconds
-    if jax.process_count() > 1 and step != pace.last:
-        asked = step % LOG_EVERY == 0
-        due = asked and bool(multihost_utils.broadcast_one_to_all(np.array(due)))
-    return due or step == pace.last
+def _agreed(due: bool, step: int) -> bool:
+    """What the clock says; several processes go by that of the first, asked seldom."""
+    if jax.process_count() == 1:
+        return due
+    asked = step % LOG_EVERY == 0
+    return asked and bool(multihost_utils.broadcast_one_to_all(np.array(due)))
 
 
 def _check_loss(value: float, lowest: float, step: int) -> None:

@@ -33,7 +33,6 @@ from jvrc.training import moo, objectives
 from jvrc.training.objectives import Losses
 
 ENCODER = ("g_a", "h_a")
-WIDE = ("g_a", "g_s")  # nine tenths of the arithmetic; their precision is a choice
 
 
 class Rates(NamedTuple):
@@ -79,12 +78,6 @@ def rate_losses(
     return objectives.losses_of(out, x, rate.rd_lambda)
 
 
-def _rounded(params: dict, dtype: jnp.dtype) -> dict:
-    """g_a and g_s in another precision."""
-    found = [name for name in WIDE if name in params]
-    return params | {n: jax.tree.map(lambda a: a.astype(dtype), params[n]) for n in found}
-
-
 def _each_rate(function: Callable, *stacked: Any) -> Any:
     """The function of each slice along the first axis, one after another; results stacked.
 
@@ -106,7 +99,8 @@ def rate_gradients(
         noise = _crop_noise(key, first, latents)
 
         def objective(decoder: dict, latents: Latents, qstep: Array) -> tuple[Array, tuple]:
-            decoder = _rounded(objectives.held_fixed(decoder, *setup.fixed), setup.dtype)
+            decoder = objectives.held_fixed(decoder, *setup.fixed)
+            decoder = objectives.in_precision(decoder, setup.dtype)
             at = rate._replace(qstep=qstep)
             parts = rate_losses(setup.config, decoder, latents, x, at, noise)
             psnr = jnp.mean(-10 * jnp.log10(parts.mse))
@@ -130,7 +124,8 @@ def _gathered_gram(stacked: dict | Latents) -> Array:
 
 
 def _analyse(setup: Setup, x: Array, encoder: dict) -> Latents:
-    encoder = _rounded(objectives.held_fixed(encoder, *setup.fixed), setup.dtype)
+    encoder = objectives.held_fixed(encoder, *setup.fixed)
+    encoder = objectives.in_precision(encoder, setup.dtype)
     return architectures.analyse(setup.config, encoder, x)
 
 

@@ -16,6 +16,7 @@ from jvrc.model import architectures, entropy
 from jvrc.model.config import Config
 
 LAMBDA_AT_ONE = 0.18
+WIDE = ("g_a", "g_s")  # nine tenths of the arithmetic; their precision is a choice
 AUXILIARY = 1e-3  # weight of the loss that moves the bottleneck's quantiles
 
 
@@ -57,6 +58,16 @@ def losses_of(out: architectures.Forward, x: Array, weight: Array) -> Losses:
 def held_fixed(params: dict, *names: str) -> dict:
     """The parameters, those of the named parts among them as constants: they get no gradient."""
     return params | {n: jax.lax.stop_gradient(params[n]) for n in names if n in params}
+
+
+def in_precision(params: dict, dtype: jnp.dtype) -> dict:
+    """The parameters, those of g_a and g_s in another precision, in which they then compute.
+
+    bfloat16 is for the beginning: in a model that is nearly trained, gradients of g_a have a cosine
+    of 0.64 with true ones at Delta = 1, of 0.84 at 4 and 0.99 at 16.
+    """
+    found = [name for name in WIDE if name in params]
+    return params | {n: jax.tree.map(lambda a: a.astype(dtype), params[n]) for n in found}
 
 
 def balanced_mean(rd: Array, qstep: Array) -> Array:

@@ -4,21 +4,28 @@ May import: nothing of jvrc.
 """
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
 _WIDE = ("h_s", "context", "entropy_parameters")
 
 
-def schedule(peak: float, steps: int, *, warmup: int, final: float) -> optax.Schedule:
+def schedule(
+    peak: float, steps: int, *, warmup: int, final: float, begin: int = 0
+) -> optax.Schedule:
     """Linear warm-up to `peak`, then a cosine to final * peak at `steps`.
 
-    The warm-up takes a tenth of the steps at most.
+    The warm-up takes a tenth of the steps at most. A piece that begins later, with an optimiser
+    that knows nothing yet, counts from `begin` and warms up to where the cosine is by then.
     """
     warmup = min(warmup, max(1, steps // 10))
-    return optax.warmup_cosine_decay_schedule(
+    whole = optax.warmup_cosine_decay_schedule(
         0.0, peak, warmup, max(steps, warmup + 1), final * peak
     )
+    if begin == 0:
+        return whole
+    return lambda count: whole(begin + count) * jnp.minimum(1.0, count / warmup)
 
 
 def _as_matrix(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:

@@ -38,6 +38,7 @@ class _Common:
     learning_rate: float = 1e-3  # at the peak
     final_rate: float = 0.0  # where the cosine ends, as a fraction of the peak
     warmup: int = 300  # steps; at most a tenth of them all
+    begin: int = 0  # the first step: those before were another run's, which `init` names
     optimizer: str = "muon"
     ema: float = 0.998
     transforms: bool = True  # g_a and g_s are trained; if not, only the entropy model is
@@ -45,6 +46,7 @@ class _Common:
     z_step: bool = True  # likewise the step of z, 1 from a recipe's start
     log_scale: bool = True  # the entropy model gives log sigma; if not, sigma, as CompressAI's do
     seed: int = 0
+    precision: str = "float32"  # of the multiplications in g_a and g_s
     init: str = ""  # the run or file that training began from, for the record
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class _Common:
             ("learning_rate", 0 < self.learning_rate < 1, "in (0, 1)"),
             ("final_rate", 0 <= self.final_rate <= 1, "in [0, 1]"),
             ("warmup", self.warmup >= 0, "at least 0"),
+            ("begin", 0 <= self.begin < self.steps, f"at least 0 and below steps, {self.steps}"),
+            ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             ("seed", self.seed >= 0, "at least 0"),
             ("ema", 0 <= self.ema < 1, "in [0, 1)"),
@@ -124,8 +128,8 @@ class PostRecipe(_Common):
     gradients move Delta_k at fixed lambda_k. aggregator, scale, floor: how weights come from
     gradients (`training.moo`): objectives are divided by `scale` first (its value, its bpp, the
     norm of its gradient, the root of its lambda), and among these no weight falls below `floor`
-    times their mean. gram: see `training.multirate`. precision: of the
-    multiplications in g_a and g_s. The model's scales are those of what training starts from.
+    times their mean. gram: see `training.multirate`. The model's scales are those of what training
+    starts from.
     """
 
     steps: int = 2000
@@ -138,7 +142,6 @@ class PostRecipe(_Common):
     scale: str = "gradient"
     floor: float = 0.5
     gram: str = "exact"
-    precision: str = "float32"
     latent_scale: float = 1.0
     hyper_scale: float = 1.0
 
@@ -157,7 +160,6 @@ class PostRecipe(_Common):
             ("aggregator", AGGREGATORS),
             ("scale", SCALES),
             ("gram", GRAMS),
-            ("precision", PRECISIONS),
         )
         return (
             *super().rules(),

@@ -1,6 +1,6 @@
 """Where training begins: parameters of an earlier run or of a frozen model.
 
-May import: frozen, training.loop, training.pyramid.
+May import: frozen, training.loop, training.objectives, training.pyramid.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jvrc import frozen
 from jvrc.model import architectures, context, transforms
 from jvrc.model.architectures import with_scales
 from jvrc.model.config import Config
-from jvrc.training import loop, pyramid
+from jvrc.training import loop, objectives, pyramid
 
 Crops = Callable[[], np.ndarray]
 
@@ -47,19 +47,35 @@ def params_from(
     Raises:
       ValueError: the source is of another size than `config`, or no such thing.
     """
+    found, params, described = _read_in_scales(source, config, ("N", "M", "log_scale"))
+    if found.architecture != config.architecture:
+        params = grafted(params, config, jax.random.key(seed), crops)
+        described += f" ({found.architecture})"
+    return params, described
+
+
+def transforms_from(source: str | Path, config: Config) -> tuple[dict, str]:
+    """(g_a and g_s in the scales of `config`, a line for the record), of any architecture.
+
+    An entropy model of the same latents, or nearly, keeps up when it is trained with them.
+    """
+    _, params, described = _read_in_scales(source, config, ("N", "M"))
+    return {name: params[name] for name in objectives.WIDE}, described
+
+
+def _read_in_scales(
+    source: str | Path, config: Config, same: tuple[str, ...]
+) -> tuple[Config, dict, str]:
+    """`read_source`, in the scales of `config`, whose fields `same` must be those found."""
     found, params, described = read_source(source)
-    for name in ("N", "M", "log_scale"):
+    for name in same:
         if getattr(found, name) != getattr(config, name):
             raise ValueError(
                 f"{source}: {name} is {getattr(found, name)!r}, "
                 f"the recipe says {getattr(config, name)!r}: set its {name.lower()} to that"
             )
     scales = {"latent_scale": config.latent_scale, "hyper_scale": config.hyper_scale}
-    params = with_scales(found, params, **scales)[1]
-    if found.architecture != config.architecture:
-        params = grafted(params, config, jax.random.key(seed), crops)
-        described += f" ({found.architecture})"
-    return params, described
+    return *with_scales(found, params, **scales), described
 
 
 def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = None) -> dict:

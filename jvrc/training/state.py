@@ -26,7 +26,11 @@ class State(NamedTuple):
 def rule_of(recipe: Recipe | PostRecipe) -> optax.GradientTransformation:
     """The recipe's optimiser with its schedule."""
     rate = optimizer.schedule(
-        recipe.learning_rate, recipe.steps, warmup=recipe.warmup, final=recipe.final_rate
+        recipe.learning_rate,
+        recipe.steps,
+        warmup=recipe.warmup,
+        final=recipe.final_rate,
+        begin=recipe.begin,
     )
     return optimizer.make_optimizer(recipe.optimizer, rate)
 
@@ -34,7 +38,7 @@ def rule_of(recipe: Recipe | PostRecipe) -> optax.GradientTransformation:
 def init_state(recipe: Recipe | PostRecipe, params: dict) -> State:
     """The state before the first step."""
     params, ema = (jax.tree.map(jnp.array, params) for _ in range(2))  # copies: steps donate
-    return State(jnp.int32(0), params, ema, rule_of(recipe).init(params))
+    return State(jnp.int32(recipe.begin), params, ema, rule_of(recipe).init(params))
 
 
 def apply_gradients(recipe: Recipe | PostRecipe, state: State, grads: dict) -> State:

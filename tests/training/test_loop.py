@@ -1,5 +1,6 @@
 """The loop on a model of a few hundred parameters: exact resumption, refusals, what it writes."""
 
+import dataclasses
 import json
 
 import jax
@@ -53,6 +54,40 @@ def test_interrupted_and_resumed_run_ends_bit_identical(whole, photographs, tmp_
     steps = [row["step"] for row in metrics(tmp_path / "r")]
     assert steps == sorted(steps)
     assert "crash" not in (tmp_path / "r" / "metrics.jsonl").read_text()
+
+
+def test_a_schedule_may_be_run_in_pieces_that_carry_nothing_but_parameters(photographs, tmp_path):
+    """Each piece goes on with the steps, the batches and the learning rate of the schedule."""
+    first = loop.train(RECIPE, photographs, tmp_path / "a", stop_after=2)
+    rest = dataclasses.replace(RECIPE, begin=2, init="a")
+    second = loop.train(rest, photographs, tmp_path / "b", init=first.params)
+    assert (first.step, second.step) == (2, 4)
+    assert loop.Checkpoints(tmp_path / "b").latest() == 4
+    assert [row["step"] for row in metrics(tmp_path / "b")] == [4, 4]
+    assert_identical(loop.load_run(tmp_path / "b").params, second.params)
+    with pytest.raises(ValueError, match="begin must be 0 without init"):
+        loop.train(rest, photographs, tmp_path / "c")
+    with pytest.raises(ValueError, match="stop_after must be at least 3"):
+        loop.train(rest, photographs, tmp_path / "c", init=first.params, stop_after=2)
+
+
+def test_a_run_ends_in_time_with_a_checkpoint_and_goes_on(whole, photographs, tmp_path):
+    part = loop.train(RECIPE, photographs, tmp_path / "r", minutes=1e-9, validate_every=2)
+    assert part.step == 1
+    assert loop.Checkpoints(tmp_path / "r").latest() == 1
+    again = loop.train(RECIPE, photographs, tmp_path / "r", resume=True, validate_every=2)
+    assert_identical(again.params, whole[0].params)
+    with pytest.raises(ValueError, match="minutes must be above 0"):
+        loop.train(RECIPE, photographs, tmp_path / "s", minutes=-1.0)
+
+
+def test_transforms_may_compute_in_bfloat16(whole, photographs, tmp_path):
+    recipe = dataclasses.replace(RECIPE, precision="bfloat16")
+    run = loop.train(recipe, photographs, tmp_path / "r", validate_every=2)
+    losses = [metrics(path)[-1]["validation"]["loss"] for path in (whole[1], tmp_path / "r")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    assert losses[0] != losses[1]
+    assert all(a.dtype == np.float32 for a in jax.tree.leaves(run.params))
 
 
 def test_a_run_is_read_back_from_its_folder(whole):

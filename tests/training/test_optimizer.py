@@ -27,6 +27,15 @@ def test_schedule_ends_at_the_given_fraction_of_its_peak():
     np.testing.assert_allclose(rate(100), 1e-4, rtol=1e-6)
 
 
+def test_a_piece_that_begins_later_warms_up_to_the_same_cosine():
+    whole = optimizer.schedule(1e-3, 5000, warmup=300, final=0.1)
+    piece = optimizer.schedule(1e-3, 5000, warmup=300, final=0.1, begin=2000)
+    assert float(piece(0)) == 0
+    assert float(piece(150)) == pytest.approx(0.5 * float(whole(2150)))
+    for count in (300, 1000, 3000):
+        assert float(piece(count)) == pytest.approx(float(whole(2000 + count)))
+
+
 @pytest.mark.parametrize("name", ["muon", "adam"])
 def test_an_outlier_does_not_move_parameters_further(name):
     params = architectures.init_params(jax.random.key(0), Config(N=4, M=6))
