@@ -8,7 +8,7 @@ May import: images (to write files), model, coding.tables, coding.escapes.
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,12 @@ def save(model: FrozenModel, path: str | Path) -> FrozenModel:
     metadata = {"jvrc": model.header}
     write_bytes(path, safetensors.numpy.save(to_tensors(model), metadata=metadata))
     return model
+
+
+def describe(path: str | Path, described: dict[str, Any]) -> FrozenModel:
+    """Adds to the header of a weights file; arrays and id stay as they are."""
+    model = read(path)
+    return save(replace(model, header=json.dumps(model.metadata | described)), path)
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

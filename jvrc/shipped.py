@@ -36,9 +36,21 @@ def load(name: str | Path) -> "FrozenModel":
 
 def describe(name: str) -> dict[str, Any]:
     """What the header of a shipped model says: model_id, config, license, recipe and more."""
-    with models()[name].open("rb") as file:
+    return header_of(models()[name])
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """What the header of a weights file says, without JAX; ValueError if it is none."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")  # the layout of safetensors
-        return json.loads(json.loads(file.read(length))["__metadata__"]["jvrc"])
+        try:
+            header = json.loads(json.loads(file.read(min(length, size)))["__metadata__"]["jvrc"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not a weights file") from error
+    if not isinstance(header, dict) or not {"model_id", "config"} <= set(header):
+        raise ValueError(f"{path}: not a weights file of jvrc")
+    return header
 
 
 def name_of(model_id: str) -> str | None:

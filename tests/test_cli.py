@@ -12,7 +12,7 @@ from jvrc.cli import main
 from jvrc.images import read_image, write_image
 
 MODEL = "mbt2018-mean"
-COMMANDS = ["compress", "decompress", "info", "models", "demo"]
+COMMANDS = ["compress", "decompress", "info", "models", "annotate", "demo"]
 
 
 @pytest.fixture(autouse=True)
@@ -184,6 +184,66 @@ def test_info_accounts_for_every_byte(capsys, stream):
     out = capsys.readouterr().out
     assert "picture   40x56 (height x width)" in out
     assert f"({MODEL})" in out
+
+
+def test_info_describes_a_model_by_name_or_file(capsys):
+    assert main(["info", MODEL, "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert (info["model_id"], info["file"]) == (
+        jvrc.load(MODEL).model_id,
+        str(jvrc.models()[MODEL]),
+    )
+    assert main(["info", str(jvrc.models()[MODEL])]) == 0
+    out = capsys.readouterr().out
+    assert f"id        {info['model_id']}\n" in out
+    assert f"N = {info['config']['N']}, M = {info['config']['M']}" in out
+    for key in ("recipe", "license", "data"):
+        assert f"\n{key:<9} " in out
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 99, b"\x02\0\0\0\0\0\0\0{}", b"photo"])
+def test_what_is_no_weights_file_is_not_described(capsys, tmp_path, content):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    fails(capsys, "a.safetensors: not a weights file", "info", "a.safetensors")
+
+
+def test_annotations_go_into_the_header_and_change_nothing_else(capsys, tmp_path):
+    original = jvrc.models()[MODEL]
+    (tmp_path / "m.safetensors").write_bytes(original.read_bytes())
+    model_id = jvrc.load(MODEL).model_id
+    row = {"images": 2, "ms_ssim": 0.9, "psnr_luma": 31.0}
+    measured = [("6.2", 0.9, 29.0), (model_id, 0.5, 30.0)]
+    rows = [row | {"version": v, "setting": 4.0, "bpp": b, "psnr": p} for v, b, p in measured]
+    (tmp_path / "r.json").write_text(json.dumps({"means": rows}))
+    argv = ["annotate", "m.safetensors", "--note", "by=a test", "--measured", "few=r.json"]
+    assert main(argv) == 0
+    after = jvrc.load("m.safetensors")
+    assert after.model_id == model_id
+    assert after.metadata["by"] == "a test"
+    assert after.metadata["measured"]["few"] == {
+        "images": 2, "qstep": [4.0], "bpp": [0.5], "psnr": [30.0], "psnr_luma": [31.0],
+        "ms_ssim": [0.9],
+    }  # fmt: skip
+    capsys.readouterr()
+    assert main(["info", "m.safetensors"]) == 0
+    assert "step 4     0.5000 bpp  30.000 dB" in capsys.readouterr().out
+    (tmp_path / "r.json").write_text(json.dumps({"means": rows[:1]}))
+    fails(capsys, f"no means of model {model_id}", *argv)
+    (tmp_path / "r.json").write_text("[]")
+    fails(capsys, "r.json: not what `jvrc eval` writes", *argv)
+    fails(capsys, "pass --note or --measured", "annotate", "m.safetensors")
+    fails(capsys, "--measured must be SET=RESULTS.json", *argv[:2], "--measured", "r.json")
+    fails(capsys, "--note must be KEY=TEXT", *argv[:2], "--note", "measured=x")
+
+
+def test_output_that_nobody_reads_is_no_error():
+    code = f"from jvrc.cli import main; import sys; sys.exit(main(['info', '{MODEL}']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
 
 
 def test_models_lists_what_load_accepts(capsys):

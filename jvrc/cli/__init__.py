@@ -4,10 +4,12 @@ Each command is a pair ``add_<command>``, ``_run_<command>`` in a module of this
 entry in ``_COMMANDS``. Heavy imports (JAX) happen inside the ``_run_`` functions, behind the checks
 that can fail without them, so help and mistakes answer at once.
 
-Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted, 141 nobody
+reads the output.
 """
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from jvrc.cli.codec import add_compress, add_decompress
 from jvrc.cli.demo import add_demo
 from jvrc.cli.eval import add_eval
 from jvrc.cli.interop import add_import_compressai
-from jvrc.cli.listing import add_info, add_models
+from jvrc.cli.listing import add_annotate, add_info, add_models
 from jvrc.cli.plot import add_plot
 from jvrc.cli.train import add_freeze, add_posttrain, add_train
 
@@ -34,6 +36,7 @@ _COMMANDS = (
     add_train,
     add_posttrain,
     add_freeze,
+    add_annotate,
     add_import_compressai,
     add_plot,
 )
@@ -46,8 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _print_warning
         try:
             args.run(args)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             return 130
+        except BrokenPipeError:  # who reads our output has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + 13
         except _REPORTED as error:
             print(f"jvrc: error: {_one_line(error)}", file=sys.stderr)
             return 1

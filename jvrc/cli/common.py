@@ -16,7 +16,7 @@ MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
 # Keys of a weights file's header that mean something.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),
-    *("calibration", "imported"),
+    *("calibration", "imported", "measured"),
 )
 _CALIBRATION_PICTURES, _CALIBRATION_CROP = 64, 384
 

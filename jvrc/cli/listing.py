@@ -1,4 +1,4 @@
-"""`jvrc info` and `jvrc models`: what a file and the package hold, for people or as JSON."""
+"""`jvrc info`, `jvrc models`, `jvrc annotate`: what files and the package hold."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jvrc import shipped, step_grid
-from jvrc.cli.common import add_command, read_stream
+from jvrc.cli.common import add_command, library, parse_notes, read_stream
 
 
 def add_info(subparsers: Any) -> None:
@@ -15,12 +15,36 @@ def add_info(subparsers: Any) -> None:
         subparsers,
         "info",
         _run_info,
-        "describe a compressed picture",
+        "describe a compressed picture, or a model",
         "jvrc info photo.jvrc",
-        "jvrc info photo.jvrc --json",
+        "jvrc info mbt2018-mean",
+        "jvrc info runs/small/model.safetensors --json",
     )
-    parser.add_argument("input", metavar="IN.jvrc", type=Path, help="what compress wrote")
+    parser.add_argument(
+        "input", metavar="FILE|MODEL", type=Path, help="a stream, a weights file, a shipped model"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def add_annotate(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        subparsers,
+        "annotate",
+        _run_annotate,
+        "write into a weights file's header what is known of the model; its id stays",
+        "jvrc annotate small.safetensors --note license=Apache-2.0 --note 'data=my photographs'",
+        "jvrc annotate small.safetensors --measured kodak=comparison/results.json",
+    )
+    parser.add_argument("input", metavar="FILE", type=Path, help="a weights file")
+    parser.add_argument("--note", action="append", default=[], metavar="KEY=TEXT")
+    parser.add_argument(
+        "--measured",
+        action="append",
+        default=[],
+        metavar="SET=RESULTS.json",
+        help="the model's means over a set of pictures, from what `jvrc eval` wrote",
+    )
 
 
 def add_models(subparsers: Any) -> None:
@@ -37,6 +61,10 @@ def add_models(subparsers: Any) -> None:
 
 
 def _run_info(args: argparse.Namespace) -> None:
+    path = args.input if args.input.exists() else shipped.models().get(str(args.input), args.input)
+    if path.suffix == ".safetensors":
+        _describe_model(path, as_json=args.json)
+        return
     info = _info(args.input)
     if args.json:
         print(json.dumps(info))
@@ -78,6 +106,64 @@ def _section_bytes(total: int, z: Any, y: Any) -> dict[str, int]:
     checksum = 4
     header = total - sum(payload.values()) - checksum
     return {"header": header, **payload, "checksum": checksum}
+
+
+def _describe_model(path: Path, *, as_json: bool) -> None:
+    header = shipped.header_of(path)
+    if as_json:
+        print(json.dumps(header | {"file": str(path), "bytes": path.stat().st_size}))
+        return
+    config, measured = header.pop("config"), header.pop("measured", {})
+    low, high = header.pop("qstep_range", (step_grid.QSTEP_MIN, step_grid.QSTEP_MAX))
+    print(f"file      {path}")
+    print(f"model     {config['architecture']}, N = {config['N']}, M = {config['M']}")
+    print(f"id        {header.pop('model_id')}")
+    print(f"size      {path.stat().st_size} bytes")
+    print(f"steps     trained for {low:.3g} … {high:.3g}")
+    for key, value in header.items():
+        print(f"{key:<9} {_plain(value)}")
+    for name, means in measured.items():
+        print(f"{name:<9} mean of {means['images']} pictures")
+        for qstep, bpp, psnr in zip(means["qstep"], means["bpp"], means["psnr"], strict=True):
+            print(f"          step {qstep:<5g} {bpp:.4f} bpp  {psnr:.3f} dB")
+
+
+def _plain(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{k} {v}" for k, v in value.items() if v not in ("", [], ()))
+
+
+def _run_annotate(args: argparse.Namespace) -> None:
+    notes = parse_notes(args.note)
+    named = [pair.partition("=") for pair in args.measured]
+    if not all(name and file for name, _, file in named):
+        raise ValueError(f"--measured must be SET=RESULTS.json; got {' '.join(args.measured)}")
+    if not (notes or named):
+        raise ValueError("nothing to write: pass --note or --measured")
+    header = shipped.header_of(args.input)
+    measured = header.get("measured", {})
+    for name, _, file in named:
+        measured[name] = _means(Path(file), header["model_id"])
+    described = notes | ({"measured": measured} if named else {})
+    library()
+    from jvrc import frozen
+
+    frozen.describe(args.input, described)
+    print(f"{args.input}: model {header['model_id']}: {', '.join(described)}")
+
+
+def _means(path: Path, model_id: str) -> dict[str, Any]:
+    """The means of one model, as lists over its steps."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["means"]
+        rows = [row for row in rows if row["version"] == model_id]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not what `jvrc eval` writes as results.json") from error
+    if not rows:
+        raise ValueError(f"{path}: holds no means of model {model_id}")
+    lists = {key: [row[key] for row in rows] for key in ("bpp", "psnr", "psnr_luma", "ms_ssim")}
+    return {"images": rows[0]["images"], "qstep": [row["setting"] for row in rows]} | lists
 
 
 def _run_models(args: argparse.Namespace) -> None:
