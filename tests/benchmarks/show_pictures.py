@@ -2,8 +2,8 @@
 
     python tests/benchmarks/show_pictures.py PICTURE -o page.png --qstep 8 --crop 300,100,256,256
 
-Codes a picture with a model, then with Pillow's JPEG, WebP and AVIF at the highest quality that fits
-into as many bytes, and shows the original and all of them, enlarged, with bytes and PSNR above.
+Codes a picture with a model, then with Pillow's JPEG, WebP and AVIF at the highest quality that
+fits into the same bytes, and shows them beside the original, with bytes and PSNR above.
 """
 
 import argparse
