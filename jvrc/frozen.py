@@ -166,8 +166,8 @@ def save(model: FrozenModel, path: str | Path) -> FrozenModel:
     return model
 
 
-def describe(path: str | Path, described: dict[str, Any]) -> FrozenModel:
-    """Adds to the header of a weights file; arrays and id stay as they are."""
+def annotate(path: str | Path, described: dict[str, Any]) -> FrozenModel:
+    """Adds to the header of a weights file; arrays and id stay as they are. Raises as `read`."""
     model = read(path)
     return save(replace(model, header=json.dumps(model.metadata | described)), path)
 

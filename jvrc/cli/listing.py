@@ -149,7 +149,7 @@ def _run_annotate(args: argparse.Namespace) -> None:
     library()
     from jvrc import frozen
 
-    frozen.describe(args.input, described)
+    frozen.annotate(args.input, described)
     print(f"{args.input}: model {header['model_id']}: {', '.join(described)}")
 
 

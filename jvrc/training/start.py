@@ -58,6 +58,9 @@ def transforms_from(source: str | Path, config: Config) -> tuple[dict, str]:
     """(g_a and g_s in the scales of `config`, a line for the record), of any architecture.
 
     An entropy model of the same latents, or nearly, keeps up when it is trained with them.
+
+    Raises:
+      ValueError: the source is of another N or M than `config`, or no such thing.
     """
     _, params, described = _read_in_scales(source, config, ("N", "M"))
     return {name: params[name] for name in objectives.WIDE}, described

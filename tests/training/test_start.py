@@ -100,18 +100,18 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(tmp_path, p
 def test_a_model_may_take_the_transforms_of_another_and_keep_its_entropy_model(mean, tmp_path):
     from jvrc import freezing, frozen
 
-    files = {}
-    for name, config in (("mean", MEAN), ("context", CONTEXT)):
-        params = architectures.init_params(jax.random.key(len(name)), config)
-        plain, params = architectures.with_scales(config, params, latent_scale=1.0, hyper_scale=1.0)
-        files[name] = tmp_path / f"{name}.safetensors"
-        frozen.save(freezing.freeze(plain, params, qstep_range=(1, 16)), files[name])
-    transforms, described = start.transforms_from(files["mean"], CONTEXT)
+    file = tmp_path / "mean.safetensors"
+    plain, params = architectures.with_scales(MEAN, mean, latent_scale=1.0, hyper_scale=1.0)
+    frozen.save(freezing.freeze(plain, params, qstep_range=(1, 16)), file)
+    transforms, described = start.transforms_from(file, CONTEXT)
     assert set(transforms) == {"g_a", "g_s"}
     assert described.startswith("model ")
-    config, expected, _ = start.read_source(files["mean"])
+    config, expected, _ = start.read_source(file)
     _, expected = architectures.with_scales(config, expected, latent_scale=20.0, hyper_scale=3.0)
-    jax.tree.map(np.testing.assert_array_equal, transforms["g_s"], expected["g_s"])
+    for name in ("g_a", "g_s"):
+        jax.tree.map(np.testing.assert_array_equal, transforms[name], expected[name])
+    with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
+        start.transforms_from(file, Config("mbt2018", N=8, M=6))
 
 
 def test_other_sizes_are_refused(tmp_path, tiny_context):
