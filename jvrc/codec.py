@@ -146,8 +146,7 @@ def _refined(
 
 def _consistent(params: FrozenModel, latents: Latents, code: int) -> Latents:
     """Latents of y^ near those given, with the index and mu that their own context gives."""
-    offsets = np.asarray(params.offsets)[code - step_grid.CODE_MIN] * np.float32(frozen.OFFSET_UNIT)
-    qstep, delta = np.float32(step_grid.qstep_of(code)), offsets.astype(np.float32)[latents.index]
+    qstep, delta = np.float32(step_grid.qstep_of(code)), params.delta(latents.index, code)
     y_hat = variable_rate.reconstruct(latents.y.astype(np.float32), latents.mu, qstep, delta)
     psi = _psi(params, latents.z, code)
     (symbols,) = wavefront.encode(params, [np.asarray(y_hat)], [psi], [code])

@@ -3,7 +3,7 @@
 Saved as one safetensors file whose header carries the description. Nothing here is trained, and a
 receiver computes no table; the integers of the networks follow exactly from what the file holds.
 
-May import: images (to write files), model, coding.tables, coding.escapes.
+May import: images (to write files), step_grid, model, coding.tables, coding.escapes.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jvrc import step_grid
 from jvrc.coding.escapes import LIMIT
 from jvrc.coding.tables import SymbolTables
 from jvrc.images import write_bytes
@@ -66,6 +67,11 @@ class FrozenModel:
     def metadata(self) -> dict[str, Any]:
         """Recipe, licence, data statement and whatever else the file's header says."""
         return json.loads(self.header)
+
+    def delta(self, index: np.ndarray, code: int) -> np.ndarray:
+        """The reconstruction offsets, float32, of scale indices at the step of `code`."""
+        table = np.asarray(self.offsets)[code - step_grid.CODE_MIN].astype(np.float32)
+        return (table * np.float32(OFFSET_UNIT))[index]
 
 
 def _flatten(tree: dict, prefix: str) -> dict[str, np.ndarray]:

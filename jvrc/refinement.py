@@ -18,7 +18,7 @@ last move back was too bold: its curvature counts for more from then on. Best of
 gives in several hundred steps. z, and with it sigma and mu, stay as they are: of 400 changes of one
 integer of z, tried after that of y, not one paid.
 
-May import: frozen, step_grid, tiling, model, coding.tables.
+May import: frozen (its type), step_grid, tiling, model, coding.tables.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from jvrc import frozen, step_grid
+from jvrc import step_grid
 from jvrc.coding.tables import SymbolTables
 from jvrc.frozen import FrozenModel
 from jvrc.model import transforms, variable_rate
@@ -126,14 +126,13 @@ def _tile(
     valid: np.ndarray,
 ) -> _Tile:
     qstep = np.float32(step_grid.qstep_of(code))
-    offsets = np.asarray(params.offsets)[code - step_grid.CODE_MIN] * np.float32(frozen.OFFSET_UNIT)
     ones = jnp.ones((1, *index.shape[:2], 1), bool)
     return _Tile(
         picture=jnp.asarray(picture, jnp.float32) / 255,
         weight=jnp.asarray(counts, jnp.float32) * (LAMBDA / qstep**2 * 255**2 / 3),
         index=jnp.asarray(index, jnp.int32),
         mu=jnp.asarray(mu),
-        delta=jnp.asarray(offsets.astype(np.float32)[index]),
+        delta=jnp.asarray(params.delta(index, code)),
         inside=transforms.within(ones, tuple(valid), 16)[0],
         qstep=jnp.asarray(qstep),
         valid=jnp.asarray(valid),

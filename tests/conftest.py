@@ -16,6 +16,18 @@ def _compile_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For programs that compile longer than they run. What is compiled already is forgotten: what
+    a process of its own computes must not differ in how it was compiled.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
 def tiny_model(architecture: str, folder) -> frozen.FrozenModel:
     """A frozen model with random weights, saved and read back."""
     config = Config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)

@@ -6,6 +6,8 @@ import pytest
 from jvrc import frozen, images
 from jvrc.cli import main
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = ["--n", "4", "--m", "6", "--batch", "2", "--crop", "64", "--optimizer", "adam"]
 
 

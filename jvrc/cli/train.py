@@ -81,11 +81,18 @@ def add_train(subparsers: Any) -> None:
         "jvrc train --data photos/ --n 64 --m 192 --steps 10000 -o runs/small",
         "jvrc train --data photos/ --recipe recipes/mbt2018-mean.json -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
+        "jvrc train --data photos/ --n 64 --m 192 --from mbt2018-mean -o runs/further",
     )
-    parser.add_argument("--from", dest="source", metavar="RUN|FILE", type=Path, help="start there")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="RUN|MODEL",
+        type=Path,
+        help="start there: a run, a weights file or a shipped model",
+    )
     parser.add_argument(
         "--transforms-from",
-        metavar="RUN|FILE",
+        metavar="RUN|MODEL",
         type=Path,
         help="with --from: take g_a and g_s from there",
     )
@@ -105,7 +112,11 @@ def add_posttrain(subparsers: Any) -> None:
         "jvrc posttrain --data photos/ -o runs/all-rates --resume",
     )
     parser.add_argument(
-        "--from", dest="source", metavar="RUN|FILE", type=Path, help="the trained model"
+        "--from",
+        dest="source",
+        metavar="RUN|MODEL",
+        type=Path,
+        help="the trained model: a run, a weights file or a shipped one",
     )
     _add_run_options(parser, "PostRecipe", _POST_FIELDS)
     devices = parser.add_argument_group("devices", "default: all that JAX sees share the batch")

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: the whole training state, the last two kept.
+"""Orbax checkpoints of a run: the training state in parts, the last two kept.
 
 May import: nothing of jvrc. Orbax is imported by the functions that need it.
 """
@@ -27,25 +27,33 @@ class Checkpoints:
         """The step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any) -> None:
-        """Writes the state (a pytree of arrays); it appears complete or not at all."""
-        self._manager.save(step, args=self._ocp.args.StandardSave(state), force=True)
+    def save(self, step: int, parts: dict[str, Any]) -> None:
+        """Writes pytrees of arrays, a folder for each name; all appear complete or not at all."""
+        items = {name: self._ocp.args.StandardSave(tree) for name, tree in parts.items()}
+        self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
 
-    def restore(self, like: Any, sharding: jax.sharding.Sharding) -> Any:
-        """The newest state, bit for bit; `like` gives structure, shapes and dtypes.
+    def restore(self, like: dict[str, Any], sharding: jax.sharding.Sharding) -> dict[str, Any]:
+        """The newest parts named in `like`, bit for bit; it gives structures, shapes and dtypes.
 
         Raises:
-          ValueError: there is none, as in a run that was killed while it started.
+          ValueError: there is none, as in a run that was killed while it started, or it lacks one.
         """
-        if self.latest() is None:
-            folder = self._manager.directory
+        folder, step = Path(self._manager.directory), self.latest()
+        if step is None:
             raise ValueError(f"{folder}: no checkpoint yet; delete the run and start it anew")
-        abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like
-        )
-        return self._manager.restore(
-            self._manager.latest_step(), args=self._ocp.args.StandardRestore(abstract)
-        )
+        missing = [name for name in like if not (folder / str(step) / name).is_dir()]
+        if missing:
+            raise ValueError(
+                f"{folder / str(step)}: holds no {' and no '.join(missing)}, which --resume needs: "
+                "bring it, or begin a new run with --from this one"
+            )
+
+        def wanted(a: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+
+        restore = self._ocp.args.StandardRestore
+        items = {name: restore(jax.tree.map(wanted, tree)) for name, tree in like.items()}
+        return dict(self._manager.restore(step, args=self._ocp.args.Composite(**items)).items())
 
     def close(self) -> None:
         self._manager.close()

@@ -1,7 +1,8 @@
 """The training loop: one jitted step with donated state, validation, checkpoints, a metrics file.
 
-A run is a folder: recipe.json, metrics.jsonl, checkpoints/. What a step does depends on the recipe
-and the step's number alone, so an interrupted run that is resumed ends at the same parameters.
+A run is a folder: recipe.json, metrics.jsonl, checkpoints/STEP/model and optimizer (only `--resume`
+needs the latter). What a step does depends on the recipe and the step's number alone, so an
+interrupted run that is resumed ends at the same parameters.
 
 May import: all of jvrc.training, jvrc.model.
 """
@@ -32,6 +33,7 @@ VALIDATION_QSTEPS = (1.5, 3.0, 6.0, 12.0)
 CALIBRATION_CROPS = 128
 LOG_EVERY = 50
 DIVERGED = 5.0  # times the lowest loss of the run
+_MODEL, _OPTIMIZER = "model", "optimizer"  # parts of a checkpoint
 
 
 class Run(NamedTuple):
@@ -83,9 +85,10 @@ def make_step(recipe: Recipe | PostRecipe, mesh: Mesh) -> Callable[[State, Array
 
 
 def validation_qsteps(recipe: Recipe | PostRecipe) -> tuple[float, ...]:
-    """The usual ones; for a post-training on fewer rates, those."""
-    few = isinstance(recipe, PostRecipe) and len(recipe.qsteps) < len(VALIDATION_QSTEPS)
-    return recipe.qsteps if few else VALIDATION_QSTEPS
+    """The usual ones; for a post-training on fewer rates, and none between them, those."""
+    if not isinstance(recipe, PostRecipe) or recipe.between:
+        return VALIDATION_QSTEPS
+    return recipe.qsteps if len(recipe.qsteps) < len(VALIDATION_QSTEPS) else VALIDATION_QSTEPS
 
 
 def make_validation(
@@ -152,13 +155,14 @@ def train(
     validate = make_validation(recipe.config(), crops, validation_qsteps(recipe))
     with contextlib.closing(Checkpoints(run)) as checkpoints:
         if resume:
-            state = checkpoints.restore(_abstract_state(recipe), everywhere)
+            like = _parts(_abstract_state(recipe))
+            state = _joined(checkpoints.restore(like, everywhere))
         else:
             params = init or start_params(recipe, pictures)
             state = _replicated(first_state(recipe, params), everywhere)
             if is_first_process():
                 recipe.save(run / "recipe.json")
-            checkpoints.save(recipe.begin, state)
+            checkpoints.save(recipe.begin, _parts(state))
         last = min(recipe.steps, stop_after or recipe.steps)
         deadline = begun + 60 * minutes if minutes else np.inf
         pace = _Pace(last, deadline, validate_every, 60 * save_minutes)
@@ -172,15 +176,20 @@ def train(
 
 
 def load_run(run: str | Path) -> Run:
-    """The newest checkpoint of a run folder; ValueError if there is none."""
+    """The newest model of a run folder; what only resuming needs is not read.
+
+    Raises:
+      ValueError: no run, or one without a checkpoint.
+    """
     run = Path(run)
     if not (run / "recipe.json").is_file():
         raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(run)!r}")
     recipe = load_recipe(run / "recipe.json")
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # not where it was saved
     with contextlib.closing(Checkpoints(run)) as checkpoints:
-        state = checkpoints.restore(_abstract_state(recipe), here)
-    return Run(recipe.config(), _model_params(state.ema), recipe, int(state.step))
+        like = {_MODEL: _parts(_abstract_state(recipe))[_MODEL]}
+        found = checkpoints.restore(like, here)[_MODEL]
+    return Run(recipe.config(), _model_params(found["ema"]), recipe, int(found["step"]))
 
 
 def check_run(run: Path, recipe: Recipe | PostRecipe, resume: bool) -> None:
@@ -218,6 +227,16 @@ def _abstract_state(recipe: Recipe | PostRecipe) -> State:
     return jax.eval_shape(
         lambda key: first_state(recipe, architectures.init_params(key, config)), jax.random.key(0)
     )
+
+
+def _parts(state: State) -> dict[str, dict]:
+    """What is shipped and begun from, a third or less, and what only resuming needs."""
+    model = {"step": state.step, "ema": state.ema}
+    return {_MODEL: model, _OPTIMIZER: {"params": state.params, "opt_state": state.opt_state}}
+
+
+def _joined(parts: dict[str, dict]) -> State:
+    return State(**parts[_MODEL], **parts[_OPTIMIZER])
 
 
 def _batches(
@@ -278,7 +297,7 @@ def _loop(
                 log.write(i, validation=validate(_model_params(state.ema)))
             if ending or _agreed(time.monotonic() - saved > pace.save_seconds, i):
                 _check_loss(float(optax.tree.norm(state.params)), np.inf, i)
-                checkpoints.save(i, state)
+                checkpoints.save(i, _parts(state))
                 saved = time.monotonic()
             if ending:
                 break

@@ -1,6 +1,6 @@
 """Where training begins: parameters of an earlier run or of a frozen model.
 
-May import: frozen, training.loop, training.objectives, training.pyramid.
+May import: frozen, shipped, training.loop, training.objectives, training.pyramid.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jvrc import frozen
+from jvrc import frozen, shipped
 from jvrc.model import architectures, context, transforms
 from jvrc.model.architectures import with_scales
 from jvrc.model.config import Config
@@ -20,9 +20,10 @@ Crops = Callable[[], np.ndarray]
 
 
 def read_source(source: str | Path) -> tuple[Config, dict, str]:
-    """(config, parameters in its scales, a line for the record) of a run or a weights file.
+    """(config, parameters in its scales, a line for the record) of a run or a model.
 
-    A weights file has all scales at one; its parameters get back those in which it was trained.
+    A model (a shipped one's name, or a weights file) has all scales at one; its parameters get back
+    those in which it was trained.
 
     Raises:
       ValueError: no such thing.
@@ -30,7 +31,7 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
     if Path(source).is_dir():
         run = loop.load_run(source)
         return run.config, run.params, f"run {Path(source).name}, step {run.step}"
-    model = frozen.read(source)
+    model = shipped.load(source)
     scales = _training_scales(model)
     config, params = with_scales(model.config, jax.tree.map(jnp.asarray, model.params), **scales)
     return config, params, f"model {model.model_id}"
@@ -39,7 +40,7 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
 def params_from(
     source: str | Path, config: Config, crops: Crops | None = None, *, seed: int = 0
 ) -> tuple[dict, str]:
-    """(parameters in the scales of `config`, a line for the record) of a run or a weights file.
+    """(parameters in the scales of `config`, a line for the record) of a run or a model.
 
     From another architecture come the parts that both have (see `grafted`); what a context model
     begins with is fitted to crops() [n,H,W,3] in [0,1], asked for only then.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,9 +12,10 @@ import jvrc
 from jvrc import demo, freezing, frozen, images
 from jvrc.cli import main
 from jvrc.training import data, loop, pyramid, start
-from jvrc.training.recipe import Recipe
+from jvrc.training.recipe import PostRecipe, Recipe
 
 RECIPE = Recipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,30 @@ def test_a_schedule_may_be_run_in_pieces_that_carry_nothing_but_parameters(photo
         loop.train(rest, photographs, tmp_path / "c")
     with pytest.raises(ValueError, match="stop_after must be at least 3"):
         loop.train(rest, photographs, tmp_path / "c", init=first.params, stop_after=2)
+
+
+def test_a_run_without_its_optimizer_can_be_begun_from_but_not_resumed(photographs, tmp_path):
+    """What has to travel to go on from a run is its recipe and the smaller part of a checkpoint."""
+    run = loop.train(RECIPE, photographs, tmp_path / "r", stop_after=2)
+    parts = tmp_path / "r" / "checkpoints" / "2"
+    sizes = {
+        name: sum(f.stat().st_size for f in (parts / name).rglob("*") if f.is_file())
+        for name in ("model", "optimizer")
+    }
+    assert sizes["optimizer"] > 2 * sizes["model"]  # of Adam: the parameters and two moments
+    shutil.rmtree(parts / "optimizer")
+    again = loop.load_run(tmp_path / "r")
+    assert again.step == 2
+    assert_identical(again.params, run.params)
+    with pytest.raises(ValueError, match=r"holds no optimizer, which --resume needs.*--from this"):
+        loop.train(RECIPE, photographs, tmp_path / "r", resume=True)
+
+
+def test_held_back_losses_compare_unless_a_run_serves_fewer_rates():
+    two = PostRecipe(qsteps=(1.0, 16.0))
+    assert loop.validation_qsteps(two) == (1.0, 16.0)
+    for recipe in (RECIPE, PostRecipe(), dataclasses.replace(two, between=True)):
+        assert loop.validation_qsteps(recipe) == loop.VALIDATION_QSTEPS
 
 
 def test_a_run_ends_in_time_with_a_checkpoint_and_goes_on(whole, photographs, tmp_path):

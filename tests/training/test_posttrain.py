@@ -48,18 +48,7 @@ class Noise:
 
 
 PHOTOGRAPHS = data.Photographs(Noise(), Noise())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs compile longer than they run. What is compiled already is forgotten: a
-    killed run in a process of its own must not differ from these in how it was compiled.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

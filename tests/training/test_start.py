@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jvrc
+from jvrc import freezing, frozen, images
 from jvrc.cli import main
 from jvrc.model import architectures
 from jvrc.model.config import Config
@@ -16,6 +17,7 @@ MEAN, CONTEXT, SCALE = (
     Config(name, **SIZES) for name in ("mbt2018-mean", "mbt2018", "bmshj2018-hyperprior")
 )
 KEY = jax.random.key(1)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +66,14 @@ def test_and_back_again_drops_the_context(mean, crops):
     jax.tree.map(np.testing.assert_array_equal, back, mean)
 
 
-def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(tmp_path, photo, capsys):
-    """From a base of another architecture, through the commands, to a file that compresses."""
-    from jvrc import images
+def saved(params, path):
+    """A weights file of MEAN's sizes, in its own scales."""
+    plain, params = architectures.with_scales(MEAN, params, latent_scale=1.0, hyper_scale=1.0)
+    return frozen.save(freezing.freeze(plain, params, qstep_range=(1, 16)), path)
 
+
+def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_path, photo, capsys):
+    """Begun from another architecture, on a third model's transforms; it compresses."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(3):
@@ -76,12 +82,18 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(tmp_path, p
     adam = ["--optimizer", "adam", "--steps", "2"]
     base, run = tmp_path / "base", tmp_path / "run"
     assert main(["train", *small, *adam, "-o", str(base)]) == 0
+    other = tmp_path / "other.safetensors"
+    model_id = saved(mean, other).model_id
+    over = ["--transforms-from", str(other), "-o", str(run)]
+    assert main(["train", *small, *over]) == 1
+    assert "--transforms-from needs --from" in capsys.readouterr().err
     context = ["--model", "mbt2018", "--from", str(base), "--transforms", "no"]
-    assert main(["train", *small, *adam, *context, "-o", str(run)]) == 0
+    assert main(["train", *small, *adam, *context, *over]) == 0
     before, after = loop.load_run(base), loop.load_run(run)
-    assert after.recipe.init.endswith("(mbt2018-mean)")
-    for name in ("g_a", "g_s"):
-        jax.tree.map(np.testing.assert_array_equal, after.params[name], before.params[name])
+    described = f"run base, step 2 (mbt2018-mean), transforms of model {model_id}"
+    assert after.recipe.init == described
+    for name, given in start.transforms_from(other, after.config)[0].items():
+        jax.tree.map(np.testing.assert_array_equal, after.params[name], given)
     moved = after.params["h_s"]["conv2"]["bias"] != before.params["h_s"]["conv2"]["bias"]
     assert np.any(moved)
 
@@ -98,11 +110,8 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(tmp_path, p
 
 
 def test_a_model_may_take_the_transforms_of_another_and_keep_its_entropy_model(mean, tmp_path):
-    from jvrc import freezing, frozen
-
     file = tmp_path / "mean.safetensors"
-    plain, params = architectures.with_scales(MEAN, mean, latent_scale=1.0, hyper_scale=1.0)
-    frozen.save(freezing.freeze(plain, params, qstep_range=(1, 16)), file)
+    saved(mean, file)
     transforms, described = start.transforms_from(file, CONTEXT)
     assert set(transforms) == {"g_a", "g_s"}
     assert described.startswith("model ")
@@ -114,9 +123,21 @@ def test_a_model_may_take_the_transforms_of_another_and_keep_its_entropy_model(m
         start.transforms_from(file, Config("mbt2018", N=8, M=6))
 
 
-def test_other_sizes_are_refused(tmp_path, tiny_context):
-    from jvrc import frozen
+def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
+    config, params, described = start.read_source("mbt2018-mean")
+    model = jvrc.load("mbt2018-mean")
+    assert described == f"model {model.model_id}"
+    assert config.latent_scale != 1  # the scales in which it was trained
+    _, plain = architectures.with_scales(config, params)
+    for ours, theirs in zip(
+        jax.tree.leaves(plain["g_a"]), jax.tree.leaves(model.params["g_a"]), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="must be a shipped model"):
+        start.read_source(tmp_path / "none")
 
+
+def test_other_sizes_are_refused(tmp_path, tiny_context):
     frozen.save(tiny_context, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="M is 10, the recipe says 12"):
         start.params_from(tmp_path / "m.safetensors", Config("mbt2018-mean", N=6, M=12))
