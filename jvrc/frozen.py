@@ -69,7 +69,10 @@ class FrozenModel:
         return json.loads(self.header)
 
     def delta(self, index: np.ndarray, code: int) -> np.ndarray:
-        """The reconstruction offsets, float32, of scale indices at the step of `code`."""
+        """Reconstruction offsets (jvrc.model.variable_rate) from the table: float32, in steps.
+
+        index: scale indices, uint8 of any shape, which the result has too. code: step code.
+        """
         table = np.asarray(self.offsets)[code - step_grid.CODE_MIN].astype(np.float32)
         return (table * np.float32(OFFSET_UNIT))[index]
 

@@ -44,8 +44,8 @@ class Checkpoints:
         missing = [name for name in like if not (folder / str(step) / name).is_dir()]
         if missing:
             raise ValueError(
-                f"{folder / str(step)}: holds no {' and no '.join(missing)}, which --resume needs: "
-                "bring it, or begin a new run with --from this one"
+                f"{folder / str(step)}: holds no {' and no '.join(missing)}: bring it there "
+                "(--from needs model, --resume needs model and optimizer)"
             )
 
         def wanted(a: Any) -> jax.ShapeDtypeStruct:

@@ -132,7 +132,7 @@ def run(data, rate, exact):
 assert jax.device_count() == 8
 for exact in (True, False):
     one = run(1, 1, exact)
-    for shape in ((8, 1), (2, 4), (1, 8)) if exact else ((2, 4),):
+    for shape in ((8, 1), (2, 4), (1, 8)):
         error = np.linalg.norm(run(*shape, exact) - one) / np.linalg.norm(one)
         print(exact, shape, error)
         assert error < 1e-5, (exact, shape, error)
@@ -147,4 +147,4 @@ def test_eight_devices_make_the_update_of_one(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=900
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("\n") == 4
+    assert done.stdout.count("\n") == 6
