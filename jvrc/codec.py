@@ -133,22 +133,22 @@ def _refined(
     params: FrozenModel, img: np.ndarray, latents: Latents, code: int, effort: int, progress: bool
 ) -> Latents:
     """Latents with better integers of y, or the same if none are found."""
-    rounds = _CONTEXT_ROUNDS if params.config.has_context else 1
+    psi = _psi(params, latents.z, code) if params.config.has_context else None
+    rounds = 1 if psi is None else _CONTEXT_ROUNDS
     passes = refinement.PASSES[effort] // rounds
     tried = [latents]
     for _ in range(rounds):
         last = tried[-1]
         y = refinement.refine(params, img, last[1:], code, passes=passes, progress=progress)
         found = last._replace(y=y)
-        tried.append(_consistent(params, found, code) if params.config.has_context else found)
+        tried.append(found if psi is None else _consistent(params, found, psi, code))
     return min(tried, key=lambda found: _cost(params, img, found, code))
 
 
-def _consistent(params: FrozenModel, latents: Latents, code: int) -> Latents:
+def _consistent(params: FrozenModel, latents: Latents, psi: np.ndarray, code: int) -> Latents:
     """Latents of y^ near those given, with the index and mu that their own context gives."""
     qstep, delta = np.float32(step_grid.qstep_of(code)), params.delta(latents.index, code)
     y_hat = variable_rate.reconstruct(latents.y.astype(np.float32), latents.mu, qstep, delta)
-    psi = _psi(params, latents.z, code)
     (symbols,) = wavefront.encode(params, [np.asarray(y_hat)], [psi], [code])
     return Latents(latents.z, *symbols)
 

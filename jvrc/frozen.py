@@ -3,7 +3,8 @@
 Saved as one safetensors file whose header carries the description. Nothing here is trained, and a
 receiver computes no table; the integers of the networks follow exactly from what the file holds.
 
-May import: images (to write files), step_grid, model, coding.tables, coding.escapes.
+May import: images (to write files), step_grid, weights_header, model, coding.tables,
+coding.escapes.
 """
 
 import hashlib
@@ -18,14 +19,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jvrc import step_grid
+from jvrc import step_grid, weights_header
 from jvrc.coding.escapes import LIMIT
 from jvrc.coding.tables import SymbolTables
 from jvrc.images import write_bytes
 from jvrc.model import exact, rounding
 from jvrc.model.config import Config
 
-FORMAT = "jvrc-frozen-2"
 OFFSET_UNIT = 2.0**-9
 _ARRAYS = ("medians", "offsets", "z_steps", "z_step_index")
 _TABLES = ("z_tables", "y_tables")
@@ -160,7 +160,7 @@ def seal(model: FrozenModel) -> FrozenModel:
     """The model as its file will hold it: kernels in float16, description and id in the header."""
     tensors = to_tensors(model)
     described = json.loads(model.header) | {
-        "format": FORMAT,
+        "format": weights_header.FORMAT,
         "config": model.config.to_dict(),
         "model_id": fingerprint(tensors, model.config),
     }
@@ -181,34 +181,22 @@ def annotate(path: str | Path, described: dict[str, Any]) -> FrozenModel:
     return save(replace(model, header=json.dumps(model.metadata | described)), path)
 
 
-def read_header(path: str | Path) -> dict[str, Any]:
-    """The description of a frozen model, without its arrays; ValueError if it is none."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("jvrc", "null"))
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a frozen model: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT or "model_id" not in header:
-        raise ValueError(f"{path}: not a frozen model of the format {FORMAT}")
-    return header
-
-
 def read(path: str | Path) -> FrozenModel:
     """Reads a frozen model.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not a frozen model, or damaged: its arrays do not give the id in its header.
+      ValueError: not a weights file, or damaged: its arrays do not give the id in its header.
     """
-    header = read_header(path)
+    described = weights_header.read(path)
     try:
         tensors = safetensors.numpy.load_file(path)
-        model = from_tensors(tensors, json.dumps(header, sort_keys=True))
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        model = from_tensors(tensors, json.dumps(described, sort_keys=True))
+    except (LookupError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: damaged: {error!r}") from error
-    if model.model_id != header["model_id"]:
+    if model.model_id != described["model_id"]:
         raise ValueError(
             f"{path}: damaged: the arrays give model id {model.model_id}, "
-            f"the header says {header['model_id']}"
+            f"the header says {described['model_id']}"
         )
     return model

@@ -1,11 +1,13 @@
 """The models that the package ships, and loading any frozen model.
 
-May import: frozen, only inside `load`, for it brings JAX: listing the models does without.
+May import: weights_header; frozen only inside `load`, for it brings JAX: listing the models does
+without.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jvrc import weights_header
 
 if TYPE_CHECKING:
     from jvrc.frozen import FrozenModel
@@ -36,21 +38,7 @@ def load(name: str | Path) -> "FrozenModel":
 
 def describe(name: str) -> dict[str, Any]:
     """What the header of a shipped model says: model_id, config, license, recipe and more."""
-    return header_of(models()[name])
-
-
-def header_of(path: Path) -> dict[str, Any]:
-    """What the header of a weights file says, without JAX; ValueError if it is none."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")  # the layout of safetensors
-        try:
-            header = json.loads(json.loads(file.read(min(length, size)))["__metadata__"]["jvrc"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a weights file") from error
-    if not isinstance(header, dict) or not {"model_id", "config"} <= set(header):
-        raise ValueError(f"{path}: not a weights file of jvrc")
-    return header
+    return weights_header.read(models()[name])
 
 
 def name_of(model_id: str) -> str | None:

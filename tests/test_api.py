@@ -40,6 +40,7 @@ LAYERS = (
         "jvrc.images",
         "jvrc.memory",
         "jvrc.step_grid",
+        "jvrc.weights_header",
     },
 )
 

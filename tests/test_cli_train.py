@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jvrc import frozen, images
+from jvrc import frozen, images, weights_header
 from jvrc.cli import main
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -47,7 +47,7 @@ def test_a_finished_run_resumes_to_itself(trained, capsys):
 def test_freeze_writes_notes_into_the_header(trained, tmp_path):
     out = tmp_path / "m.safetensors"
     assert main(["freeze", str(trained[1]), "-o", str(out), "--note", "data=three squares"]) == 0
-    header = frozen.read_header(out)
+    header = weights_header.read(out)
     assert header["data"] == "three squares"
     assert "calibration" not in header  # no pictures given: Gaussian tables
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import jvrc
-from jvrc import frozen, shipped
+from jvrc import shipped, weights_header
 
 MODEL = "mbt2018-mean"
 
@@ -21,7 +21,7 @@ def test_a_shipped_model_is_what_its_name_and_header_say(name):
     model = jvrc.load(name)
     assert isinstance(model, jvrc.FrozenModel)
     assert name.startswith(model.config.architecture)
-    assert shipped.describe(name) == frozen.read_header(path) == model.metadata
+    assert shipped.describe(name) == weights_header.read(path) == model.metadata
     assert shipped.name_of(model.model_id) == name
     assert {"license", "recipe", "qstep_range"} <= set(model.metadata)
     assert path.stat().st_size < 30e6
@@ -46,7 +46,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
 
 def test_a_file_of_something_else_is_an_error(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="not a frozen model"):
+    with pytest.raises(ValueError, match="not a weights file"):
         jvrc.load(tmp_path / "weights.safetensors")
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jvrc import shipped, step_grid
+from jvrc import shipped, step_grid, weights_header
 from jvrc.cli.common import add_command, library, parse_notes, read_stream
 
 
@@ -109,7 +109,7 @@ def _section_bytes(total: int, z: Any, y: Any) -> dict[str, int]:
 
 
 def _describe_model(path: Path, *, as_json: bool) -> None:
-    header = shipped.header_of(path)
+    header = weights_header.read(path)
     if as_json:
         print(json.dumps(header | {"file": str(path), "bytes": path.stat().st_size}))
         return
@@ -141,7 +141,7 @@ def _run_annotate(args: argparse.Namespace) -> None:
         raise ValueError(f"--measured must be SET=RESULTS.json; got {' '.join(args.measured)}")
     if not (notes or named):
         raise ValueError("nothing to write: pass --note or --measured")
-    header = shipped.header_of(args.input)
+    header = weights_header.read(args.input)
     measured = header.get("measured", {})
     for name, _, file in named:
         measured[name] = _means(Path(file), header["model_id"])

@@ -79,7 +79,7 @@ def make_step(recipe: Recipe | PostRecipe, mesh: Mesh) -> Callable[[State, Array
     if isinstance(recipe, PostRecipe):
         step = posttrain.make_step(recipe, mesh)
     else:
-        step = pretrain.make_step(recipe)
+        step = pretrain.make_step(recipe, mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
 

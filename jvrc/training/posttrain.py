@@ -15,7 +15,7 @@ from jvrc.model import entropy
 from jvrc.step_grid import QSTEP_MAX, QSTEP_MIN
 from jvrc.training import moo, multirate, objectives
 from jvrc.training.multirate import RateReport, Rates
-from jvrc.training.recipe import PostRecipe
+from jvrc.training.recipe import PostRecipe, check_divides
 from jvrc.training.state import State, apply_gradients
 
 LOG_QSTEP = "log_qstep"  # [K], a parameter where steps are learned
@@ -92,7 +92,8 @@ def make_step(
       ValueError: the mesh does not divide the batch or the rates.
     """
     random = recipe.aggregator == "random"  # the one rule for which K - 1 rates need no gradient
-    _check_mesh(mesh, recipe.batch, 1 if random else len(recipe.qsteps))
+    check_divides("batch", recipe.batch, mesh.shape["data"])
+    check_divides("qsteps", 1 if random else len(recipe.qsteps), mesh.shape["rate"])
     setup = multirate.Setup(
         recipe.config(),
         aggregator_of(recipe),
@@ -143,12 +144,3 @@ def _shown(report: RateReport, weights: Array) -> list[tuple[str, Array]]:
         ("gradient_norm", norms),
         ("cosine", report.gram @ weights / jnp.maximum(norms * update_norm, 1e-30)),
     ]
-
-
-def _check_mesh(mesh: jax.sharding.Mesh, batch: int, rates: int) -> None:
-    for name, size, axis in (("batch", batch, "data"), ("qsteps", rates, "rate")):
-        if size % mesh.shape[axis]:
-            raise ValueError(
-                f"{name} must divide evenly over {mesh.shape[axis]} devices; got {size}: choose "
-                "another number of them, or of devices for the rates"
-            )

@@ -9,14 +9,22 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.sharding import Mesh
 
 from jvrc.training import objectives
-from jvrc.training.recipe import Recipe
+from jvrc.training.recipe import Recipe, check_divides
 from jvrc.training.state import State, apply_gradients
 
 
-def make_step(recipe: Recipe) -> Callable[[State, Array], tuple[State, dict[str, Array]]]:
-    """The update: (state, uint8 [B,crop,crop,3]) -> (state, what to report). Not jitted."""
+def make_step(
+    recipe: Recipe, mesh: Mesh
+) -> Callable[[State, Array], tuple[State, dict[str, Array]]]:
+    """The update: (state, uint8 [B,crop,crop,3]) -> (state, what to report). Not jitted.
+
+    Raises:
+      ValueError: the mesh does not divide the batch.
+    """
+    check_divides("batch", recipe.batch, mesh.shape["data"])
     config = recipe.config()
 
     def step(state: State, images: Array) -> tuple[State, dict[str, Array]]:

@@ -185,6 +185,15 @@ class PostRecipe(_Common):
         return replace(self, **sizes, **scales, init=init)
 
 
+def check_divides(name: str, size: int, devices: int) -> None:
+    """ValueError unless so many devices can share `size` evenly; name: the recipe's field."""
+    if size % devices:
+        raise ValueError(
+            f"{name} must divide evenly over {devices} devices; got {size}: choose another number "
+            "of them, or of devices"
+        )
+
+
 def load_recipe(path: str | Path, kind: type[_Common] | None = None) -> Recipe | PostRecipe:
     """Reads a recipe: JSON with any fields of Recipe or of PostRecipe; lines with # are prose.
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jvrc
-from jvrc import codec, freezing, frozen, step_grid
+from jvrc import codec, freezing, step_grid, weights_header
 from jvrc.model import exact, rounding, transforms
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
@@ -21,7 +21,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 WEIGHTS = [
     path
     for path in (*sorted(GOLDEN.glob("*.safetensors")), *jvrc.models().values())
-    if frozen.read_header(path)["config"]["architecture"] != "mbt2018"
+    if weights_header.read(path)["config"]["architecture"] != "mbt2018"
 ]
 
 _spec = importlib.util.spec_from_file_location(

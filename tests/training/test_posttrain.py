@@ -16,7 +16,7 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from jvrc import freezing
 from jvrc.model import architectures
-from jvrc.training import data, loop, objectives, posttrain, start
+from jvrc.training import data, loop, objectives, posttrain, pretrain, start
 from jvrc.training.checkpoint import Checkpoints
 from jvrc.training.metrics import read_metrics
 from jvrc.training.multirate import RateReport, Rates
@@ -240,6 +240,8 @@ def test_post_training_needs_something_to_start_from(tmp_path):
 def test_a_mesh_that_does_not_divide_the_work_is_refused():
     with pytest.raises(ValueError, match="batch must divide evenly over 3"):
         posttrain.make_step(RECIPE, AbstractMesh((3, 1), ("data", "rate")))
+    with pytest.raises(ValueError, match="batch must divide evenly over 3"):
+        pretrain.make_step(Recipe(batch=4), AbstractMesh((3, 1), ("data", "rate")))
     with pytest.raises(ValueError, match="qsteps must divide evenly over 4"):
         posttrain.make_step(RECIPE, AbstractMesh((1, 4), ("data", "rate")))
     with pytest.raises(ValueError, match="rate_devices must divide"):
