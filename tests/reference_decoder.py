@@ -347,6 +347,18 @@ def check_sums(kernel: Array, bias: Array, s: Array, maximum: int, stride: int) 
                 raise ValueError("the integer weights can exceed what float32 adds exactly")
 
 
+def check_runs(kernel: Array, bias: Array, s: Array) -> None:
+    """Section 5, layers: ValueError unless the sums of `deconv0` are exact, by eight channels."""
+    for a in range(2):
+        for b in range(2):
+            by_channel = np.abs(kernel[a::2, b::2]).sum((0, 1)) * MAX_Z_HAT
+            runs = [by_channel[i : i + 8].sum(0) for i in range(0, len(by_channel), 8)]
+            if np.max(runs) > MAX_SUM or np.sum(runs, 0).max() > 2**30:
+                raise ValueError("the integer weights can exceed what float32 adds exactly")
+    if np.abs(kernel).max() > MAX_WEIGHT or (np.abs(bias) + half(s)).max() > MAX_ADDED:
+        raise ValueError("an integer weight is beyond 16 bits, or a bias what int32 adds")
+
+
 def check_parts(parts: list[Array], bias: Array, s: Array) -> None:
     """Section 6: the same for sums in parts `[inputs,outputs]`, which are added as int32."""
     for part in parts:
@@ -412,7 +424,10 @@ def hyper_layers(weights: Weights, config: Config, z_hat: Array) -> Array:
     v, maximum = z_hat, MAX_Z_HAT
     for layer in range(3):
         kernel, bias, s = integer_layer(weights, config, layer)
-        check_sums(kernel, bias, s, maximum, stride=1 if layer == 2 else 2)
+        if layer == 0:
+            check_runs(kernel, bias, s)
+        else:
+            check_sums(kernel, bias, s, maximum, stride=1 if layer == 2 else 2)
         v = (convolve if layer == 2 else convolve_transposed)(v, kernel, bias)
         v = v + half(s) >> s
         if layer < 2:

@@ -4,9 +4,10 @@ One scale index that differs between encoder and decoder destroys the rest of th
 last bits of a float network differ between processors, libraries and versions. So what coding uses
 is h_s rounded to integers. Its sums are matrix products in float32 whose operands, products and
 partial sums are all integers of magnitude at most 2**24, which float32 holds exactly: whatever
-the order of summation, the number of threads, fused or not, the result is the same. Between the
-products everything is int32. Products, not convolutions: libraries may compute a convolution by
-way of transforms (Winograd, FFT), whose fractions are not exact.
+the order of summation, the number of threads, fused or not, the result is the same. The first
+layer, whose inputs are the largest, has a product for every few channels, so that its weights can
+be finer. Between the products everything is int32. Products, not convolutions: libraries may
+compute a convolution by way of transforms (Winograd, FFT), whose fractions are not exact.
 
 jvrc/coding/FORMAT.md specifies the network. Real values are integers times a *unit*, a power of
 two: 1/16 for z^, 2**exponent for each channel of the activations and of mu. `rounding` makes the
@@ -15,6 +16,7 @@ integers from a trained h_s.
 May import: transforms, config.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -27,6 +29,7 @@ from jvrc.model.config import Config
 
 Z_EXPONENT = -4  # of the unit of z^
 Z_MAX = 2**11 - 1  # |z^| saturates here
+Z_RUN = 8  # channels of z^ to a product; what these give is added in int32
 ACTIVATION_MAX = 2**8 - 1  # activations within h_s saturate here
 FEATURE_MAX = 2**10 - 1  # psi, and all else behind h_s in models with a context, saturates here
 SUM_MAX = 2**24  # float32 holds every integer up to here
@@ -87,8 +90,10 @@ def hyper_layers(
 ) -> Array:
     """What h_s gives for z^ (see `synthesise`), int32 [B,H/16,W/16,M or 2M]."""
     x = z_hat.astype(jnp.int32)
-    for i, layer in enumerate(network.layers[:2]):
-        x = activation(config, shifted(layer, _upsample(layer.kernel, x)), ACTIVATION_MAX)
+    for i, multiply in enumerate((_product_in_runs, product)):
+        layer = network.layers[i]
+        total = _upsample(layer.kernel, x, multiply)
+        x = activation(config, shifted(layer, total), ACTIVATION_MAX)
         x = transforms.within(x, valid, 32 >> i)
     return shifted(network.layers[2], _convolve(network.layers[2].kernel, x))
 
@@ -132,6 +137,19 @@ def product(x: Array, taps: Array) -> Array:
     return lax.dot_general(x, matrix, contract, precision=lax.Precision.HIGHEST)
 
 
+def _product_in_runs(x: Array, taps: Array) -> Array:
+    """`product` as int32: a sum in float32 for each Z_RUN channels of I, which are then added."""
+    rest = -taps.shape[-2] % Z_RUN
+    x = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, taps.shape[-2])
+    x = jnp.pad(x, (*[(0, 0)] * (x.ndim - 1), (0, rest)))
+    taps = taps.astype(jnp.float32).reshape(-1, *taps.shape[-2:])
+    taps = jnp.pad(taps, ((0, 0), (0, rest), (0, 0)))
+    x = x.reshape(*x.shape[:-1], -1, Z_RUN)
+    taps = taps.reshape(taps.shape[0], -1, Z_RUN, taps.shape[-1])
+    parts = jnp.einsum("...tri,trio->r...o", x, taps, precision=lax.Precision.HIGHEST)
+    return jnp.sum(parts.astype(jnp.int32), axis=0, dtype=jnp.int32)
+
+
 def _windows(x: Array, rows: tuple, cols: tuple) -> Array:
     """float32 [B,h,w,T*I]: x [B,h,w,I] at (+ row, + col), each -1, 0 or 1, zero outside."""
     b, h, w, _ = x.shape
@@ -153,14 +171,17 @@ def _convolve(kernel: Array, x: Array) -> Array:
 _PHASES = (((-1, 0, 1), slice(4, None, -2)), ((0, 1), slice(3, None, -2)))
 
 
-def _upsample(kernel: Array, x: Array) -> Array:
-    """5x5 transposed convolution of stride 2 (see `ops.upsample`): -> float32 [B,2h,2w,O]."""
+def _upsample(kernel: Array, x: Array, multiply: Callable[[Array, Array], Array]) -> Array:
+    """5x5 transposed convolution of stride 2 (see `ops.upsample`): -> [B,2h,2w,O].
+
+    multiply: `product` or `_product_in_runs`.
+    """
     b, h, w, _ = x.shape
     out = kernel.shape[3]
     pixels = []
     for rows, row_taps in _PHASES:
         for cols, col_taps in _PHASES:
-            pixels.append(product(_windows(x, rows, cols), kernel[row_taps, col_taps]))
+            pixels.append(multiply(_windows(x, rows, cols), kernel[row_taps, col_taps]))
     y = jnp.stack(pixels).reshape(2, 2, b, h, w, out)
     return y.transpose(2, 3, 0, 4, 1, 5).reshape(b, 2 * h, 2 * w, out)
 

@@ -18,6 +18,7 @@ _WEIGHT_MAX = 2**15 - 1
 _EXPONENT_MAX = 100  # of units: far from the ends of float32
 _UP_MAX = 20  # of shifts between the units of y^
 _BIAS_MAX = 2**28  # in layers whose sums are formed in parts
+_ADDED_MAX = 2**30  # what these may come to, without the bias
 
 
 class Units(NamedTuple):
@@ -42,36 +43,42 @@ class _Spec(NamedTuple):
     name: str
     shape: tuple[int, ...]  # of the kernel
     limit: int  # the inputs' largest magnitude
-    # the rows of the kernel [rows,O], one group for each partial sum; None: a transposed
-    # convolution, an output of which sees every other tap
-    groups: tuple[slice, ...] | None
+    # of each kind of output what of the kernel its products take; several are added in int32
+    products: tuple[tuple[tuple[slice, ...], ...], ...]
+    added: bool  # so is the bias, if this is one of the layers that may have several
 
     @property
     def label(self) -> str:
         return f"{self.part}/{self.name}"
 
 
+_ALL = slice(None)
+_ODD_AND_EVEN = tuple((slice(r, None, 2), slice(s, None, 2)) for r in (0, 1) for s in (0, 1))
+
+
 def layers(config: Config) -> tuple[_Spec, ...]:
     """The layers of h_s, and behind them those of the context model."""
     w = transforms.hyper_widths(config)
-    everything = (slice(None),)
+    runs = [slice(i, i + exact.Z_RUN) for i in range(0, w[0], exact.Z_RUN)]
+    in_runs = tuple(tuple((*taps, run) for run in runs) for taps in _ODD_AND_EVEN)
+    transposed, whole = tuple((taps,) for taps in _ODD_AND_EVEN), (((_ALL,),),)
     found = (
-        _Spec("h_s", "deconv0", (5, 5, w[0], w[1]), exact.Z_MAX, None),
-        _Spec("h_s", "deconv1", (5, 5, w[1], w[2]), exact.ACTIVATION_MAX, None),
-        _Spec("h_s", "conv2", (3, 3, w[2], w[3]), exact.ACTIVATION_MAX, everything),
+        _Spec("h_s", "deconv0", (5, 5, w[0], w[1]), exact.Z_MAX, in_runs, True),
+        _Spec("h_s", "deconv1", (5, 5, w[1], w[2]), exact.ACTIVATION_MAX, transposed, False),
+        _Spec("h_s", "conv2", (3, 3, w[2], w[3]), exact.ACTIVATION_MAX, whole, False),
     )
     if not config.has_context:
         return found
     m, limit = config.M, exact.FEATURE_MAX
-    rows = tuple(slice(r.start * m, r.stop * m) for r in context.ROWS)
-    halves = (slice(0, 2 * m), slice(2 * m, 4 * m))
+    rows = (tuple((taps,) for taps in context.ROWS),)
+    halves = (tuple((_ALL, _ALL, half) for half in (slice(0, 2 * m), slice(2 * m, 4 * m))),)
     v, part = context.widths(config), "entropy_parameters"
     return (
         *found,
-        _Spec("context", "conv", (12, m, 2 * m), limit, rows),
-        _Spec(part, "conv0", (1, 1, v[0], v[1]), limit, halves),
-        _Spec(part, "conv1", (1, 1, v[1], v[2]), limit, everything),
-        _Spec(part, "conv2", (1, 1, v[2], v[3]), limit, everything),
+        _Spec("context", "conv", (12, m, 2 * m), limit, rows, True),
+        _Spec(part, "conv0", (1, 1, v[0], v[1]), limit, halves, True),
+        _Spec(part, "conv1", (1, 1, v[1], v[2]), limit, whole, False),
+        _Spec(part, "conv2", (1, 1, v[2], v[3]), limit, whole, False),
     )
 
 
@@ -229,19 +236,21 @@ def _integers(kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int) -> 
 def _fits(spec: _Spec, kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     """bool [O]: the layer keeps partial sums within SUM_MAX and weights within int16."""
     size = np.abs(kernel)
-    if spec.groups is None:
-        totals = [size[r::2, s::2].sum((0, 1, 2)) for r in (0, 1) for s in (0, 1)]
+    sums = [[_over_inputs(size[part]) for part in parts] for parts in spec.products]
+    largest = np.max([np.max(parts, axis=0) for parts in sums], axis=0) * spec.limit
+    together = np.max([np.sum(parts, axis=0) for parts in sums], axis=0) * spec.limit
+    added = np.atleast_2d(np.abs(bias) + np.floor(np.ldexp(0.5, shift)))
+    if spec.added:
+        fits = (largest <= exact.SUM_MAX) & (together <= _ADDED_MAX)
+        fits &= (added <= _BIAS_MAX + exact.SUM_MAX).all(0)
     else:
-        rows = size.reshape(-1, size.shape[-1])
-        totals = [rows[group].sum(0) for group in spec.groups]
-    largest = np.max(totals, axis=0) * spec.limit
-    added = np.abs(bias) + np.floor(np.ldexp(0.5, shift))
-    if spec.groups is None or len(spec.groups) == 1:
-        sums_fit = largest + added <= exact.SUM_MAX
-    else:  # added in int32
-        added_fit = np.atleast_2d(added) <= _BIAS_MAX + exact.SUM_MAX
-        sums_fit = (largest <= exact.SUM_MAX) & added_fit.all(0)
-    return sums_fit & (size.reshape(-1, size.shape[-1]).max(0) <= _WEIGHT_MAX)
+        fits = (largest + added <= exact.SUM_MAX).all(0)
+    return fits & (size.reshape(-1, size.shape[-1]).max(0) <= _WEIGHT_MAX)
+
+
+def _over_inputs(part: np.ndarray) -> np.ndarray:
+    """Sums over all but the outputs: [O]."""
+    return part.sum(tuple(range(part.ndim - 1)))
 
 
 def _largest_shift(spec: _Spec, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:

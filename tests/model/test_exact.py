@@ -97,12 +97,18 @@ def test_a_tile_of_a_larger_size_gives_the_same_inside(shipped):
 def test_no_partial_sum_can_leave_the_integers_of_float32(path):
     """The largest sums that any input gives, output by output, from the weights alone."""
     network = jvrc.load(path).network
-    for i, layer in enumerate(network.layers):
+    for i, layer in enumerate(network.layers[:3]):
         kernel = np.abs(layer.kernel.astype(np.int64))
         phases = [kernel[r::2, s::2] for r in (0, 1) for s in (0, 1)] if i < 2 else [kernel]
-        largest = np.max([k.sum((0, 1, 2)) for k in phases], axis=0)
-        largest = largest * (255 if i else 2047) + np.abs(layer.bias.astype(np.int64))
-        assert np.all(largest + (1 << layer.shift >> 1) <= 2**24)
+        channels = np.stack([k.sum((0, 1)) for k in phases]) * (255 if i else 2047)  # [.,I,O]
+        added = np.abs(layer.bias.astype(np.int64)) + (1 << layer.shift >> 1)
+        if i == 0:  # products of eight channels each, added in int32
+            assert np.all(channels.sum(1) + added < 2**31)
+            runs = np.split(channels, range(8, channels.shape[1], 8), axis=1)
+            largest = np.max([run.sum(1) for run in runs], axis=(0, 1))
+        else:
+            largest = channels.sum(1).max(0) + added
+        assert np.all(largest <= 2**24)
         assert largest.max() > 2**22  # and the bits are used
 
 
@@ -122,6 +128,20 @@ def test_sums_at_the_very_bound_are_exact_in_any_order():
         for p in (np.arange(2592), order):
             product = exact.product(jnp.asarray(x[None, None, :, p], jnp.float32), kernel[p])
             np.testing.assert_array_equal(np.asarray(product)[0, 0], exactly)
+
+
+@pytest.mark.parametrize("inputs", [3, 8, 21, 64])
+def test_sums_in_runs_of_channels_are_exact_beyond_24_bits(inputs):
+    """Every run of eight reaches 2**24 less a little; their sum is odd and does not fit float32."""
+    rng = np.random.default_rng(inputs)
+    signs = rng.choice([-1, 1], (2, 2, inputs, 1))
+    kernel = rng.integers(250, 255, (2, 2, inputs, 5)) * signs
+    x = np.where(rng.random((3, 4, inputs)) < 0.9, 2047, 2046) * signs.reshape(4, inputs)
+    exactly = x.reshape(3, -1) @ kernel.reshape(-1, 5)
+    assert inputs < 64 or np.any(exactly != exactly.astype(np.float32))
+    found = jax.jit(exact._product_in_runs)(x.reshape(3, -1), kernel)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, exactly)
 
 
 def test_larger_shifts_than_the_sums_allow_are_refused(shipped):
@@ -199,11 +219,10 @@ def test_scale_indices_and_means_are_those_of_the_float_network_nearly(shipped, 
     scales = exact.scale_table()
     nearest = np.abs(np.log(sigma[..., None] / qstep / scales)).argmin(-1)
     away = np.abs(latents.index.astype(int) - nearest)
-    assert np.mean(away <= 1) > 0.99  # an index is 9 % of the scale
-    assert np.mean(away <= 2) > 0.9999
+    assert np.mean(away <= 1) > 0.9999  # an index is 9 % of the scale
     error = np.abs(latents.mu - mu) / sigma
     assert np.quantile(error, 0.99) < 0.2
-    assert wasted_bits(sigma / qstep, scales[latents.index], (latents.mu - mu) / qstep) < 0.002
+    assert wasted_bits(sigma / qstep, scales[latents.index], (latents.mu - mu) / qstep) < 0.001
 
 
 def test_a_mean_too_large_for_its_unit_gets_a_larger_one(shipped, photo):

@@ -119,7 +119,7 @@ def test_scale_indices_and_means_are_those_of_the_float_network_nearly(model, ph
     sigma, mu = (np.asarray(a[0]) for a in predict(z_hat, y_hat.astype(np.float32)))
     scales = exact.scale_table()
     nearest = np.abs(np.log(sigma[..., None] / qstep / scales)).argmin(-1)
-    assert np.mean(np.abs(latents.index.astype(int) - nearest) <= 1) > 0.999
+    assert np.mean(np.abs(latents.index.astype(int) - nearest) <= 1) > 0.9999
     assert np.quantile(np.abs(latents.mu - mu) / np.maximum(sigma, 0.1 * step), 0.99) < 0.3
 
 
