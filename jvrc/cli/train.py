@@ -55,6 +55,7 @@ _TRAIN_FIELDS = (
     *_COMMON_FIELDS,
     ("log_scale", _flag, "yes or no: predict log sigma, or sigma as models of CompressAI do"),
     ("start", str, "pyramid (calibrated on the pictures) or random"),
+    ("balance", float, "power of the step that losses are weighted by; greater: for low rates"),
     ("qstep_low", float, "smallest step trained"),
     ("qstep_high", float, "largest step trained"),
 )

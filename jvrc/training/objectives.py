@@ -70,18 +70,23 @@ def in_precision(params: dict, dtype: jnp.dtype) -> dict:
     return params | {n: jax.tree.map(lambda a: a.astype(dtype), params[n]) for n in found}
 
 
-def balanced_mean(rd: Array, qstep: Array) -> Array:
-    """Mean over rates, each weighted by sqrt(lambda) inverse, i.e. by Delta (of geometric mean 4).
+def balanced_mean(rd: Array, qstep: Array, power: float = 1.0) -> Array:
+    """Mean over rates, each weighted by a power of Delta (of geometric mean 4).
 
-    A plain mean belongs to the highest rate, whose loss is ten times that of the lowest.
+    A plain mean, power 0, belongs to the highest rate, whose loss is ten times that of the lowest.
+    At 1, the root of lambda inverse, losses are about equal; gradients still fall with the step.
     """
-    return jnp.mean(rd * qstep / 4.0)
+    return jnp.mean(rd * (qstep / 4.0) ** power)
 
 
 def training_loss(
-    config: Config, params: dict, x: Array, qstep: Array, key: Array
+    config: Config, params: dict, x: Array, qstep: Array, key: Array, balance: float = 1.0
 ) -> tuple[Array, Losses]:
-    """Scalar to differentiate (with the bottleneck's auxiliary loss), and what to report."""
+    """Scalar to differentiate (with the bottleneck's auxiliary loss), and what to report.
+
+    balance: the power of `balanced_mean`.
+    """
     parts = losses(config, params, x, qstep, key)
     auxiliary = entropy.quantile_loss(params["bottleneck"])
-    return balanced_mean(parts.rd, qstep) + AUXILIARY * auxiliary, jax.lax.stop_gradient(parts)
+    loss = balanced_mean(parts.rd, qstep, balance) + AUXILIARY * auxiliary
+    return loss, jax.lax.stop_gradient(parts)

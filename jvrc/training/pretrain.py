@@ -36,7 +36,7 @@ def make_step(
         def loss(params: dict) -> tuple[Array, objectives.Losses]:
             params = objectives.held_fixed(params, *recipe.fixed_parts())
             params = objectives.in_precision(params, jnp.dtype(recipe.precision))
-            return objectives.training_loss(config, params, x, qstep, k_noise)
+            return objectives.training_loss(config, params, x, qstep, k_noise, recipe.balance)
 
         (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         report = {

@@ -96,9 +96,14 @@ class _Common:
 
 @dataclass(frozen=True)
 class Recipe(_Common):
-    """A run of `jvrc train`: every crop has a step of its own in qstep_low … qstep_high."""
+    """A run of `jvrc train`: every crop has a step of its own in qstep_low … qstep_high.
+
+    balance: losses are weighted by this power of the step (`objectives.balanced_mean`); the greater
+    it is, the more the low rates count.
+    """
 
     start: str = "pyramid"
+    balance: float = 1.0
     qstep_low: float = 1.5
     qstep_high: float = 16.0
 
@@ -107,6 +112,7 @@ class Recipe(_Common):
         return (
             *super().rules(),
             ("start", self.start in STARTS, f"one of {', '.join(STARTS)}"),
+            ("balance", 0 <= self.balance <= 4, "in [0, 4]"),
             ("qstep_low", self.qstep_low >= QSTEP_MIN, f"at least {QSTEP_MIN}"),
             ("qstep_high", self.qstep_low <= self.qstep_high <= QSTEP_MAX, high_rule),
         )

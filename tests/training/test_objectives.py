@@ -32,3 +32,10 @@ def test_balanced_mean_weights_equal_relative_gains_equally():
     qstep = jnp.array([1.0, 2.0, 4.0, 8.0])
     gradient = jax.grad(lambda rd: objectives.balanced_mean(rd, qstep))(8 / qstep)
     np.testing.assert_allclose(gradient * 8 / qstep, 0.5)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.5])
+def test_balance_is_a_power_of_the_step(power):
+    qstep, rd = jnp.array([1.0, 16.0]), jnp.array([3.0, 5.0])
+    expected = (3 / 4**power + 5 * 4**power) / 2
+    np.testing.assert_allclose(objectives.balanced_mean(rd, qstep, power), expected, rtol=1e-6)
