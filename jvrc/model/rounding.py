@@ -106,6 +106,9 @@ def quantise(config: Config, params: dict, units: Units) -> exact.Network:
                 f"weights within {_WEIGHT_MAX}, and do not: freeze the model anew"
             )
         found.append(exact.Layer(kernel.astype(np.int16), bias.astype(np.int32), shift))
+    sigma_exponent = units.exponents[-1][: config.M]
+    if not np.all(sigma_exponent == _sigma_exponent(config)):
+        raise ValueError(f"the exponents of sigma must be {_sigma_exponent(config)}")
     mu_exponent = units.exponents[-1][config.M :].astype(np.int32)
     return exact.Network(tuple(found), mu_exponent, latent.astype(np.int32))
 
@@ -122,7 +125,7 @@ def choose_units(
     Raises:
       ValueError: params are not finite or too large for that.
     """
-    sigma = np.full(config.M, 0 if config.log_scale else exact.SIGMA_EXPONENT)
+    sigma = np.full(config.M, _sigma_exponent(config))
     mu = np.full(config.M if config.predicts_mean else 0, exact.MU_EXPONENT)
     specs = layers(config)
     limits = [spec.limit for spec in specs[1:]]
@@ -172,6 +175,10 @@ def _check_units(config: Config, units: Units) -> None:
     lowest, highest = exact.MU_EXPONENT, exact.MU_EXPONENT + _UP_MAX
     if not _within(units.exponents[-1][config.M :], lowest, highest):
         raise ValueError(f"the exponents of mu must be in {lowest} … {highest}")
+
+
+def _sigma_exponent(config: Config) -> int:
+    return 0 if config.log_scale else exact.SIGMA_EXPONENT
 
 
 def _within(values: np.ndarray, low: int, high: int) -> bool:

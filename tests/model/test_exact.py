@@ -153,6 +153,17 @@ def test_larger_shifts_than_the_sums_allow_are_refused(shipped):
         )
 
 
+@pytest.mark.parametrize("name", ["tiny-mean", "tiny-linear", "tiny-scale"])
+def test_a_sigma_in_another_unit_is_refused(name):
+    model = jvrc.load(GOLDEN / f"{name}.safetensors")
+    *before, last = model.units.exponents
+    last = last.copy()
+    last[3] += 1
+    units = model.units._replace(exponents=(*before, last))
+    with pytest.raises(ValueError, match="exponents of sigma must be (0|-9)"):
+        rounding.quantise(model.config, model.params, units)
+
+
 def test_the_codec_never_computes_with_the_float_weights(shipped, photo):
     params = shipped.params | {"h_s": jax.tree.map(lambda a: 2 * a, shipped.params["h_s"])}
     changed = dataclasses.replace(shipped, params=params)
