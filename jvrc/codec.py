@@ -25,7 +25,7 @@ import numpy as np
 from jax import Array
 
 from jvrc import frozen, refinement, step_grid, wavefront
-from jvrc.coding import container, escapes, range_coder, tables
+from jvrc.coding import container, escapes, range_coder, shifts, tables
 from jvrc.errors import BitstreamError
 from jvrc.frozen import FrozenModel
 from jvrc.images import as_rgb_uint8
@@ -75,14 +75,20 @@ def compress(
     latents = quantise(params, *analyse(params, img), code)
     if effort:
         latents = _refined(params, img, latents, code, effort, progress)
-    z, y, index = latents.z, *(_in_order(params, a) for a in (latents.y, latents.index))
+    by = shifts.choose(latents.y, latents.index, params.y_tables)
+    y, table = (_in_order(params, a) for a in (latents.y, _tables_of_y(params, latents.index, by)))
+    z, shifted = latents.z.ravel(), bool(by.any())
     packed = container.Container(
         model_id=params.model_id,
         height=height,
         width=width,
         step_code=code,
-        z=_encode_stream(z.ravel(), _channels(z.shape), _z_tables(params, code)),
-        y=_encode_stream(y.ravel(), index.ravel(), params.y_tables),
+        shifted=shifted,
+        z=_encode_stream(
+            np.concatenate([z, by]) if shifted else z,
+            *_z_tables(params, code, latents.z.shape[:2], shifted),
+        ),
+        y=_encode_stream(y.ravel(), table.ravel(), params.y_tables),
     )
     return container.pack(packed)
 
@@ -139,7 +145,9 @@ def _refined(
     tried = [latents]
     for _ in range(rounds):
         last = tried[-1]
-        y = refinement.refine(params, img, last[1:], code, passes=passes, progress=progress)
+        by = shifts.choose(last.y, last.index, params.y_tables)
+        table = _tables_of_y(params, last.index, by)
+        y = refinement.refine(params, img, last[1:], table, code, passes=passes, progress=progress)
         found = last._replace(y=y)
         tried.append(found if psi is None else _consistent(params, found, psi, code))
     return min(tried, key=lambda found: _cost(params, img, found, code))
@@ -155,9 +163,10 @@ def _consistent(params: FrozenModel, latents: Latents, psi: np.ndarray, code: in
 
 def _cost(params: FrozenModel, img: np.ndarray, latents: Latents, code: int) -> float:
     """Bits of y, by its tables, and the distortion of what a decoder makes of it."""
-    index = latents.index.ravel()
-    symbols, escaped = tables.to_symbols(latents.y.ravel(), index, params.y_tables)
-    bits = tables.ideal_bits(symbols, index, params.y_tables) + 8 * len(
+    by = shifts.choose(latents.y, latents.index, params.y_tables)
+    table = _tables_of_y(params, latents.index, by).ravel()
+    symbols, escaped = tables.to_symbols(latents.y.ravel(), table, params.y_tables)
+    bits = tables.ideal_bits(symbols, table, params.y_tables) + 8 * len(
         escapes.pack_escapes(escaped)
     )
     restored = _synthesise(params, latents, code)[: img.shape[0], : img.shape[1]]
@@ -208,15 +217,29 @@ def decode_latents(params: FrozenModel, data: bytes) -> Latents:
 
 
 def _decode_latents(params: FrozenModel, stream: container.Container) -> Latents:
-    code, blocks = stream.step_code, _blocks(stream.height, stream.width)
-    z_shape = (*blocks, params.config.N)
-    z_q = _decode_stream(stream.z, _channels(z_shape), _z_tables(params, code)).reshape(z_shape)
+    code = stream.step_code
+    z_q, by = _decode_z(params, stream)
     if params.config.has_context:
-        (symbols,) = wavefront.decode(params, [stream.y], [_psi(params, z_q, code)], [code])
+        (symbols,) = wavefront.decode(params, [stream.y], [_psi(params, z_q, code)], [code], [by])
         return Latents(z_q, *symbols)
     index, mu = _entropy_parameters(params, z_q, code)
-    y_q = _decode_stream(stream.y, index.ravel(), params.y_tables).reshape(index.shape)
+    table = _tables_of_y(params, index, by)
+    y_q = _decode_stream(stream.y, table.ravel(), params.y_tables).reshape(index.shape)
     return Latents(z_q, y_q, index, mu)
+
+
+def _decode_z(params: FrozenModel, stream: container.Container) -> tuple[np.ndarray, np.ndarray]:
+    """(integers of z [H/64,W/64,N], shifts of the tables of y [M]), int32."""
+    blocks = _blocks(stream.height, stream.width)
+    expected = _z_tables(params, stream.step_code, blocks, stream.shifted)
+    values = _decode_stream(stream.z, *expected)
+    by = values[-params.config.M :] if stream.shifted else np.zeros(params.config.M, np.int32)
+    return values[: blocks[0] * blocks[1] * params.config.N].reshape(*blocks, -1), by
+
+
+def _tables_of_y(params: FrozenModel, index: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """The table, int32 [h,w,M], of each symbol of y, from scale indices and shifts [M]."""
+    return shifts.apply(index, by, len(params.y_tables.low))
 
 
 def _in_order(params: FrozenModel, a: np.ndarray) -> np.ndarray:
@@ -250,20 +273,23 @@ def _to_int(x: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(x, -float(escapes.LIMIT), float(escapes.LIMIT))).astype(np.int32)
 
 
-def _channels(shape: tuple[int, int, int]) -> np.ndarray:
-    """The channel of each sample of a flattened [h,w,C] array: the number of its z table."""
-    return np.tile(np.arange(shape[2], dtype=np.int32), shape[0] * shape[1])
-
-
 def _z_grid(params: FrozenModel, code: int) -> tuple[np.ndarray, np.ndarray]:
     """(medians int32 [N], Delta_z int32) in units of 1/16."""
     z_steps = np.asarray(params.z_steps)
     return np.asarray(params.medians), z_steps[params.z_step_index[code - step_grid.CODE_MIN]]
 
 
-def _z_tables(params: FrozenModel, code: int) -> tables.SymbolTables:
+def _z_tables(
+    params: FrozenModel, code: int, blocks: tuple[int, int], shifted: bool
+) -> tuple[np.ndarray, tables.SymbolTables]:
+    """(which table each symbol of the z stream has, the tables): of its channel, or of shifts."""
     n = params.config.N
-    return params.z_tables.select(int(params.z_step_index[code - step_grid.CODE_MIN]) * n, n)
+    found = params.z_tables.select(int(params.z_step_index[code - step_grid.CODE_MIN]) * n, n)
+    channels = np.tile(np.arange(n, dtype=np.int32), blocks[0] * blocks[1])
+    if not shifted:
+        return channels, found
+    index = np.concatenate([channels, np.full(params.config.M, n, np.int32)])
+    return index, found.followed_by(shifts.table())
 
 
 @partial(jax.jit, static_argnums=0)

@@ -196,7 +196,7 @@ def freeze(
         offsets=offset_table(params, *qstep_range),
         z_steps=z_steps,
         z_step_index=z_step_index,
-        z_tables=_concatenate(z_tables),
+        z_tables=z_tables[0].followed_by(*z_tables[1:]),
         y_tables=gaussian_tables(),
         config=config,
         model_id="00000000",
@@ -214,13 +214,4 @@ def freeze_run(run: Any, notes: dict[str, str]) -> frozen.FrozenModel:
         qstep_range=run.recipe.qstep_range(),
         recipe=recipe | {"steps_done": run.step},
         **notes,
-    )
-
-
-def _concatenate(parts: list[tables.SymbolTables]) -> tables.SymbolTables:
-    sizes = np.concatenate([np.diff(p.start) for p in parts])
-    return tables.SymbolTables(
-        freq=np.concatenate([p.freq for p in parts]),
-        start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
-        low=np.concatenate([p.low for p in parts]),
     )

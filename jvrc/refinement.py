@@ -31,7 +31,7 @@ from jax import Array
 from tqdm import tqdm
 
 from jvrc import step_grid
-from jvrc.coding.tables import SymbolTables
+from jvrc.coding.tables import bit_costs
 from jvrc.frozen import FrozenModel
 from jvrc.model import transforms, variable_rate
 from jvrc.model.config import Config
@@ -51,7 +51,7 @@ class _Tile(NamedTuple):
 
     picture: Array  # float32 [H,W,3] in [0,1]
     weight: Array  # float32 [H,W,1]: w, 0 outside the picture
-    index: Array  # int32 [H/16,W/16,M], scale indices
+    table: Array  # int32 [H/16,W/16,M]: of y_tables, for each integer
     mu: Array  # float32, likewise
     delta: Array  # float32, likewise: offsets
     inside: Array  # bool [H/16,W/16,1]
@@ -71,6 +71,7 @@ def refine(
     params: FrozenModel,
     img: np.ndarray,
     latents: tuple[np.ndarray, np.ndarray, np.ndarray],
+    table: np.ndarray,
     code: int,
     *,
     passes: int,
@@ -79,7 +80,8 @@ def refine(
     """Integers of y, int32 [H/16,W/16,M], of no larger J than those given, tile by tile.
 
     img: uint8 [h,w,3]. latents: y int32, scale index uint8 and mu float32, each [H/16,W/16,M], for
-    the picture enlarged to whole blocks of 64 pixels. code: step code. progress: show a bar.
+    the picture enlarged to whole blocks of 64 pixels. table: int [H/16,W/16,M], under which table
+    each will be coded. code: step code. progress: show a bar.
     """
     y, index, mu = latents
     blocks = y.shape[0] // 4, y.shape[1] // 4
@@ -88,7 +90,7 @@ def refine(
     picture[: img.shape[0], : img.shape[1]] = img
     counts = np.zeros((height, width, 1), np.uint8)
     counts[: img.shape[0], : img.shape[1]] = 1
-    costs = jnp.asarray(bit_costs(params.y_tables))
+    costs = jnp.asarray(bit_costs(params.y_tables, np.arange(-_REACH, _REACH + 1)))
     tiles = np.prod([len(spans(n, _MARGIN)) for n in blocks])
     total = int(tiles) * passes
     with tqdm(total=total, desc="refining", leave=False, disable=None if progress else True) as bar:
@@ -98,22 +100,9 @@ def refine(
             tile = _tile(params, code, picture, counts, *others)
             return (_refine_tile(params, tile, jnp.asarray(y, jnp.float32), costs, passes, bar),)
 
-        inputs = (picture, counts, y, index, mu)
+        inputs = (picture, counts, y, index, table, mu)
         (refined,) = map_tiles(on_tile, inputs, blocks, _MARGIN)
     return refined
-
-
-def bit_costs(symbol_tables: SymbolTables) -> np.ndarray:
-    """Bits of the integers -_REACH … _REACH under each table: float32 [tables, 2 * _REACH + 1]."""
-    value = np.arange(-_REACH, _REACH + 1)
-    rows = []
-    for i, low in enumerate(symbol_tables.low):
-        freq = symbol_tables.select(i, 1).freq.astype(np.float64)
-        bits, symbol = 16 - np.log2(freq), value - low
-        regular = (symbol >= 0) & (symbol < len(freq) - 1)
-        escaped = bits[-1] + 8 + 2 * np.log2(np.maximum(1, np.abs(value)))  # about what it takes
-        rows.append(np.where(regular, bits[np.clip(symbol, 0, len(freq) - 1)], escaped))
-    return np.array(rows, np.float32)
 
 
 def _tile(
@@ -122,6 +111,7 @@ def _tile(
     picture: np.ndarray,
     counts: np.ndarray,
     index: np.ndarray,
+    table: np.ndarray,
     mu: np.ndarray,
     valid: np.ndarray,
 ) -> _Tile:
@@ -130,7 +120,7 @@ def _tile(
     return _Tile(
         picture=jnp.asarray(picture, jnp.float32) / 255,
         weight=jnp.asarray(counts, jnp.float32) * (LAMBDA / qstep**2 * 255**2 / 3),
-        index=jnp.asarray(index, jnp.int32),
+        table=jnp.asarray(table, jnp.int32),
         mu=jnp.asarray(mu),
         delta=jnp.asarray(params.delta(index, code)),
         inside=transforms.within(ones, tuple(valid), 16)[0],
@@ -209,7 +199,7 @@ def _pass(
 
     def bits(q: Array) -> Array:
         at = jnp.clip(q, -_REACH, _REACH).astype(jnp.int32) + _REACH
-        return costs.ravel()[tile.index * costs.shape[1] + at]
+        return costs.ravel()[tile.table * costs.shape[1] + at]
 
     y_hat, now = _reconstructed(tile, q), bits(q)
     error, gradient = jax.value_and_grad(distortion)(y_hat)

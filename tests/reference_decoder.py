@@ -33,6 +33,9 @@ TOTAL = 2**16  # what the frequencies of a table sum to; also the smallest state
 MAX_Z_HAT = 2047
 MAX_FEATURE = 255
 MAX_WIDE_FEATURE = 1023  # of mbt2018, behind the hyper synthesis
+SHIFT_LOW = -12
+SHIFT_TABLE = np.array([82, 95, 112, 134, 160, 193, 235, 287, 352, 433, 534, 661])
+SHIFT_TABLE = np.array([*SHIFT_TABLE, 58979, *SHIFT_TABLE[::-1], 1])
 MAX_SUM = 2**24
 MAX_ADDED = 2**28 + 2**24
 MAX_WEIGHT = 32767
@@ -63,6 +66,7 @@ class Container(NamedTuple):
     height: int
     width: int
     code: int
+    shifted: bool
     z: Stream
     y: Stream
 
@@ -126,7 +130,7 @@ def read_stream(data: bytes) -> Container:
     height, at = read_varint(data, at)
     width, at = read_varint(data, at)
     value, at = read_varint(data, at)
-    code = unzigzag(value)
+    code, shifted = unzigzag(value >> 1), bool(value & 1)
     if not height or not width:
         raise ValueError("damaged: no pixels")
     if not MIN_CODE <= code <= MAX_CODE:
@@ -148,7 +152,7 @@ def read_stream(data: bytes) -> Container:
         middle, end = at + words, at + words + escapes
         streams.append(Stream(lanes, data[at:middle], read_escapes(data[middle:end])))
         at = end
-    return Container(model_id, height, width, code, *streams)
+    return Container(model_id, height, width, code, shifted, *streams)
 
 
 def grid(container: Container) -> tuple[int, int]:
@@ -464,6 +468,11 @@ def means(weights: Weights, config: Config, mu: Array) -> Array:
 # Section 6: symbols of y, and the context model
 
 
+def shifted_tables(index: Array, shifts: Array) -> Array:
+    """Section 6: the tables of symbols of these scale indices `[…,M]`."""
+    return np.clip(index + shifts, 0, SCALES - 1)
+
+
 def coding_order(rows: int, columns: int) -> list[tuple[int, int]]:
     """Section 6: the positions (row, column) in the order of their symbols."""
     positions = [(r, k) for r in range(rows) for k in range(columns)]
@@ -532,7 +541,7 @@ class Context:
 
 
 def decode_with_context(
-    weights: Weights, config: Config, container: Container, psi: Array
+    weights: Weights, config: Config, container: Container, psi: Array, shifts: Array
 ) -> tuple[Array, Array, Array]:
     """Section 6: y, scale indices and means in units of 2^e of `mbt2018`, from the hyper latent."""
     rows, columns, _ = psi.shape
@@ -548,7 +557,7 @@ def decode_with_context(
         around = seen[r : r + 3, k : k + 5].reshape(-1, config["M"])[: sum(ROWS)]
         t, mu[r, k] = context.parameters(psi[r, k], context.features(around.ravel()))
         index[r, k] = scale_index(t, container.code)
-        y[r, k] = decoder.take(index[r, k])
+        y[r, k] = decoder.take(shifted_tables(index[r, k], shifts))
         y_hat = context.reconstruct(y[r, k], mu[r, k], offsets[index[r, k]])
         seen[r + 2, k + 2] = context.see(y_hat)
     decoder.finish()
@@ -563,17 +572,21 @@ def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
     h, w = grid(container)
     tables, low = read_tables(weights, "z_tables"), weights["z_tables/low"]
     j = int(weights["z_step_index"][container.code + 128])
-    index = np.broadcast_to(j * config["N"] + np.arange(config["N"]), (h, w, config["N"]))
-    z = decode_integers(container.z, tables, low, index)
+    index = np.tile(j * config["N"] + np.arange(config["N"]), h * w)
+    if container.shifted:
+        index = np.append(index, np.full(config["M"], len(tables)))
+    found = decode_integers(container.z, [*tables, SHIFT_TABLE], np.append(low, SHIFT_LOW), index)
+    z = found[: h * w * config["N"]].reshape(h, w, config["N"])
+    shifts = found[z.size :] if container.shifted else np.zeros(config["M"], np.int64)
 
     v = hyper_layers(weights, config, dequantise_z(weights, container.code, z))
     if config["architecture"] == "mbt2018":
-        y, index, mu = decode_with_context(weights, config, container, v)
+        y, index, mu = decode_with_context(weights, config, container, v, shifts)
     else:
         t, mu = split(config, v)
         index = scale_index(t, container.code)
         tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
-        y = decode_integers(container.y, tables, low, index)
+        y = decode_integers(container.y, tables, low, shifted_tables(index, shifts))
     return Symbols(z, y, index, means(weights, config, mu))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import jvrc
 from jvrc import cli, codec, frozen, refinement, step_grid, tiling
-from jvrc.coding import tables
+from jvrc.coding import shifts
 from jvrc.images import write_image
 
 CODE = step_grid.snap(4.0)
@@ -37,7 +37,10 @@ def first_latents(model, img):
 
 def refined(model, img, passes):
     latents = first_latents(model, img)
-    return latents._replace(y=refinement.refine(model, img, latents[1:], CODE, passes=passes))
+    by = shifts.choose(latents.y, latents.index, model.y_tables)
+    table = shifts.apply(latents.index, by, len(model.y_tables.low))
+    y = refinement.refine(model, img, latents[1:], table, CODE, passes=passes)
+    return latents._replace(y=y)
 
 
 def test_no_effort_gives_the_same_bytes(model, img):
@@ -94,7 +97,7 @@ def test_with_a_context_the_loss_falls_too_and_the_stream_holds_what_was_chosen(
 
 
 def test_nothing_worse_is_ever_returned(model, img, monkeypatch, quick):
-    def worse(params, img, latents, code, **_):
+    def worse(params, img, latents, table, code, **_):
         return latents[0] + 3
 
     monkeypatch.setattr(refinement, "refine", worse)
@@ -111,19 +114,6 @@ def test_lambda_is_that_of_training():
 def test_other_efforts_are_refused(model, img, effort):
     with pytest.raises(ValueError, match="effort must be an integer in 0 … 3; got"):
         jvrc.compress(model, img, 4, effort=effort)
-
-
-def test_bit_costs_are_those_of_the_tables(model):
-    costs, found = refinement.bit_costs(model.y_tables), model.y_tables
-    assert costs.shape == (90, 129)
-    for table in (0, 30, 60):
-        value = found.low[table] + 1
-        symbol, escaped = tables.to_symbols(np.array([value]), np.array([table]), found)
-        assert len(escaped) == 0
-        bits = tables.ideal_bits(symbol, np.array([table]), found)
-        at = np.clip(value, -64, 64)
-        if at == value:
-            assert costs[table, value + 64] == pytest.approx(bits, abs=1e-4)
 
 
 def test_the_command_takes_an_effort(img, tmp_path, monkeypatch, quick, capsys):

@@ -71,16 +71,18 @@ def test_the_streams_of_a_batch_are_those_of_each_picture_alone(model):
     """Pictures of several sizes, at steps of their own, in one loop."""
     shapes, qsteps = ((64, 64), (130, 250), (64, 192)), (1.0, 2.5, 7.0)
     codes = [step_grid.snap(q) for q in qsteps]
-    alone, y, psi, streams = [], [], [], []
+    alone, y, psi, streams, shifts = [], [], [], [], []
     for seed, (shape, qstep, code) in enumerate(zip(shapes, qsteps, codes, strict=True)):
         img = picture(*shape, seed)
         latents, z = codec.analyse(model, img)
         y.append(latents)
         psi.append(codec._psi(model, codec.round_z(model, z, code), code))
         alone.append(codec.quantise(model, latents, z, code)[1:])
-        streams.append(container.unpack(jvrc.compress(model, img, qstep)).y)
+        streams.append(container.unpack(jvrc.compress(model, img, qstep)))
+        shifts.append(codec._decode_z(model, streams[-1])[1])
+    assert any(by.any() for by in shifts)
     together = wavefront.encode(model, y, psi, codes)
-    decoded = wavefront.decode(model, streams, psi, codes)
+    decoded = wavefront.decode(model, [s.y for s in streams], psi, codes, shifts)
     for one, encoded, found in zip(alone, together, decoded, strict=True):
         for a, b, c in zip(one, encoded, found, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -110,7 +112,8 @@ def test_a_damaged_stream_is_refused(model, damage):
     """The container's checksum finds damage first; below it nothing may crash or hang."""
     code = step_grid.snap(0.5)
     img = picture(64, 128)
-    stream = container.unpack(jvrc.compress(model, img, 0.5)).y
+    whole = container.unpack(jvrc.compress(model, img, 0.5))
+    stream, by = whole.y, codec._decode_z(model, whole)[1]
     _, z = codec.analyse(model, img)
     psi = codec._psi(model, codec.round_z(model, z, code), code)
     words = bytearray(stream.words)
@@ -121,10 +124,9 @@ def test_a_damaged_stream_is_refused(model, damage):
     elif damage == "state":
         words[:4] = b"\0\0\0\0"
     escapes = stream.escapes + (b"\1" if damage == "escapes" else b"")
+    damaged = stream._replace(words=bytes(words), escapes=escapes)
     with pytest.raises(jvrc.BitstreamError):
-        wavefront.decode(
-            model, [stream._replace(words=bytes(words), escapes=escapes)], [psi], [code]
-        )
+        wavefront.decode(model, [damaged], [psi], [code], [by])
 
 
 def test_it_runs_on_the_cpu_wherever_the_model_lives(model):

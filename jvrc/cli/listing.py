@@ -76,6 +76,7 @@ def _run_info(args: argparse.Namespace) -> None:
     print(f"qstep     {info['qstep']:.4g} (code {info['step_code']})")
     print(f"model     {info['model_id']} ({info['model'] or 'none of the shipped ones'})")
     print(f"lanes     z {info['lanes']['z']}, y {info['lanes']['y']}")
+    print(f"tables    {'shifted' if info['shifted'] else 'as the model says'}")
     print(f"sections  {sections} (bytes)")
 
 
@@ -91,6 +92,7 @@ def _info(path: Path) -> dict[str, Any]:
         "step_code": container.step_code,
         "model_id": container.model_id,
         "model": shipped.name_of(container.model_id),
+        "shifted": container.shifted,
         "lanes": {"z": container.z.lanes, "y": container.y.lanes},
         "sections": _section_bytes(len(data), container.z, container.y),
     }

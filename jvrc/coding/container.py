@@ -42,6 +42,7 @@ class Container(NamedTuple):
     height: int  # pixels, >= 1
     width: int  # pixels, >= 1
     step_code: int  # see jvrc.step_grid
+    shifted: bool  # the z stream ends with shifts of y's tables (jvrc.coding.shifts)
     z: Stream
     y: Stream
 
@@ -83,7 +84,7 @@ def read_varint(data: bytes, offset: int) -> tuple[int, int]:
 
 def pack(container: Container) -> bytes:
     """Returns the file's bytes; ValueError if a field can't be stored."""
-    model_id, height, width, step_code, z, y = container
+    model_id, height, width, step_code, shifted, z, y = container
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be at least 1, got {height} and {width}")
     body = b"".join(
@@ -93,7 +94,7 @@ def pack(container: Container) -> bytes:
             _model_id_bytes(model_id),
             write_varint(height),
             write_varint(width),
-            write_varint(-2 * step_code - 1 if step_code < 0 else 2 * step_code),
+            write_varint(2 * (-2 * step_code - 1 if step_code < 0 else 2 * step_code) + shifted),
             _stream_header(z),
             _stream_header(y),
             z.words,
@@ -119,7 +120,8 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     model_id = data[_MODEL_ID_START:_MODEL_ID_END].hex()
     height, offset = read_varint(data, _MODEL_ID_END)
     width, offset = read_varint(data, offset)
-    zigzag, offset = read_varint(data, offset)
+    number, offset = read_varint(data, offset)
+    zigzag = number >> 1
     z, offset = _read_stream_header(data, offset)
     y, offset = _read_stream_header(data, offset)
     lengths = (z.words, z.escapes, y.words, y.escapes)
@@ -135,6 +137,7 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
         height=height,
         width=width,
         step_code=zigzag >> 1 ^ -(zigzag & 1),
+        shifted=bool(number & 1),
         z=Stream(words=sections[0], escapes=sections[1], lanes=_lanes(z)),
         y=Stream(words=sections[2], escapes=sections[3], lanes=_lanes(y)),
     )

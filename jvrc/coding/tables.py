@@ -30,6 +30,16 @@ class SymbolTables(NamedTuple):
         freq = np.asarray(self.freq[start[0] : start[-1]])
         return SymbolTables(freq, start - start[0], np.asarray(self.low[first : first + count]))
 
+    def followed_by(self, *others: "SymbolTables") -> "SymbolTables":
+        """These tables, then those."""
+        parts = (self, *others)
+        sizes = np.concatenate([np.diff(p.start) for p in parts])
+        return SymbolTables(
+            freq=np.concatenate([p.freq for p in parts]),
+            start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
+            low=np.concatenate([p.low for p in parts]).astype(np.int32),
+        )
+
     def cdf(self) -> tuple[np.ndarray, np.ndarray]:
         """(cumulative frequencies int32 [total + n], start int32 [n + 1]): 0 … 2**16 per table."""
         n = len(self.low)
@@ -109,6 +119,17 @@ def to_values(
     values = symbols + np.asarray(tables.low)[index]
     values[escapes_in(symbols, index, tables)] = escaped
     return values.astype(np.int32)
+
+
+def bit_costs(tables: SymbolTables, values: np.ndarray) -> np.ndarray:
+    """Bits of the integers [n] under each table, what escapes take included: float32 [tables,n]."""
+    start, last = np.asarray(tables.start[:-1]), np.diff(tables.start) - 1
+    bits = 16 - np.log2(np.asarray(tables.freq, np.float32))
+    symbol = values - np.asarray(tables.low)[:, None]
+    regular = (symbol >= 0) & (symbol < last[:, None])
+    escaped = bits[start + last][:, None] + 8 + 2 * np.log2(np.maximum(1, np.abs(values)))  # about
+    at = start[:, None] + np.clip(symbol, 0, last[:, None])
+    return np.where(regular, bits[at], escaped).astype(np.float32)
 
 
 def ideal_bits(symbols: np.ndarray, index: np.ndarray, tables: SymbolTables) -> float:

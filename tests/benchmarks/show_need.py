@@ -37,12 +37,10 @@ MODEL = "mbt2018-mean"
 def unchecked(model: jvrc.FrozenModel, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """(picture, scale indices) by the float path, whatever the y stream turns out to hold."""
     stream = container.unpack(data)
-    code, blocks = stream.step_code, codec._blocks(stream.height, stream.width)
-    z_shape = (*blocks, model.config.N)
-    z_tables = codec._z_tables(model, code)
-    z = codec._decode_stream(stream.z, codec._channels(z_shape), z_tables).reshape(z_shape)
+    code = stream.step_code
+    z, by = codec._decode_z(model, stream)
     index, mu = float_entropy_parameters(model, z, code)
-    tables, flat = model.y_tables, index.ravel().astype(int)
+    tables, flat = model.y_tables, codec._tables_of_y(model, index, by).ravel()
     rows = np.split(tables.freq.astype(int), tables.start[1:-1])
     symbols = reference_decoder.decode_range(
         stream.y.words, rows, flat, stream.y.lanes, check=False

@@ -23,6 +23,7 @@ SMALL = Container(
     height=300,
     width=5,
     step_code=-3,
+    shifted=True,
     z=Stream(words=b"zw", escapes=b"", lanes=1),
     y=Stream(words=b"ywords", escapes=b"e", lanes=64),
 )
@@ -39,6 +40,7 @@ containers = st.builds(
     height=st.integers(1, 2**13),
     width=st.integers(1, 2**13),
     step_code=st.integers(-(2**20), 2**20),
+    shifted=st.booleans(),
     z=streams,
     y=streams,
 )
@@ -56,7 +58,7 @@ def with_header_byte(offset: int, value: int) -> bytes:
 
 
 def test_bytes_are_exactly_as_specified():
-    header = b"JVRC" + bytes.fromhex("01 01ab23cd ac02 05 05 000200 060601")
+    header = b"JVRC" + bytes.fromhex("01 01ab23cd ac02 05 0b 000200 060601")
     body = header + b"zw" + b"ywords" + b"e"
     assert pack(SMALL) == with_crc(body)
     assert unpack(pack(SMALL)) == SMALL

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, ndtr
 
+from jvrc import freezing
 from jvrc.coding import tables
 
 ONE = 2**16
@@ -212,3 +213,25 @@ def test_ideal_bits_add_up(several):
     expected = -np.sum(np.log2(freq / ONE))
     assert tables.ideal_bits(symbols, index, several) == pytest.approx(expected, rel=1e-6)
     assert tables.ideal_bits(symbols[:0], index[:0], several) == 0
+
+
+def test_bit_costs_are_those_of_the_tables():
+    found = freezing.gaussian_tables()
+    values = np.arange(-64, 65)
+    costs = tables.bit_costs(found, values)
+    assert costs.shape == (90, 129)
+    for table in range(90):
+        symbols, _ = tables.to_symbols(values, np.full(129, table), found)
+        regular = symbols < np.diff(found.start)[table] - 1
+        freq = found.select(table, 1).freq[symbols]
+        np.testing.assert_allclose(costs[table, regular], 16 - np.log2(freq[regular]), atol=1e-4)
+        assert np.all(costs[table, ~regular] > 16 - np.log2(freq[~regular]) + 7)
+
+
+def test_tables_that_follow_others_keep_what_they_were():
+    one, other = (freezing.gaussian_tables().select(i, n) for i, n in ((3, 2), (40, 5)))
+    both = one.followed_by(other)
+    for i in range(7):
+        expected = one.select(i, 1) if i < 2 else other.select(i - 2, 1)
+        for a, b in zip(both.select(i, 1), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
