@@ -70,9 +70,9 @@ def stages_measured(seconds: Seconds) -> Iterator[None]:
     originals = {name: getattr(codec, name) for name in STAGES}
 
     def measured(function: Callable, stage: str) -> Callable:
-        def run(*args):
+        def run(*args, **options):
             with seconds.measure(stage):
-                return jax.block_until_ready(function(*args))
+                return jax.block_until_ready(function(*args, **options))
 
         return run
 
