@@ -238,7 +238,7 @@ def _decode_z(params: FrozenModel, stream: container.Container) -> tuple[np.ndar
 
 
 def _tables_of_y(params: FrozenModel, index: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """The table, int32 [h,w,M], of each symbol of y, from scale indices and shifts [M]."""
+    """The table, uint8 [h,w,M], of each symbol of y, from scale indices and shifts [M]."""
     return shifts.apply(index, by, len(params.y_tables.low))
 
 

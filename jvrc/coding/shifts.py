@@ -35,8 +35,9 @@ def table() -> tables.SymbolTables:
 
 
 def apply(index: np.ndarray, shifts: np.ndarray, count: int) -> np.ndarray:
-    """Tables int32 [...,M] for scale indices [...,M], shifts [M] of any size, `count` tables."""
-    return np.clip(index + shifts.astype(np.int32), 0, count - 1)
+    """Tables uint8 [...,M], of `count`, for scale indices uint8 [...,M] and any shifts [M]."""
+    bounded = np.clip(shifts, -count, count).astype(np.int16)
+    return np.clip(index + bounded, 0, count - 1).astype(np.uint8)
 
 
 def choose(values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables) -> np.ndarray:
