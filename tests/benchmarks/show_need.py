@@ -87,7 +87,7 @@ def main() -> None:
     model, img = jvrc.load(MODEL), read_image(args.picture)
     data = jvrc.compress(model, img, args.qstep)
     (args.output / "integers.jvrc").write_bytes(data)
-    with float_path():
+    with float_path(model):
         float_data = jvrc.compress(model, img, args.qstep)
         (args.output / "float.jvrc").write_bytes(float_data)
         index = codec.decode_latents(model, float_data).index
