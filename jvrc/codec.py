@@ -6,7 +6,8 @@
                       v                            |
                       q = round((y - mu) / Delta) -+-> y stream
 
-The decoder walks the lower half and ends with g_s. Both sides compute (scale index, mu) on
+The decoder walks the lower half and ends with g_s. Scale indices, shifted for each channel as suits
+the picture (jvrc.coding.shifts), choose the tables of y. Both sides compute (scale index, mu) on
 integers (jvrc.model.exact), since an index that differs by one ruins the stream: a stream decodes
 to the same integers on every machine. The transforms of pictures are float; they are computed in
 full float32 whatever JAX's default precision is, and another machine's rounding changes a pixel of
@@ -75,19 +76,15 @@ def compress(
     latents = quantise(params, *analyse(params, img), code)
     if effort:
         latents = _refined(params, img, latents, code, effort, progress)
-    by = shifts.choose(latents.y, latents.index, params.y_tables)
-    y, table = (_in_order(params, a) for a in (latents.y, _tables_of_y(params, latents.index, by)))
-    z, shifted = latents.z.ravel(), bool(by.any())
+    by, table = _fitted_tables(params, latents)
+    y, table = (_in_order(params, a) for a in (latents.y, table))
     packed = container.Container(
         model_id=params.model_id,
         height=height,
         width=width,
         step_code=code,
-        shifted=shifted,
-        z=_encode_stream(
-            np.concatenate([z, by]) if shifted else z,
-            *_z_tables(params, code, latents.z.shape[:2], shifted),
-        ),
+        shifted=bool(by.any()),
+        z=_encode_z(params, latents.z, by, code),
         y=_encode_stream(y.ravel(), table.ravel(), params.y_tables),
     )
     return container.pack(packed)
@@ -145,8 +142,7 @@ def _refined(
     tried = [latents]
     for _ in range(rounds):
         last = tried[-1]
-        by = shifts.choose(last.y, last.index, params.y_tables)
-        table = _tables_of_y(params, last.index, by)
+        _, table = _fitted_tables(params, last)
         y = refinement.refine(params, img, last[1:], table, code, passes=passes, progress=progress)
         found = last._replace(y=y)
         tried.append(found if psi is None else _consistent(params, found, psi, code))
@@ -163,8 +159,7 @@ def _consistent(params: FrozenModel, latents: Latents, psi: np.ndarray, code: in
 
 def _cost(params: FrozenModel, img: np.ndarray, latents: Latents, code: int) -> float:
     """Bits of y, by its tables, and the distortion of what a decoder makes of it."""
-    by = shifts.choose(latents.y, latents.index, params.y_tables)
-    table = _tables_of_y(params, latents.index, by).ravel()
+    table = _fitted_tables(params, latents)[1].ravel()
     symbols, escaped = tables.to_symbols(latents.y.ravel(), table, params.y_tables)
     bits = tables.ideal_bits(symbols, table, params.y_tables) + 8 * len(
         escapes.pack_escapes(escaped)
@@ -228,6 +223,13 @@ def _decode_latents(params: FrozenModel, stream: container.Container) -> Latents
     return Latents(z_q, y_q, index, mu)
 
 
+def _encode_z(params: FrozenModel, z: np.ndarray, by: np.ndarray, code: int) -> container.Stream:
+    """The stream of z's integers [H/64,W/64,N] and, unless all are 0, of the shifts [M]."""
+    shifted = bool(by.any())
+    values = np.concatenate([z.ravel(), by]) if shifted else z.ravel()
+    return _encode_stream(values, *_z_tables(params, code, z.shape[:2], shifted))
+
+
 def _decode_z(params: FrozenModel, stream: container.Container) -> tuple[np.ndarray, np.ndarray]:
     """(integers of z [H/64,W/64,N], shifts of the tables of y [M]), int32."""
     blocks = _blocks(stream.height, stream.width)
@@ -235,6 +237,12 @@ def _decode_z(params: FrozenModel, stream: container.Container) -> tuple[np.ndar
     values = _decode_stream(stream.z, *expected)
     by = values[-params.config.M :] if stream.shifted else np.zeros(params.config.M, np.int32)
     return values[: blocks[0] * blocks[1] * params.config.N].reshape(*blocks, -1), by
+
+
+def _fitted_tables(params: FrozenModel, latents: Latents) -> tuple[np.ndarray, np.ndarray]:
+    """(the shifts that suit y best, int32 [M], the tables of its symbols that they give)."""
+    by = shifts.choose(latents.y, latents.index, params.y_tables)
+    return by, _tables_of_y(params, latents.index, by)
 
 
 def _tables_of_y(params: FrozenModel, index: np.ndarray, by: np.ndarray) -> np.ndarray:

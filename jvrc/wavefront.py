@@ -23,7 +23,7 @@ import numpy as np
 from jax import Array, lax
 
 from jvrc import step_grid
-from jvrc.coding import container, escapes, range_coder
+from jvrc.coding import container, escapes, range_coder, shifts
 from jvrc.errors import BitstreamError
 from jvrc.frozen import FrozenModel
 from jvrc.model import exact, exact_context
@@ -147,8 +147,8 @@ def _decoded(
 ) -> tuple[_Coder, Array]:  # fmt: skip
     """The decoder's symbols, from the range coder: one after another, picture by picture."""
     values = jnp.zeros(index.size, jnp.int32)
-    table = index.astype(jnp.int32) + streams.shifts[at.picture]
-    flat, channels = jnp.clip(table, 0, len(streams.low) - 1).ravel(), index.shape[1]
+    table = shifts.apply(index, streams.shifts[at.picture], len(streams.low))
+    flat, channels = table.ravel().astype(jnp.int32), index.shape[1]
     for b in range(at.bounds.shape[0] - 1):
         begin, end = at.bounds[b] * channels, at.bounds[b + 1] * channels
         carry, values = _decode_slots(streams, carry, b, begin, end, flat, values)
@@ -242,12 +242,12 @@ def decode(
     streams: Sequence[container.Stream],
     psi: Sequence[np.ndarray],
     codes: Sequence[int],
-    shifts: Sequence[np.ndarray],
+    by: Sequence[np.ndarray],
 ) -> list[Symbols]:
     """The symbols of pictures' streams, all in one loop; the inverse of `encode`.
 
-    streams: those of y, whose symbols stand in `order`. psi, codes: as in `encode`. shifts: of the
-    tables, int32 [M] each (jvrc.coding.shifts).
+    streams: those of y, whose symbols stand in `order`. psi, codes: as in `encode`. by: shifts
+    of the tables, int32 [M] each (jvrc.coding.shifts).
 
     Raises:
       BitstreamError: a stream is damaged or of another model.
@@ -266,7 +266,7 @@ def decode(
         lanes=np.array([s.lanes for s in streams], np.int32),
         tables=cdf[1:],
         low=np.asarray(params.y_tables.low),
-        shifts=np.stack(shifts).astype(np.int32),
+        shifts=np.stack(by).astype(np.int32),
     )
     zeros = [np.zeros(len(streams), np.int32) for _ in range(3)]
     coder = _Coder(np.stack([state for state, _ in opened]), *zeros)

@@ -9,9 +9,14 @@ saves: tests/benchmarks/bench_shifts.py.
 May import: coding.tables.
 """
 
+from typing import TypeVar
+
+import jax
 import numpy as np
 
 from jvrc.coding import tables
+
+T = TypeVar("T", np.ndarray, jax.Array)
 
 REACH = 12  # shifts that the table holds; any other is escaped
 # Of 0, then of 1 … REACH, either sign: nine of ten channels stay as they are, the others spread.
@@ -34,10 +39,13 @@ def table() -> tables.SymbolTables:
     )
 
 
-def apply(index: np.ndarray, shifts: np.ndarray, count: int) -> np.ndarray:
-    """Tables uint8 [...,M], of `count`, for scale indices uint8 [...,M] and any shifts [M]."""
-    bounded = np.clip(shifts, -count, count).astype(np.int16)
-    return np.clip(index + bounded, 0, count - 1).astype(np.uint8)
+def apply(index: T, shifts: T, count: int) -> T:
+    """Tables uint8 [...,M], of `count`, for scale indices uint8 [...,M] and any shifts [M].
+
+    Arrays of NumPy or JAX (FORMAT.md, section 6).
+    """
+    bounded = shifts.clip(-count, count).astype(np.int16)
+    return (index + bounded).clip(0, count - 1).astype(np.uint8)
 
 
 def choose(values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables) -> np.ndarray:
