@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 import jvrc
 from jvrc.evaluation.metrics import psnr
-from jvrc.images import read_image, write_bytes, write_image
+from jvrc.io.files import write_bytes
+from jvrc.io.images import read_image, write_image
 
 QSTEPS = (1.0, 2.0, 4.0, 8.0, 16.0)
 SHEET = "side-by-side.png"

@@ -1,4 +1,4 @@
-"""Errors that callers may want to catch. Imports nothing."""
+"""Errors that callers may want to catch."""
 
 
 class BitstreamError(ValueError):

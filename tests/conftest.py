@@ -1,18 +1,23 @@
 """Fixtures that several test files share."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
 
-from jvrc import freezing, frozen
-from jvrc.model import architectures
+from jvrc.export import freezing
+from jvrc.frozen.file import save_model
+from jvrc.frozen.model import FrozenModel
+from jvrc.model import hyperprior
 from jvrc.model.config import ARCHITECTURES, Config
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory):
     """One compilation cache for the session: many tests compile the same programs anew."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    folder = os.environ.get("JVRC_TEST_CACHE") or str(tmp_path_factory.mktemp("compiled"))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
@@ -28,24 +33,24 @@ def quick_compilation():
     jax.clear_caches()
 
 
-def tiny_model(architecture: str, folder) -> frozen.FrozenModel:
+def tiny_model(architecture: str, folder) -> FrozenModel:
     """A frozen model with random weights, saved and read back."""
     config = Config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
     quick = {"xla_backend_optimization_level": 0}  # drawing compiles longer than it runs
-    init = jax.jit(architectures.init_params, static_argnums=1, compiler_options=quick)
+    init = jax.jit(hyperprior.init_params, static_argnums=1, compiler_options=quick)
     params = init(jax.random.key(1), config)
     model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
-    return frozen.save(model, folder / f"{architecture}.safetensors")
+    return save_model(model, folder / f"{architecture}.safetensors")
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
-def tiny(request, tmp_path_factory) -> frozen.FrozenModel:
+def tiny(request, tmp_path_factory) -> FrozenModel:
     """Tiny frozen models of each architecture, in turn."""
     return tiny_model(request.param, tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
-def tiny_context(tmp_path_factory) -> frozen.FrozenModel:
+def tiny_context(tmp_path_factory) -> FrozenModel:
     """The tiny model that has a context."""
     return tiny_model("mbt2018", tmp_path_factory.mktemp("tiny"))
 
@@ -53,6 +58,7 @@ def tiny_context(tmp_path_factory) -> frozen.FrozenModel:
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph, uint8 [400,600,3]."""
-    from jvrc import demo, images
+    from jvrc import demo
+    from jvrc.io import images
 
     return images.read_image(demo.bundled_photo())

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvrc import frozen
-from jvrc.training.metrics import read_metrics
+from jvrc.frozen.file import read_model
+from jvrc.training.log import read_metrics
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colab").glob("*.ipynb"))
 
@@ -114,8 +114,8 @@ def test_posttrain_trains_a_base_and_all_rates_and_compares_real_files(tmp_path,
 
 
 def assert_base_and_all_rates(folder):
-    base = frozen.read(folder / "base.safetensors")
-    after = frozen.read(folder / "all-rates.safetensors")
+    base = read_model(folder / "base.safetensors")
+    after = read_model(folder / "all-rates.safetensors")
     assert base.metadata["qstep_range"] == [1.0, 1.0]
     assert after.metadata["qstep_range"] == [2.0, 8.0]
     assert after.metadata["recipe"]["init"] == "run base, step 2"

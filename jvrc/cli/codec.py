@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jvrc import shipped, step_grid
 from jvrc.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
@@ -17,6 +16,8 @@ from jvrc.cli.common import (
     result_text,
     timed,
 )
+from jvrc.frozen import zoo
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 
 _DEFAULT_QSTEP = 2.0
 
@@ -39,8 +40,8 @@ def add_compress(subparsers: Any) -> None:
         "--qstep",
         type=_qstep,
         default=_DEFAULT_QSTEP,
-        help=f"quantisation step, {step_grid.QSTEP_MIN:g} (best picture) to "
-        f"{step_grid.QSTEP_MAX:g} (fewest bytes); default: %(default)g",
+        help=f"quantisation step, {QSTEP_MIN:g} (best picture) to "
+        f"{QSTEP_MAX:g} (fewest bytes); default: %(default)g",
     )
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"{MODEL_HELP}; default: %(default)s"
@@ -72,7 +73,8 @@ def add_decompress(subparsers: Any) -> None:
 
 
 def _run_compress(args: argparse.Namespace) -> None:
-    from jvrc.images import read_image, write_bytes
+    from jvrc.io.files import write_bytes
+    from jvrc.io.images import read_image
 
     output = output_path(args, ".jvrc")
     img = read_image(args.input)
@@ -92,7 +94,7 @@ def _verified(model: Any, img: Any, data: bytes) -> str:
 
 
 def _run_decompress(args: argparse.Namespace) -> None:
-    from jvrc.images import check_image_suffix, write_image
+    from jvrc.io.images import check_image_suffix, write_image
 
     data, stream = read_stream(args.input)
     output = output_path(args, ".png")
@@ -107,7 +109,7 @@ def _run_decompress(args: argparse.Namespace) -> None:
 
 
 def _shipped_model(model_id: str) -> str:
-    name = shipped.name_of(model_id)
+    name = zoo.name_of(model_id)
     if name is None:
         raise ValueError(f"no shipped model has the id {model_id}: name its file with --model")
     return name
@@ -116,9 +118,9 @@ def _shipped_model(model_id: str) -> str:
 def _qstep(text: str) -> float:
     try:
         value = float(text)
-        step_grid.snap(value)
+        qstep_code_of(value)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be a number in {step_grid.QSTEP_MIN:g} ... {step_grid.QSTEP_MAX:g}, got {text}"
+            f"must be a number in {QSTEP_MIN:g} ... {QSTEP_MAX:g}, got {text}"
         ) from None
     return value

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jvrc import compile_cache, memory
 from jvrc.errors import BitstreamError
+from jvrc.runtime import compile_cache, memory
 
 DEFAULT_MODEL = "mbt2018-mean"
 MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
@@ -65,7 +65,7 @@ def parse_notes(pairs: list[str]) -> dict[str, str]:
 
 def calibrated(model: Any, photographs: Any) -> Any:
     """The frozen model with tables and units fitted to some of the photographs that train."""
-    from jvrc import calibration
+    from jvrc.export import calibration
     from jvrc.training import data
 
     size, limit = _CALIBRATION_CROP, _CALIBRATION_PICTURES

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jvrc import __version__, step_grid
+from jvrc import __version__
 from jvrc.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, library
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 
 _QSTEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 _SHOWN_BPP = 0.25  # the report's pictures are coded at the step whose mean rate is nearest
@@ -90,7 +91,7 @@ def add_eval(subparsers: Any) -> None:
 
 def _run_eval(args: argparse.Namespace) -> None:
     from jvrc.evaluation import measure, peers, summary
-    from jvrc.images import list_images
+    from jvrc.io.images import list_images
 
     paths = list_images(args.input)
     against = [peers.peer(name) for name in dict.fromkeys(args.against)]
@@ -111,7 +112,7 @@ def _write(
     args: argparse.Namespace, points: list, models: list, against: list, published: dict
 ) -> None:
     from jvrc.evaluation import plots, report, summary
-    from jvrc.images import write_bytes
+    from jvrc.io.files import write_bytes
 
     rows = summary.means(points)
     curves = {metric: summary.curves(rows, metric) for metric in summary.METRICS}
@@ -151,7 +152,7 @@ def _pictures(
     from tqdm import tqdm
 
     from jvrc.evaluation import report
-    from jvrc.images import read_image
+    from jvrc.io.images import read_image
 
     first = [r for r in rows if r.coder == models[0].name]
     setting = args.show or min(first, key=lambda r: abs(r.bpp - _SHOWN_BPP)).setting
@@ -247,11 +248,10 @@ def _qsteps(text: str) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(","))
         for value in values:
-            step_grid.snap(value)
+            qstep_code_of(value)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be numbers in {step_grid.QSTEP_MIN:g} ... {step_grid.QSTEP_MAX:g} with commas "
-            f"between, got {text}"
+            f"must be numbers in {QSTEP_MIN:g} ... {QSTEP_MAX:g} with commas between, got {text}"
         ) from None
     return tuple(dict.fromkeys(values))
 

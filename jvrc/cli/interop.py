@@ -50,7 +50,7 @@ def _run_import_compressai(args: argparse.Namespace) -> None:
     output, notes = output_path(args, ""), parse_notes(args.note)
     checkpoint = _read_checkpoint(args.input)
     library()
-    from jvrc import frozen
+    from jvrc.frozen.file import save_model
     from jvrc.interop import from_compressai
     from jvrc.training import data
 
@@ -61,7 +61,7 @@ def _run_import_compressai(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.input}: {error}") from error
     if photographs:
         model = calibrated(model, photographs)
-    model = frozen.save(model, output)
+    model = save_model(model, output)
     imported, config = model.metadata["imported"], model.config
     low, high = model.metadata["qstep_range"]
     print(

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jvrc import shipped, step_grid, weights_header
 from jvrc.cli.common import add_command, library, parse_notes, read_stream
+from jvrc.frozen import zoo
+from jvrc.frozen.header import read_header
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_of
 
 
 def add_info(subparsers: Any) -> None:
@@ -61,7 +63,7 @@ def add_models(subparsers: Any) -> None:
 
 
 def _run_info(args: argparse.Namespace) -> None:
-    path = args.input if args.input.exists() else shipped.models().get(str(args.input), args.input)
+    path = args.input if args.input.exists() else zoo.models().get(str(args.input), args.input)
     if path.suffix == ".safetensors":
         _describe_model(path, as_json=args.json)
         return
@@ -88,10 +90,10 @@ def _info(path: Path) -> dict[str, Any]:
         "bpp": 8 * len(data) / (container.height * container.width),
         "height": container.height,
         "width": container.width,
-        "qstep": step_grid.qstep_of(container.step_code),
+        "qstep": qstep_of(container.step_code),
         "step_code": container.step_code,
         "model_id": container.model_id,
-        "model": shipped.name_of(container.model_id),
+        "model": zoo.name_of(container.model_id),
         "shifted": container.shifted,
         "lanes": {"z": container.z.lanes, "y": container.y.lanes},
         "sections": _section_bytes(len(data), container.z, container.y),
@@ -111,12 +113,12 @@ def _section_bytes(total: int, z: Any, y: Any) -> dict[str, int]:
 
 
 def _describe_model(path: Path, *, as_json: bool) -> None:
-    header = weights_header.read(path)
+    header = read_header(path)
     if as_json:
         print(json.dumps(header | {"file": str(path), "bytes": path.stat().st_size}))
         return
     config, measured = header.pop("config"), header.pop("measured", {})
-    low, high = header.pop("qstep_range", (step_grid.QSTEP_MIN, step_grid.QSTEP_MAX))
+    low, high = header.pop("qstep_range", (QSTEP_MIN, QSTEP_MAX))
     print(f"file      {path}")
     print(f"model     {config['architecture']}, N = {config['N']}, M = {config['M']}")
     print(f"id        {header.pop('model_id')}")
@@ -143,15 +145,15 @@ def _run_annotate(args: argparse.Namespace) -> None:
         raise ValueError(f"--measured must be SET=RESULTS.json; got {' '.join(args.measured)}")
     if not (notes or named):
         raise ValueError("nothing to write: pass --note or --measured")
-    header = weights_header.read(args.input)
+    header = read_header(args.input)
     measured = header.get("measured", {})
     for name, _, file in named:
         measured[name] = _means(Path(file), header["model_id"])
     described = notes | ({"measured": measured} if named else {})
     library()
-    from jvrc import frozen
+    from jvrc.frozen.file import annotate
 
-    frozen.annotate(args.input, described)
+    annotate(args.input, described)
     print(f"{args.input}: model {header['model_id']}: {', '.join(described)}")
 
 
@@ -169,7 +171,7 @@ def _means(path: Path, model_id: str) -> dict[str, Any]:
 
 
 def _run_models(args: argparse.Namespace) -> None:
-    rows = [_model_row(name, path) for name, path in shipped.models().items()]
+    rows = [_model_row(name, path) for name, path in zoo.models().items()]
     if args.json:
         print(json.dumps(rows))
         return
@@ -181,7 +183,7 @@ def _run_models(args: argparse.Namespace) -> None:
 
 
 def _model_row(name: str, path: Path) -> dict[str, Any]:
-    header = shipped.describe(name)
+    header = zoo.describe(name)
     return {
         "name": name,
         "architecture": header["config"]["architecture"],

@@ -31,8 +31,8 @@ def _run_plot(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.input}: not a run: it holds no {_METRICS}")
     args.output = args.output or args.input / _PICTURE
     output = output_path(args, ".png")
-    from jvrc.training.metrics import read_metrics
-    from jvrc.training.plots import plot_run
+    from jvrc.training.log import read_metrics
+    from jvrc.training.log_plot import plot_run
 
     rows = read_metrics(metrics)
     if not rows:

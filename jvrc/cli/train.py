@@ -200,7 +200,7 @@ def _run_train(args: argparse.Namespace) -> None:
             raise ValueError("--transforms-from needs --from, the model that gets the transforms")
         _train(args, recipe, None)
         return
-    from jvrc.training import data, start
+    from jvrc.training import data, warm_start
 
     loop.check_run(args.output, recipe, args.resume)  # before the pictures are read
     photographs = _photographs(args)
@@ -209,9 +209,9 @@ def _run_train(args: argparse.Namespace) -> None:
         return loop.calibration_crops(recipe, data.Pictures(photographs.train))
 
     config = recipe.config()
-    init, described = start.params_from(args.source, config, crops, seed=recipe.seed)
+    init, described = warm_start.params_from(args.source, config, crops, seed=recipe.seed)
     if args.transforms_from:
-        transforms, named = start.transforms_from(args.transforms_from, config)
+        transforms, named = warm_start.transforms_from(args.transforms_from, config)
         init, described = init | transforms, f"{described}, transforms of {named}"
     _train(args, replace(recipe, init=described), init, photographs=photographs)
 
@@ -227,11 +227,11 @@ def _run_posttrain(args: argparse.Namespace) -> None:
 
         jax.distributed.initialize()
     if not args.resume:
-        from jvrc.training import start
+        from jvrc.training import warm_start
 
         if args.source is None:
             raise ValueError("--from must name the run or weights file to post-train; got none")
-        config, init, described = start.read_source(args.source)
+        config, init, described = warm_start.read_source(args.source)
         recipe = recipe.of_model(config, described)
     _train(args, recipe, init, rate_devices=args.rate_devices)
 
@@ -282,11 +282,11 @@ def _training_loop() -> Any:
 
 
 def _write(run: Any, output: Path, notes: dict[str, str], photographs: Any) -> None:
-    from jvrc import frozen
-    from jvrc.freezing import freeze_run
+    from jvrc.export.freezing import freeze_run
+    from jvrc.frozen.file import save_model
 
     model = freeze_run(run, notes)
     if photographs:
         model = calibrated(model, photographs)
-    model = frozen.save(model, output)
+    model = save_model(model, output)
     print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

@@ -1,7 +1,6 @@
 """The file: a header, four payload sections and a checksum, as FORMAT.md specifies byte by byte.
 
 A released version stays readable for ever: any change of these bytes is a new format version.
-Imports nothing of jvrc but its errors.
 """
 
 import zlib
@@ -41,8 +40,8 @@ class Container(NamedTuple):
     model_id: str  # eight hex digits
     height: int  # pixels, >= 1
     width: int  # pixels, >= 1
-    step_code: int  # see jvrc.step_grid
-    shifted: bool  # the z stream ends with shifts of y's tables (jvrc.coding.shifts)
+    step_code: int  # see jvrc.qstep
+    shifted: bool  # the z stream ends with shifts of y's tables (jvrc.coding.scale_adaptation)
     z: Stream
     y: Stream
 

@@ -11,7 +11,7 @@ Nothing here needs 64 bits: x < 2**32 is held in uint32, and f * (x div 2**16) +
 The calls run in chunks of fixed size, with the states carried over and the last chunk filled with
 symbols of a table of one symbol, which change nothing; the bytes do not depend on the chunks. So
 each kernel is compiled once for each chunk size (and power of two of the tables' total size; the
-encoder for each L too), whatever n. Imports nothing of jvrc but its errors.
+encoder for each L too), whatever n.
 """
 
 from functools import partial

@@ -3,8 +3,6 @@
 A table covers the integers low … low + size - 2; its last symbol is the escape code for all others.
 Frequencies are positive and sum to 2**16 exactly. Tables are made once, when a model is frozen, in
 float64; a receiver only reads them.
-
-May import: NumPy only.
 """
 
 from collections.abc import Callable

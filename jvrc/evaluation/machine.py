@@ -1,7 +1,4 @@
-"""What a measurement ran on.
-
-May import: nothing of jvrc.
-"""
+"""What a measurement ran on."""
 
 import os
 import platform

@@ -1,7 +1,4 @@
-"""Measuring codecs on pictures, one file written and read back for each point; resumable.
-
-May import: evaluation.metrics, jvrc.images.
-"""
+"""Measuring codecs on pictures, one file written and read back for each point; resumable."""
 
 import hashlib
 import json
@@ -16,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from jvrc.evaluation import metrics
-from jvrc.images import read_image, write_bytes
+from jvrc.io.files import write_bytes
+from jvrc.io.images import read_image
 
 JOURNAL = "points.jsonl"
 

@@ -1,7 +1,4 @@
-"""Distortion between two pictures: uint8 [H,W,3].
-
-May import: nothing of jvrc. SciPy is imported by what needs it.
-"""
+"""Distortion between two pictures: uint8 [H,W,3]."""
 
 import math
 

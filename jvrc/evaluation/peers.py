@@ -1,7 +1,4 @@
-"""Other codecs, by Pillow and its plugins, for comparison on the same pictures.
-
-May import: nothing of jvrc.
-"""
+"""Other codecs, by Pillow and its plugins, for comparison on the same pictures."""
 
 from collections.abc import Callable
 from importlib import metadata

@@ -1,7 +1,4 @@
-"""Rate-distortion curves as a picture.
-
-May import: evaluation.summary.
-"""
+"""Rate-distortion curves as a picture."""
 
 from io import BytesIO
 

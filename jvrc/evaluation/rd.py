@@ -1,8 +1,6 @@
 """Rate-distortion curves and the Bjøntegaard delta rate between them.
 
 A curve is float64 [n,2]: bits per pixel and PSNR in dB, one row a step or quality.
-
-May import: nothing of jvrc.
 """
 
 import numpy as np

@@ -1,7 +1,4 @@
-"""A self-contained HTML page: tables, the plot, and pictures side by side under a slider.
-
-May import: evaluation.measure, .peers, .summary.
-"""
+"""A self-contained HTML page: tables, the plot, and pictures side by side under a slider."""
 
 import base64
 import html

@@ -1,7 +1,4 @@
-"""From measured points to mean curves, BD-rates, JSON and CSV.
-
-May import: evaluation.metrics, .measure, .rd.
-"""
+"""From measured points to mean curves, BD-rates, JSON and CSV."""
 
 import csv
 import io

@@ -11,8 +11,6 @@ its cache, for `jvrc import-compressai`; or, without a file between:
     model = jvrc.interop.from_compressai(net.state_dict())
 
 Their licence is their authors' to state.
-
-May import: interop.compressai.
 """
 
 from jvrc.interop.compressai import from_compressai, qsteps, to_params

@@ -4,8 +4,6 @@ Both projects have the same networks, GDN and entropy bottleneck in the same par
 that a model of theirs is one of ours in the scales of the literature; see `to_params` for what
 its entropy models do otherwise. Their layouts: a convolution [O,I,k,k], a transposed one [I,O,k,k],
 GDN's gamma and a dense layer [O,I].
-
-May import: freezing, frozen, model, step_grid.
 """
 
 import re
@@ -15,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jvrc import freezing
-from jvrc.frozen import FrozenModel
+from jvrc.export import freezing
+from jvrc.frozen.model import FrozenModel
 from jvrc.model import context, transforms, variable_rate
 from jvrc.model.config import Config
-from jvrc.step_grid import QSTEP_MAX, QSTEP_MIN
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 _KNOWN = "bmshj2018-hyperprior, mbt2018-mean or mbt2018, or one of these with -vbr"
 # Without these a state dict is of none of the architectures above.
@@ -53,7 +51,8 @@ def from_compressai(state_dict: Mapping[str, Any], **metadata: Any) -> FrozenMod
     single-rate model, which codes badly at others until it is post-trained. Freezing rounds
     kernels to float16, h_s (and a context model) to integers, medians of z to 1/16, its steps to
     an eighth of an octave, offsets to 1/512 within 0 … 1/2: what is negative becomes zero.
-    `jvrc.calibration.calibrate` then fits tables and units to pictures, and files get smaller.
+    `jvrc.export.calibration.calibrate` then fits tables and units to
+    photographs, and files get smaller.
 
     Args:
       state_dict: as for `to_params`.

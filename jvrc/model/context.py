@@ -5,15 +5,13 @@ that of Kamisli et al. 2024. A position sees the 12 before it, in raster order, 
 it: two rows above and two samples to the left.
 
     psi [B,h,w,2M]  what h_s gives      y^ [B,h,w,M]  latents as the decoder knows them
-
-May import: ops, transforms, config.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jvrc.model import ops, transforms
+from jvrc.model import layers, transforms
 from jvrc.model.config import Config
 
 # Taps of the masked 5x5 kernel in raster order: five two rows above, five above, two to the left.
@@ -28,7 +26,7 @@ def widths(config: Config) -> tuple[int, int, int, int]:
 
 def init_context(key: Array, config: Config) -> dict:
     """conv: [12,M,2M], the taps that the mask leaves; step: [1,2M]; starts near zero."""
-    conv = ops.conv_init(key, 5, config.M, 2 * config.M, gain=0.1)
+    conv = layers.conv_init(key, 5, config.M, 2 * config.M, gain=0.1)
     conv["kernel"] = conv["kernel"].reshape(25, config.M, -1)[:12]
     step = {"kernel": jnp.zeros((1, 2 * config.M)), "bias": jnp.zeros(2 * config.M)}
     return {"conv": conv, "step": step}
@@ -41,7 +39,7 @@ def init_entropy_parameters(key: Array, config: Config, shift: Array | float = 8
     identity too. The other units start at random and reach the last layer with training.
     """
     keys, sizes, m = jax.random.split(key, 3), widths(config), 2 * config.M
-    layers = {f"conv{i}": ops.conv_init(keys[i], 1, sizes[i], sizes[i + 1]) for i in range(3)}
+    layers = {f"conv{i}": layers.conv_init(keys[i], 1, sizes[i], sizes[i + 1]) for i in range(3)}
     eye = jnp.eye(m)
     through = [jnp.concatenate([eye, eye]), jnp.eye(sizes[1], m), jnp.eye(sizes[2], m)]
     for i, matrix in enumerate(through):
@@ -73,7 +71,7 @@ def hidden_layers(params: dict, psi: Array, context: Array) -> tuple[Array, Arra
     x, found = jnp.concatenate([psi, context], axis=-1), []
     for i in range(3):
         x = x @ params[f"conv{i}"]["kernel"][0, 0] + params[f"conv{i}"]["bias"]
-        x = ops.leaky_relu(x) if i < 2 else x
+        x = layers.leaky_relu(x) if i < 2 else x
         found.append(x)
     return tuple(found)
 

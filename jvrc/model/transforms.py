@@ -9,8 +9,6 @@ jvrc.model.context).
 picture. Everything outside is held at zero between layers, which is what zero padding at the
 picture's border means; so a tile, or a picture enlarged to a rounder size, gives the same values
 as the picture alone. Latents that enter must be zero outside; sigma and mu are undefined there.
-
-May import: ops, config.
 """
 
 from collections.abc import Callable
@@ -19,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jvrc.model import ops
+from jvrc.model import layers
 from jvrc.model.config import Config
 
 Valid = tuple[Array | int, Array | int, Array | int, Array | int] | None
@@ -40,9 +38,9 @@ def g_a(config: Config, params: dict, x: Array, valid: Valid = None) -> Array:
     """Analysis transform: picture -> y."""
     x = within(x, valid, 1)
     for i in range(4):
-        x = ops.down(params[f"conv{i}"], x)
+        x = layers.down(params[f"conv{i}"], x)
         if i < 3:
-            x = ops.gdn(params[f"gdn{i}"], x)
+            x = layers.gdn(params[f"gdn{i}"], x)
         x = within(x, valid, 2 << i)
     return x * config.latent_scale
 
@@ -51,24 +49,24 @@ def g_s(config: Config, params: dict, y: Array, valid: Valid = None) -> Array:
     """Synthesis transform: reconstructed y -> picture, not clipped."""
     x = y / config.latent_scale
     for i in range(4):
-        x = ops.up(params[f"deconv{i}"], x)
+        x = layers.up(params[f"deconv{i}"], x)
         if i < 3:
-            x = ops.gdn(params[f"igdn{i}"], x, inverse=True)
+            x = layers.gdn(params[f"igdn{i}"], x, inverse=True)
         x = within(x, valid, 8 >> i)
     return x
 
 
 def _activation(config: Config) -> Callable[[Array], Array]:
-    return ops.leaky_relu if config.predicts_mean else jax.nn.relu
+    return layers.leaky_relu if config.predicts_mean else jax.nn.relu
 
 
 def h_a(config: Config, params: dict, y: Array, valid: Valid = None) -> Array:
     """Hyper analysis: y -> z. The scale hyperprior sees |y|."""
     act = _activation(config)
     x = (y if config.predicts_mean else jnp.abs(y)) / config.hyper_scale
-    x = within(act(ops.conv(params["conv0"], x)), valid, 16)
-    x = within(act(ops.down(params["conv1"], x)), valid, 32)
-    return within(ops.down(params["conv2"], x), valid, 64)
+    x = within(act(layers.conv(params["conv0"], x)), valid, 16)
+    x = within(act(layers.down(params["conv1"], x)), valid, 32)
+    return within(layers.down(params["conv2"], x), valid, 64)
 
 
 def h_s(config: Config, params: dict, z: Array, valid: Valid = None) -> tuple[Array, Array]:
@@ -92,9 +90,9 @@ def hyper_layers(
 ) -> tuple[Array, Array, Array]:
     """What each layer of h_s gives: [B,H/32,W/32,.], [B,H/16,W/16,.], [B,H/16,W/16,M or 2 M]."""
     act = _activation(config)
-    first = within(act(ops.up(params["deconv0"], z)), valid, 32)
-    second = within(act(ops.up(params["deconv1"], first)), valid, 16)
-    return first, second, ops.conv(params["conv2"], second)
+    first = within(act(layers.up(params["deconv0"], z)), valid, 32)
+    second = within(act(layers.up(params["deconv1"], first)), valid, 16)
+    return first, second, layers.conv(params["conv2"], second)
 
 
 def hyper_widths(config: Config) -> tuple[int, int, int, int]:
@@ -107,8 +105,8 @@ def init_g_a(key: Array, config: Config) -> dict:
     """3 -> N -> N -> N -> M channels; conv0 … conv3, gdn0 … gdn2."""
     keys = jax.random.split(key, 4)
     widths = (3, config.N, config.N, config.N, config.M)
-    layers = {f"conv{i}": ops.conv_init(keys[i], 5, widths[i], widths[i + 1]) for i in range(4)}
-    return layers | {f"gdn{i}": ops.gdn_init(config.N) for i in range(3)}
+    layers = {f"conv{i}": layers.conv_init(keys[i], 5, widths[i], widths[i + 1]) for i in range(4)}
+    return layers | {f"gdn{i}": layers.gdn_init(config.N) for i in range(3)}
 
 
 def init_g_s(key: Array, config: Config) -> dict:
@@ -117,10 +115,10 @@ def init_g_s(key: Array, config: Config) -> dict:
     widths = (config.M, config.N, config.N, config.N, 3)
     layers = {
         # each output pixel sees a quarter of the 25 taps
-        f"deconv{i}": ops.conv_init(keys[i], 5, widths[i], widths[i + 1], gain=2.0)
+        f"deconv{i}": layers.conv_init(keys[i], 5, widths[i], widths[i + 1], gain=2.0)
         for i in range(4)
     }
-    return layers | {f"igdn{i}": ops.gdn_init(config.N) for i in range(3)}
+    return layers | {f"igdn{i}": layers.gdn_init(config.N) for i in range(3)}
 
 
 def init_h_a(key: Array, config: Config) -> dict:
@@ -128,9 +126,9 @@ def init_h_a(key: Array, config: Config) -> dict:
     k0, k1, k2 = jax.random.split(key, 3)
     n, m = config.N, config.M
     return {
-        "conv0": ops.conv_init(k0, 3, m, n),
-        "conv1": ops.conv_init(k1, 5, n, n),
-        "conv2": ops.conv_init(k2, 5, n, n),
+        "conv0": layers.conv_init(k0, 3, m, n),
+        "conv1": layers.conv_init(k1, 5, n, n),
+        "conv2": layers.conv_init(k2, 5, n, n),
     }
 
 
@@ -139,7 +137,7 @@ def init_h_s(key: Array, config: Config) -> dict:
     k0, k1, k2 = jax.random.split(key, 3)
     n, mid, wide, out = hyper_widths(config)
     return {
-        "deconv0": ops.conv_init(k0, 5, n, mid, gain=2.0),
-        "deconv1": ops.conv_init(k1, 5, mid, wide, gain=2.0),
-        "conv2": ops.conv_init(k2, 3, wide, out),
+        "deconv0": layers.conv_init(k0, 5, n, mid, gain=2.0),
+        "deconv1": layers.conv_init(k1, 5, mid, wide, gain=2.0),
+        "conv2": layers.conv_init(k2, 3, wide, out),
     }

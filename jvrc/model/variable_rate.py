@@ -2,15 +2,13 @@
 
 Kamisli et al. 2024 (arXiv 2402.18930), modifications 2 and 3. Freezing clips Delta to the range
 that training saw, where two small networks can be trusted.
-
-May import: ops.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jvrc.model import ops
+from jvrc.model import layers
 
 Z_STEP_MIN = 0.5
 
@@ -55,7 +53,7 @@ def offset(params: dict, scale: Array, qstep: Array) -> Array:
 def z_step(params: dict, qstep: Array) -> Array:
     """Delta_z = max(0.5, softplus(MLP(Delta))). qstep: [...] -> [...]."""
     raw = jax.nn.softplus(mlp(params, qstep[..., None])[..., 0])
-    return ops.lower_bound(raw, Z_STEP_MIN)
+    return layers.lower_bound(raw, Z_STEP_MIN)
 
 
 def reconstruct(q: Array, mu: Array, qstep: Array | float, delta: Array) -> Array:

@@ -8,8 +8,6 @@ around them are additions and small factors. In float32 results differ from a di
 A convolution of stride 2 is one of stride 1 over cells of 2x2 pixels, [B,H,2,W,2,I]: `strided`. Its
 5x5 kernel lacks the sixth taps, the last ones of odd rows and columns, and the products of the last
 point, which see these taps alone, are left out: 121 in place of 144.
-
-May import: jax only.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Orbax checkpoints of a run: the training state in parts, the last two kept.
-
-May import: nothing of jvrc. Orbax is imported by the functions that need it.
-"""
+"""Orbax checkpoints of a run: the training state in parts, the last two kept."""
 
 from pathlib import Path
 from typing import Any

@@ -2,8 +2,6 @@
 
 Pictures are a sequence of uint8 [H,W,3], wherever they come from. Batch number s is a function of
 (seed, s) alone, so a resumed run sees what an uninterrupted one would have seen.
-
-May import: jvrc.images.
 """
 
 import concurrent.futures
@@ -17,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jvrc.images import list_images, read_image
+from jvrc.io.images import list_images, read_image
 
 
 class Photographs(NamedTuple):

@@ -3,8 +3,6 @@
 A run is a folder: recipe.json, metrics.jsonl, checkpoints/STEP/model and optimizer (only `--resume`
 needs the latter). What a step does depends on the recipe and the step's number alone, so an
 interrupted run that is resumed ends at the same parameters.
-
-May import: all of jvrc.training, jvrc.model.
 """
 
 import contextlib
@@ -21,11 +19,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from jvrc.model import architectures
+from jvrc.model import hyperprior
 from jvrc.model.config import Config
-from jvrc.training import data, objectives, posttrain, pretrain, pyramid
+from jvrc.training import data, klt_init, multi_rate, objectives, single_rate
 from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.metrics import MetricsFile, means
+from jvrc.training.log import MetricsFile, means
 from jvrc.training.recipe import PostRecipe, Recipe, load_recipe
 from jvrc.training.state import State, init_state
 
@@ -70,16 +68,16 @@ def start_params(recipe: Recipe, pictures: data.Pictures) -> dict:
     """Parameters at step 0, as the recipe's `start` says."""
     key, config = jax.random.key(recipe.seed), recipe.config()
     if recipe.start == "random":
-        return architectures.init_params(key, config)
-    return pyramid.pyramid_params(key, config, calibration_crops(recipe, pictures))
+        return hyperprior.init_params(key, config)
+    return klt_init.klt_params(key, config, calibration_crops(recipe, pictures))
 
 
 def make_step(recipe: Recipe | PostRecipe, mesh: Mesh) -> Callable[[State, Array], tuple]:
     """The jitted update: (state, uint8 [B,crop,crop,3]) -> (state, what to report)."""
     if isinstance(recipe, PostRecipe):
-        step = posttrain.make_step(recipe, mesh)
+        step = multi_rate.make_step(recipe, mesh)
     else:
-        step = pretrain.make_step(recipe, mesh)
+        step = single_rate.make_step(recipe, mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
 
@@ -212,20 +210,20 @@ def _replicated(tree: Any, everywhere: NamedSharding) -> Any:
 def first_state(recipe: Recipe | PostRecipe, params: dict) -> State:
     """The state before the first step, with what the recipe adds to the model's parameters."""
     if isinstance(recipe, PostRecipe):
-        params = posttrain.with_learned_steps(recipe, params)
+        params = multi_rate.with_learned_steps(recipe, params)
     return init_state(recipe, params)
 
 
 def _model_params(params: dict) -> dict:
     """Without what belongs to the run alone."""
-    return {name: value for name, value in params.items() if name != posttrain.LOG_QSTEP}
+    return {name: value for name, value in params.items() if name != multi_rate.LOG_QSTEP}
 
 
 def _abstract_state(recipe: Recipe | PostRecipe) -> State:
     """Shapes and dtypes of the state, without computing anything."""
     config = recipe.config()
     return jax.eval_shape(
-        lambda key: first_state(recipe, architectures.init_params(key, config)), jax.random.key(0)
+        lambda key: first_state(recipe, hyperprior.init_params(key, config)), jax.random.key(0)
     )
 
 

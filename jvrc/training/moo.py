@@ -11,8 +11,6 @@ sum to one; `normalised` makes any do so.
 [4] Quinton & Rey 2024, https://arxiv.org/abs/2406.16232
 [5] Liu et al. 2021, https://arxiv.org/abs/2110.14048
 [6] Lawson & Hanson 1974, Solving Least Squares Problems
-
-May import: nothing of jvrc.
 """
 
 from collections.abc import Callable

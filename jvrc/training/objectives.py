@@ -2,8 +2,6 @@
 
 L = bpp + lambda * 255^2 * MSE with lambda = 0.18 / Delta^2 (Kamisli et al. 2024, Sec. 4: the eight
 published pairs lie on this line), MSE on [0,1].
-
-May import: jvrc.model.
 """
 
 from typing import NamedTuple
@@ -12,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jvrc.model import architectures, entropy
+from jvrc.model import entropy_models, hyperprior
 from jvrc.model.config import Config
+from jvrc.qstep import rd_lambda
 
-LAMBDA_AT_ONE = 0.18
 WIDE = ("g_a", "g_s")  # nine tenths of the arithmetic; their precision is a choice
 AUXILIARY = 1e-3  # weight of the loss that moves the bottleneck's quantiles
 
@@ -28,11 +26,6 @@ class Losses(NamedTuple):
     mse: Array
 
 
-def rd_lambda(qstep: Array) -> Array:
-    """lambda of the step: [B] -> [B]."""
-    return LAMBDA_AT_ONE / jnp.square(qstep)
-
-
 def draw_qsteps(key: Array, batch: int, low: float, high: float) -> Array:
     """Log-uniform steps, stratified: one in each of `batch` equal parts of the range, shuffled."""
     k_position, k_order = jax.random.split(key)
@@ -42,13 +35,13 @@ def draw_qsteps(key: Array, batch: int, low: float, high: float) -> Array:
 
 def losses(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Losses:
     """Per-picture losses of x [B,H,W,3] in [0,1] at qstep [B]; key None: rounded, not noisy."""
-    out = architectures.forward(config, params, x, qstep, key)
+    out = hyperprior.forward(config, params, x, qstep, key)
     if key is None:
         out = out._replace(x_hat=jnp.clip(out.x_hat, 0, 1))
     return losses_of(out, x, rd_lambda(qstep))
 
 
-def losses_of(out: architectures.Forward, x: Array, weight: Array) -> Losses:
+def losses_of(out: hyperprior.Forward, x: Array, weight: Array) -> Losses:
     """Per-picture losses of one pass over x [B,H,W,3]; weight: lambda, [] or [B]."""
     bpp = (out.bits_y + out.bits_z) / (x.shape[1] * x.shape[2])
     mse = jnp.mean(jnp.square(x - out.x_hat), axis=(1, 2, 3))
@@ -87,6 +80,6 @@ def training_loss(
     balance: the power of `balanced_mean`.
     """
     parts = losses(config, params, x, qstep, key)
-    auxiliary = entropy.quantile_loss(params["bottleneck"])
+    auxiliary = entropy_models.quantile_loss(params["bottleneck"])
     loss = balanced_mean(parts.rd, qstep, balance) + AUXILIARY * auxiliary
     return loss, jax.lax.stop_gradient(parts)

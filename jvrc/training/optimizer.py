@@ -1,7 +1,4 @@
-"""The optimiser: Muon for kernels, Adam for the rest, one cosine schedule, an average of weights.
-
-May import: nothing of jvrc.
-"""
+"""The optimiser: Muon for kernels, Adam for the rest, and one cosine schedule."""
 
 import jax
 import jax.numpy as jnp

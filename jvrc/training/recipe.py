@@ -1,16 +1,13 @@
-"""Everything that determines a training run, as one small record that is saved with it.
-
-May import: step_grid, images (to write files), model.config, training.pyramid (its constants).
-"""
+"""Everything that determines a training run, as one small record that is saved with it."""
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from jvrc.images import write_bytes
+from jvrc.io.files import write_bytes
 from jvrc.model.config import Config
-from jvrc.step_grid import QSTEP_MAX, QSTEP_MIN
-from jvrc.training import pyramid
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
+from jvrc.training import klt_init
 
 OPTIMIZERS = ("muon", "adam")
 STARTS = ("pyramid", "random")
@@ -119,7 +116,7 @@ class Recipe(_Common):
 
     def config(self) -> Config:
         config = Config(self.model, self.n, self.m, log_scale=self.log_scale)
-        return pyramid.pyramid_config(config) if self.start == "pyramid" else config
+        return klt_init.klt_config(config) if self.start == "pyramid" else config
 
     def qstep_range(self) -> tuple[float, float]:
         return self.qstep_low, self.qstep_high

@@ -1,7 +1,4 @@
-"""The state of a training run, and how gradients change it.
-
-May import: training.recipe, training.optimizer.
-"""
+"""The state of a training run, and how gradients change it."""
 
 from typing import NamedTuple
 

@@ -2,8 +2,6 @@
 
 Only what is prepared on the disk is read: nothing is downloaded and no code of the data set runs.
 Preparing one in the format array_record is up to TFDS, which mostly needs TensorFlow for that.
-
-May import: jvrc.images, jvrc.training.data.
 """
 
 import os
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from jvrc.images import as_rgb_uint8
+from jvrc.io.images import as_rgb_uint8
 from jvrc.training import data
 
 FORMAT = "array_record"  # the one that TFDS reads at random

@@ -24,8 +24,8 @@ import jax
 import numpy as np
 
 import jvrc
-from jvrc import codec
-from jvrc.images import read_image
+from jvrc.codec import image as codec
+from jvrc.io.images import read_image
 
 MODEL = "mbt2018-mean"
 STAGES = {

@@ -31,12 +31,14 @@ import numpy as np
 from tqdm import tqdm
 
 import jvrc
-from jvrc import compile_cache, freezing, images
 from jvrc.evaluation.metrics import psnr
 from jvrc.evaluation.rd import bd_rate
-from jvrc.images import list_images, read_image
-from jvrc.training import data, loop, start
-from jvrc.training.metrics import read_metrics
+from jvrc.export import freezing
+from jvrc.io.files import write_bytes
+from jvrc.io.images import list_images, read_image
+from jvrc.runtime import compile_cache
+from jvrc.training import data, loop, warm_start
+from jvrc.training.log import read_metrics
 from jvrc.training.recipe import PUBLISHED_QSTEPS, PostRecipe, Recipe
 
 COST = 5.8  # an 8-rate step in single-rate steps of as many crops, measured at N = 32, M = 192
@@ -114,7 +116,7 @@ def train(args: argparse.Namespace, names: list[str]) -> None:
     """The runs of these names."""
     photographs = data.open_folder(args.data)
     photographs = photographs._replace(train=data.Pictures(photographs.train))
-    config, params, described = start.read_source(train_base(args, photographs))
+    config, params, described = warm_start.read_source(train_base(args, photographs))
     for name in names:
         print(f"== {name}", flush=True)
         recipe = recipes(args)[name].of_model(config, described)
@@ -154,7 +156,7 @@ def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
                 bpp, db = points(model, pictures, q)
                 rows.append([name, label, f"{q:.5g}", f"{bpp:.5f}", f"{db:.4f}"])
         lines = [",".join(r) + "\n" for r in (HEADER, *rows)]
-        images.write_bytes(path, "".join(lines).encode())
+        write_bytes(path, "".join(lines).encode())
     curves: dict = {}
     for name, label, _, bpp, db in rows:
         name = "a-single" if name.startswith("a-single") else name
@@ -265,7 +267,7 @@ def report(args: argparse.Namespace) -> None:
     if ("g-mgda-offsets-z", "held-back") in curves:
         explain(args.output / "explained.png", args, curves)
     text = table(curves)
-    images.write_bytes(args.output / "table.md", (text + "\n").encode())
+    write_bytes(args.output / "table.md", (text + "\n").encode())
     plot(args.output / "ablation.png", curves)
     print(text)
 

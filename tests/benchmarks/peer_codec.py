@@ -35,9 +35,9 @@ STAGES = {
 def random_params(config: Any, img: np.ndarray) -> dict:
     import jax
 
-    from jvrc.model import architectures, transforms
+    from jvrc.model import hyperprior, transforms
 
-    params = jax.jit(architectures.init_params, static_argnums=1)(jax.random.key(0), config)
+    params = jax.jit(hyperprior.init_params, static_argnums=1)(jax.random.key(0), config)
     rows, columns = (size // 64 * 64 for size in img.shape[:2])
     x = img[None, :rows, :columns].astype(np.float32) / 255
     y = jax.jit(transforms.g_a, static_argnums=0)(config, params["g_a"], x)
@@ -54,11 +54,12 @@ def random_params(config: Any, img: np.ndarray) -> dict:
 
 def write_model(path: Path, model: str, img: np.ndarray, n: int, m: int) -> None:
     """A frozen model with random weights."""
-    from jvrc import freezing, frozen
+    from jvrc.export import freezing
+    from jvrc.frozen.file import save_model
     from jvrc.model.config import Config
 
     config = Config(model, N=n, M=m)
-    frozen.save(freezing.freeze(config, random_params(config, img), qstep_range=(1.0, 16.0)), path)
+    save_model(freezing.freeze(config, random_params(config, img), qstep_range=(1.0, 16.0)), path)
 
 
 class Pictures:
@@ -123,7 +124,7 @@ class Pictures:
 
     def _print_sizes(self) -> None:
         """Of both sides' streams, and how many symbols aren't zero."""
-        from jvrc import codec
+        from jvrc.codec import image as codec
         from jvrc.coding import container
 
         stream = container.unpack(self.data)
@@ -142,7 +143,7 @@ def stages_timed(seconds: dict[str, float]) -> Iterator[None]:
     """Adds the seconds of each stage of jvrc.codec to `seconds`; each waits for its results."""
     import jax
 
-    from jvrc import codec
+    from jvrc.codec import image as codec
 
     def wrapped(function: Callable, stage: str) -> Callable:
         def run(*args, **options):

@@ -73,7 +73,7 @@ def begin(args: argparse.Namespace) -> Peer:
     threads = len(os.sched_getaffinity(0)) if able else os.cpu_count()
     kept = False
     if not args.no_keep_memory:
-        from jvrc.memory import keep_freed_memory
+        from jvrc.runtime.memory import keep_freed_memory
 
         kept = keep_freed_memory()
     import jax

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from bench_exact import float_entropy_parameters, float_path
+from bench_integer import float_entropy_parameters, float_path
 from PIL import Image
 
 import jvrc
-from jvrc import codec
+from jvrc.codec import image as codec
 from jvrc.coding import container
 from jvrc.evaluation.metrics import psnr
-from jvrc.images import read_image
+from jvrc.io.images import read_image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import reference_decoder

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 import jvrc
-from jvrc import demo, images
+from jvrc import demo
 from jvrc.evaluation import peers
 from jvrc.evaluation.metrics import psnr
+from jvrc.io import images
 
 
 def main() -> None:

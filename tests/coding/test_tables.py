@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, ndtr
 
-from jvrc import freezing
 from jvrc.coding import tables
+from jvrc.export import freezing
 
 ONE = 2**16
 SOME = settings(max_examples=25, deadline=None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import jvrc
-from jvrc import codec
+from jvrc.codec import image as codec
 
 
 def hashes(latents: codec.Latents) -> dict[str, str]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.model import architectures, context, ops
+from jvrc.model import context, hyperprior, layers
 from jvrc.model.config import Config
 
 CONFIG = Config("mbt2018", N=4, M=6, hyper_scale=3.0)
@@ -28,7 +28,7 @@ def test_it_is_the_masked_convolution_of_the_literature():
     taps = params["conv"]["kernel"].transpose(2, 1, 0)
     weight.reshape(12, 6, 25)[:, :, :12] = taps
     y_hat = np.random.default_rng(1).normal(size=(2, 7, 9, 6)).astype(np.float32)
-    plain = ops.conv({"kernel": weight.transpose(2, 3, 1, 0), "bias": 0.0}, y_hat / 3.0)
+    plain = layers.conv({"kernel": weight.transpose(2, 3, 1, 0), "bias": 0.0}, y_hat / 3.0)
     added = params["step"]["kernel"][0] / 2 + params["step"]["bias"] + params["conv"]["bias"]
     np.testing.assert_allclose(features(y_hat, params), plain + added, rtol=1e-4, atol=1e-4)
 
@@ -49,7 +49,7 @@ def test_a_position_sees_only_what_is_coded_before_it(position):
 def test_at_its_start_the_model_is_mbt2018_mean():
     """The entropy parameters network passes psi on; the context adds a little that is random."""
     config = Config("mbt2018", N=4, M=6)
-    params = architectures.init_params(jax.random.key(0), config)
+    params = hyperprior.init_params(jax.random.key(0), config)
     rng = np.random.default_rng(3)
     psi = rng.uniform(-7, 7, (1, 4, 4, 12)).astype(np.float32)
     sigma, mu = context.entropy_parameters(

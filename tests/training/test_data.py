@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvrc.images import list_images, read_image
+from jvrc.io.images import list_images, read_image
 from jvrc.training import data
 
 

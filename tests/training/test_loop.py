@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 import jvrc
-from jvrc import demo, freezing, frozen, images
+from jvrc import demo
 from jvrc.cli import main
-from jvrc.training import data, loop, pyramid, start
+from jvrc.export import freezing
+from jvrc.frozen.file import save_model
+from jvrc.io import images
+from jvrc.training import data, klt_init, loop, warm_start
 from jvrc.training.recipe import PostRecipe, Recipe
 
 RECIPE = Recipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
@@ -133,11 +136,11 @@ def test_metrics_tell_loss_rate_distortion_speed_and_waiting(whole):
 
 
 def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
-    model = frozen.save(freezing.freeze_run(whole[0], {"note": "test"}), tmp_path / "m.safetensors")
+    model = save_model(freezing.freeze_run(whole[0], {"note": "test"}), tmp_path / "m.safetensors")
     assert model.metadata["recipe"]["steps_done"] == 4
     img = np.full((20, 30, 3), 90, np.uint8)
     assert jvrc.decompress(model, jvrc.compress(model, img, 4)).shape == img.shape
-    params, described = start.params_from(tmp_path / "m.safetensors", whole[0].config)
+    params, described = warm_start.params_from(tmp_path / "m.safetensors", whole[0].config)
     assert described == f"model {model.model_id}"
     jax.tree.map(  # float16 kernels in the file
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3),
@@ -145,7 +148,7 @@ def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
         whole[0].params,
     )
     with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
-        start.params_from(tmp_path / "m.safetensors", Recipe(n=8, m=6).config())
+        warm_start.params_from(tmp_path / "m.safetensors", Recipe(n=8, m=6).config())
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_another_recipe(whole, photographs):
@@ -207,4 +210,4 @@ def test_the_pyramid_starts_as_a_codec_where_random_weights_give_noise(photograp
 def test_pyramid_scales_make_a_step_of_one_the_high_rate_optimum():
     # y is in units of UNIT, of orthonormal coefficients: four averaging levels gain 2 each
     config = Recipe().config()
-    assert config.latent_scale * pyramid.GAIN * pyramid.UNIT == pytest.approx(16)
+    assert config.latent_scale * klt_init.GAIN * klt_init.UNIT == pytest.approx(16)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jvrc.qstep import rd_lambda
 from jvrc.training import objectives
 
 # Kamisli et al. 2024: the published grid
@@ -11,7 +12,7 @@ INVERSE_STEPS = [0.1, 0.13944, 0.19293, 0.26874, 0.37268, 0.51801, 0.71957, 1.0]
 
 
 def test_lambda_passes_through_the_published_grid():
-    got = objectives.rd_lambda(1 / jnp.array(INVERSE_STEPS))
+    got = rd_lambda(1 / jnp.array(INVERSE_STEPS))
     np.testing.assert_allclose(got, LAMBDAS, rtol=0.02)
 
 

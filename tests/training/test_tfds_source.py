@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvrc.images import read_image
+from jvrc.io.images import read_image
 from jvrc.training import data, tfds_source
 
 pytest.importorskip(

@@ -19,9 +19,14 @@ import numpy as np
 from PIL import Image
 
 import jvrc
-from jvrc import codec, demo, freezing, frozen, images
+from jvrc import demo
+from jvrc.codec import image as codec
 from jvrc.coding import range_coder
-from jvrc.model import architectures
+from jvrc.export import freezing
+from jvrc.frozen.file import read_model, save_model
+from jvrc.frozen.model import FrozenModel
+from jvrc.io import images
+from jvrc.model import hyperprior
 from jvrc.model.config import Config
 
 HERE = Path(__file__).parent
@@ -40,10 +45,10 @@ LANES = {"a": 1, "b": 4, "c": 64, "d": 4096}  # more than an encoder chooses, bu
 CROPS = {"photo-1": (1.0, 96, 128), "photo-4": (4.0, 200, 300), "photo-16": (16.0, 255, 257)}
 
 
-def tiny_model(name: str) -> frozen.FrozenModel:
+def tiny_model(name: str) -> FrozenModel:
     """Random weights whose scales and means spread over the tables, with escapes and saturation."""
     config = TINY[name]
-    params = architectures.init_params(jax.random.key(len(name)), config)
+    params = hyperprior.init_params(jax.random.key(len(name)), config)
     rng = np.random.default_rng(0)
     for part, layer in (("z_step", "kernel2"), ("offset", "kernel2")):
         shape = params[part][layer].shape
@@ -73,9 +78,7 @@ def picture(height: int, width: int) -> np.ndarray:
     return np.clip(slope + rng.integers(-40, 40, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
-def write(
-    name: str, weights: str, model: frozen.FrozenModel, img: np.ndarray, qstep: float
-) -> dict:
+def write(name: str, weights: str, model: FrozenModel, img: np.ndarray, qstep: float) -> dict:
     """One stream and what it decodes to; its entry of golden.json."""
     data = jvrc.compress(model, img, qstep)
     (HERE / f"{name}.jvrc").write_bytes(data)
@@ -91,7 +94,7 @@ def main() -> None:
     entries = json.loads(index.read_text()) if index.exists() else {}
     for name in TINY:
         path = HERE / f"{name}.safetensors"
-        model = frozen.read(path) if path.exists() else frozen.save(tiny_model(name), path)
+        model = read_model(path) if path.exists() else save_model(tiny_model(name), path)
         for suffix, shape in SHAPES.items():
             stream = f"{name}-{suffix}"
             if stream not in entries:

@@ -1,0 +1,1 @@
+"""Frozen models: the type, its file, and the models that the package ships."""

@@ -1,0 +1,183 @@
+"""Pictures in and out: files and objects to uint8 [H,W,3] RGB, and back into files.
+
+Samples are taken as they are, without colour management: no ICC profile is applied or kept.
+"""
+
+import os
+import struct
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from jvrc.io.files import write_bytes
+
+# Suffix -> Pillow's name of the format and options: lossless where the format can be.
+_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".ppm": ("PPM", {}),
+    ".bmp": ("BMP", {}),
+    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
+}
+
+_LISTED = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
+
+# What Pillow's readers raise on damaged files (OSError includes "truncated" and "broken data").
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def list_images(folder: str | os.PathLike) -> list[Path]:
+    """All pictures below a folder, by their suffixes, sorted.
+
+    Raises:
+      ValueError: no folder, or none in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"data must be a folder of pictures; {str(root)!r} is not a folder")
+    found = sorted(
+        p
+        for p in root.rglob("*")
+        if p.suffix.lower() in _LISTED and not p.name.startswith(".") and p.is_file()
+    )
+    if not found:
+        raise ValueError(f"data must hold pictures ({', '.join(sorted(_LISTED))}); none in {root}")
+    return found
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads any picture that Pillow knows; returns uint8 [H,W,3], upright.
+
+    The EXIF orientation is applied; grey, palette and CMYK pictures become RGB; 16-bit grey is
+    scaled to 8 bits. An alpha channel that is not fully opaque is composited on white, with a
+    warning. Of an animation, the first frame.
+
+    Raises:
+      FileNotFoundError, IsADirectoryError, PermissionError: as their names say.
+      ValueError: the file is no picture, or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, not a picture")
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on large pictures
+        img = _load(path, file)
+    return _pil_to_rgb(img, name=str(path))
+
+
+def as_rgb_uint8(img: Any) -> np.ndarray:
+    """Returns a NumPy, JAX or PIL picture as a NumPy array, uint8 [H,W,3].
+
+    PIL pictures of other modes are converted as ``read_image`` does; arrays are never converted.
+
+    Raises:
+      ValueError: not uint8, not [H,W,3], or empty.
+    """
+    if isinstance(img, Image.Image):
+        return _pil_to_rgb(img, name="img")
+    array = np.asarray(img)
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"img must be uint8, got dtype {array.dtype}; values in [0, 1]: "
+            "np.round(255 * img).astype(np.uint8)"
+        )
+    if array.ndim != 3 or array.shape[-1] != 3:
+        raise ValueError(f"img must have shape [H,W,3], got {list(array.shape)}; {_remedy(array)}")
+    if array.size == 0:
+        raise ValueError(f"img must have at least one pixel, got shape {list(array.shape)}")
+    return array
+
+
+def write_image(path: str | os.PathLike, img: np.ndarray) -> None:
+    """Writes uint8 [H,W,3] in the format of the suffix; the file appears complete or not at all.
+
+    PNG, WebP, PPM, BMP and TIFF are lossless; JPEG is written at quality 95, 4:4:4.
+
+    Raises:
+      ValueError: unknown suffix, not a picture, or one that the format can't hold.
+      OSError: the file can't be written.
+    """
+    kind, options = _format_of(path)
+    picture = Image.fromarray(as_rgb_uint8(img))
+    buffer = BytesIO()
+    try:
+        picture.save(buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: can't be written as {kind}: {error}") from error
+    write_bytes(path, buffer.getvalue())
+
+
+def check_image_suffix(path: str | os.PathLike) -> None:
+    """Raises ValueError unless ``write_image`` knows the suffix, so that one can fail early."""
+    _format_of(path)
+
+
+def _load(path: Path, file: Any) -> Image.Image:
+    try:
+        img = Image.open(file)
+        img.load()
+        return ImageOps.exif_transpose(img)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a picture that Pillow can read") from error
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: damaged or unsupported picture: {_one_line(error)}") from error
+
+
+def _pil_to_rgb(img: Image.Image, *, name: str) -> np.ndarray:
+    if img.mode == "F":
+        raise ValueError(f"{name}: floating-point samples; convert to 8 bits first")
+    if img.mode.startswith("I"):
+        grey = _grey16_to_8(np.asarray(img), name)
+        rgb = np.repeat(grey[:, :, None], 3, axis=2)
+    elif img.has_transparency_data:
+        rgb = np.asarray(_on_white(img.convert("RGBA"), name))
+    else:
+        rgb = np.asarray(img.convert("RGB"))
+    return as_rgb_uint8(rgb)
+
+
+def _grey16_to_8(samples: np.ndarray, name: str) -> np.ndarray:
+    if samples.size and (samples.min() < 0 or samples.max() > 65535):
+        raise ValueError(f"{name}: samples exceed 16 bits; convert to 8 bits first")
+    # 257 = 65535 / 255; the 128 rounds to nearest.
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _on_white(rgba: Image.Image, name: str) -> Image.Image:
+    if rgba.getextrema()[3][0] < 255:
+        warnings.warn(f"{name}: transparent pixels are composited on white", stacklevel=4)
+        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return rgba.convert("RGB")
+
+
+def _format_of(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        known = ", ".join(_FORMATS)
+        raise ValueError(f"{path}: unknown picture format {suffix!r}; possible suffixes: {known}")
+    return _FORMATS[suffix]
+
+
+def _remedy(array: np.ndarray) -> str:
+    if array.ndim == 2:
+        return "grey: np.stack([img] * 3, axis=-1)"
+    if array.ndim == 3 and array.shape[-1] == 4:
+        return "with alpha: img[..., :3]"
+    if array.ndim == 3 and array.shape[0] == 3:
+        return "channels first: img.transpose(1, 2, 0)"
+    if array.ndim == 4:
+        return "a batch: one picture at a time"
+    return "pass one RGB picture"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

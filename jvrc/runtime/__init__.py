@@ -1,0 +1,1 @@
+"""The process that jvrc runs in: compilation cache, memory, optional dependencies."""

@@ -1,0 +1,228 @@
+"""A run's metrics as one picture: how training went, and what each rate had of it.
+
+Values over training steps; rates in bits per pixel, PSNR in dB. One colour for each rate, dark for
+coarse steps Delta_k and bright for fine ones.
+"""
+
+import os
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jvrc.io.files import write_bytes
+
+_PANEL_INCHES = (3.9, 2.9)
+_FEW = 25  # points, below which each one is marked
+_LEGEND = "qstep"  # of the rates, instead of a panel
+
+
+class _Run(NamedTuple):
+    """What the panels draw from."""
+
+    rows: list[dict]  # of training
+    validations: list[dict]  # with their step
+    colors: list  # of each rate; empty where rows have no rates
+
+
+def plot_run(rows: list[dict], path: str | os.PathLike, *, title: str = "") -> None:
+    """Draws what `training.metrics.read_metrics` gives; the suffix of `path` is the format.
+
+    Panels that the rows have no values for are left out. The file appears complete or not at all.
+
+    Raises:
+      ValueError: nothing to draw, an unknown suffix, or matplotlib is missing.
+    """
+    figure_of, colormap = _matplotlib()
+    run = _read(rows, colormap)
+    panels = [panel for panel in _PANELS if panel[0](run)]
+    if not panels:
+        raise ValueError("rows must hold what a run reported, such as its loss; there is nothing")
+    # as few empty places as possible, wide rather than high
+    columns = min((4, 3), key=lambda c: (-len(panels) % c, -c)) if len(panels) > 2 else len(panels)
+    height = -(-len(panels) // columns)
+    size = (columns * _PANEL_INCHES[0], height * _PANEL_INCHES[1])
+    figure = figure_of(figsize=size, layout="constrained")
+    for place, (_, draw) in enumerate(panels, 1):
+        draw(figure.add_subplot(height, columns, place), run)
+    figure.suptitle(", ".join(filter(None, (title, _summary(run)))), fontsize=11)
+    buffer = BytesIO()
+    kind = Path(path).suffix.lower().removeprefix(".") or "png"
+    figure.savefig(buffer, format=kind, dpi=110)
+    write_bytes(path, buffer.getvalue())
+
+
+def _matplotlib() -> tuple[Callable, Callable]:
+    """(Figure, whose own canvas is Agg whatever the backend; the colour map of the rates)."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        remedy = "pip install 'jvrc[eval]'"
+        raise ValueError(f"plots need the extra `eval` ({error.name}): {remedy}") from error
+    return Figure, matplotlib.colormaps["viridis"]
+
+
+def _read(rows: list[dict], colormap: Callable) -> _Run:
+    training = [row for row in rows if "loss" in row]
+    validations = [row["validation"] | {"step": row["step"]} for row in rows if "validation" in row]
+    qsteps = _last(training, "qstep")
+    ranks = np.argsort(np.argsort(-qsteps)) / max(1, len(qsteps) - 1)  # the coarsest is 0
+    return _Run(training, validations, [colormap(0.92 * rank) for rank in ranks])
+
+
+def _series(rows: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(step [T], values [T] or [T,K]) of the rows that have the name; null is NaN."""
+    found = [(row["step"], row[name]) for row in rows if name in row]
+    return np.array([step for step, _ in found]), np.array([v for _, v in found], float)
+
+
+def _last(rows: list[dict], name: str) -> np.ndarray:
+    """The newest value of each rate [K]; NaN for one that has none; [0] without rates."""
+    values = _series(rows, name)[1]
+    if values.ndim < 2:
+        return np.zeros(0)
+    newest = values.shape[0] - 1 - np.argmax(np.isfinite(values[::-1]), 0)
+    return values[newest, np.arange(values.shape[1])]
+
+
+def _summary(run: _Run) -> str:
+    speeds = [row["steps_per_s"] for row in run.rows if row.get("steps_per_s")]
+    return f"step {_newest_step(run)}" + (f", {np.median(speeds):.2g} steps/s" if speeds else "")
+
+
+def _lines(axes: Any, run: _Run, name: str, label: str = "training") -> None:
+    """A value of the training steps, or one for each rate."""
+    step, values = _series(run.rows, name)
+    style = {"lw": 1.3, "marker": "." if len(step) < _FEW else None}
+    if values.ndim == 1:
+        axes.plot(step, values, color="0.35", label=label, **style)
+        return
+    for column, color in zip(values.T, run.colors, strict=True):
+        seen = np.isfinite(column)  # joined over the rows in which the rate was not drawn
+        axes.plot(step[seen], column[seen], color=color, **style)
+
+
+def _newest_step(run: _Run) -> int:
+    return max(row["step"] for row in [*run.rows, *run.validations])
+
+
+def _over_steps(axes: Any, run: _Run, title: str, **settings: Any) -> None:
+    """All such panels span the same steps."""
+    _finish(axes, title, "training step", xlim=(0, 1.02 * _newest_step(run)), **settings)
+
+
+def _finish(axes: Any, title: str, xlabel: str, **settings: Any) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(xlabel, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, lw=0.6)
+    axes.set(**settings)
+
+
+def _draw_loss(axes: Any, run: _Run) -> None:
+    if run.rows:
+        _lines(axes, run, "loss")
+    step, held = _series(run.validations, "loss")
+    axes.plot(step, held, "o-", color="crimson", ms=3, lw=1.3, label="held back")
+    if run.validations:
+        axes.legend(fontsize=8, frameon=False)
+    values = np.concatenate([_series(run.rows, "loss")[1], held])
+    wide = values.min() > 0 and values.max() > 5 * values.min()
+    _over_steps(axes, run, "Loss", yscale="log" if wide else "linear")
+
+
+def _draw_bpp(axes: Any, run: _Run) -> None:
+    _lines(axes, run, "bpp")
+    _over_steps(axes, run, "Bits per pixel")
+
+
+def _draw_psnr(axes: Any, run: _Run) -> None:
+    _lines(axes, run, "psnr")
+    _over_steps(axes, run, "PSNR, dB")
+
+
+def _draw_weight(axes: Any, run: _Run) -> None:
+    """Each row is a mean over the steps since the one before, and is drawn over them."""
+    step, values = _series(run.rows, "weight")
+    shares = np.nan_to_num(values)
+    shares = shares / np.maximum(shares.sum(1, keepdims=True), 1e-30)
+    shares = np.concatenate([shares[:1], shares])
+    axes.stackplot(np.append(0, step), shares.T, colors=run.colors, step="pre", lw=0)
+    _over_steps(axes, run, "Weights α of the rates, sum 1", ylim=(0, 1))
+    axes.grid(False)
+
+
+def _draw_gradient_norm(axes: Any, run: _Run) -> None:
+    _lines(axes, run, "gradient_norm")
+    _over_steps(axes, run, "Norm of the gradient", yscale="log")
+
+
+def _draw_cosine(axes: Any, run: _Run) -> None:
+    _lines(axes, run, "cosine")
+    axes.axhline(0, color="0.3", lw=0.8, ls=":")
+    low = min(0.0, float(np.nanmin(_series(run.rows, "cosine")[1], initial=0)))
+    _over_steps(axes, run, "Cosine to the update", ylim=(max(-1.05, low - 0.05), 1.05))
+
+
+def _draw_qstep(axes: Any, run: _Run) -> None:
+    _lines(axes, run, "qstep")
+    _over_steps(axes, run, "Step Δ of each rate", yscale="log")
+
+
+def _draw_curve(axes: Any, run: _Run) -> None:
+    """Rate and distortion of the newest validation, the first one in grey."""
+    styles = {-1: {"color": "crimson", "marker": "o", "ms": 4}}
+    if len(run.validations) > 1:
+        styles[0] = {"color": "0.6", "marker": ".", "ls": "--"}
+    for number, style in styles.items():
+        report = run.validations[number]
+        axes.plot(report["bpp"], report["psnr"], lw=1.3, label=f"step {report['step']}", **style)
+    newest = run.validations[-1]
+    for i, qstep in enumerate(newest.get("qstep", [])):
+        place = {"xytext": (5, -9), "textcoords": "offset points", "fontsize": 7, "color": "0.3"}
+        axes.annotate(f"Δ {qstep:.3g}", (newest["bpp"][i], newest["psnr"][i]), **place)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.margins(x=0.14, y=0.1)
+    _finish(axes, "Held back: PSNR, dB", "bits per pixel")
+
+
+def _draw_legend(axes: Any, run: _Run) -> None:
+    axes.set_axis_off()
+    newest = _last(run.rows, _LEGEND)
+    lines = [axes.plot([], [], color=color, lw=5)[0] for color in run.colors]
+    names = [f"Δ = {qstep:.3g}" if np.isfinite(qstep) else "not yet drawn" for qstep in newest]
+    columns = 1 + (len(names) > 8)
+    title = "newest Δ of each rate" if _steps_move(run) else "rates"
+    axes.legend(lines, names, loc="center", fontsize=9, frameon=False, title=title, ncols=columns)
+
+
+def _steps_move(run: _Run) -> bool:
+    values = _series(run.rows, _LEGEND)[1]
+    if values.ndim < 2:
+        return False
+    values = np.where(np.isfinite(values), values, _last(run.rows, _LEGEND))
+    return bool(np.any(values.max(0) > 1.001 * values.min(0)))
+
+
+def _has(name: str, rates_only: bool = False) -> Callable[[_Run], bool]:
+    def holds(run: _Run) -> bool:
+        values = _series(run.rows, name)[1]
+        return bool(np.isfinite(values).any()) and (values.ndim == 2 or not rates_only)
+
+    return holds
+
+
+_PANELS: tuple[tuple[Callable[[_Run], bool], Callable[[Any, _Run], None]], ...] = (
+    (lambda run: bool(run.rows or run.validations), _draw_loss),
+    (_has("bpp"), _draw_bpp),
+    (_has("psnr"), _draw_psnr),
+    (lambda run: bool(run.validations), _draw_curve),
+    (_has("weight", rates_only=True), _draw_weight),
+    (_has("gradient_norm"), _draw_gradient_norm),
+    (_has("cosine", rates_only=True), _draw_cosine),
+    (_steps_move, _draw_qstep),
+    (lambda run: len(run.colors) > 0, _draw_legend),
+)

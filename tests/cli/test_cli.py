@@ -1,0 +1,303 @@
+"""Claims about the command line, with the shipped model on a small picture."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jvrc
+from jvrc.cli import main
+from jvrc.io.images import read_image, write_image
+
+MODEL = "mbt2018-mean"
+COMMANDS = ["compress", "decompress", "info", "models", "annotate", "demo"]
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JVRC_CACHE_DIR", "0")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    y, x = np.mgrid[:40, :56]
+    return np.stack([3 * x, 2 * y + x, 128 + 40 * np.sin(x / 5)], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def stream(picture):
+    return jvrc.compress(jvrc.load(MODEL), picture, 2.0)
+
+
+@pytest.fixture
+def photo(picture, tmp_path):
+    write_image(tmp_path / "photo.png", picture)
+
+
+@pytest.fixture
+def compressed(stream, tmp_path):
+    (tmp_path / "photo.jvrc").write_bytes(stream)
+
+
+def fails(capsys, message, *argv):
+    """The command fails with exit code 1 and one line on stderr that contains ``message``."""
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("jvrc: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def fails_as_usage(capsys, message, *argv):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("photo")
+def test_files_round_trip_with_default_names_and_one_line_each(capsys, tmp_path, picture, stream):
+    assert main(["compress", "photo.png"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"photo.jvrc: {len(stream)} bytes, {8 * len(stream) / 2240:.3f} bpp, ")
+    assert out.count("\n") == 1
+    assert (tmp_path / "photo.jvrc").read_bytes() == stream
+    (tmp_path / "photo.png").unlink()
+    assert main(["decompress", "photo.jvrc"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"photo.png: 40x56 from {len(stream)} bytes, ")
+    assert out.count("\n") == 1
+    expected = jvrc.decompress(jvrc.load(MODEL), stream)
+    np.testing.assert_array_equal(read_image("photo.png"), expected)
+    assert expected.shape == picture.shape
+
+
+@pytest.mark.usefixtures("photo")
+def test_verify_adds_the_psnr(capsys):
+    argv = ["compress", "photo.png", "-o", "a.jvrc", "--qstep", "8", "--model", MODEL, "--verify"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out.endswith(" dB\n")
+
+
+@pytest.mark.usefixtures("photo")
+def test_a_larger_step_gives_fewer_bytes(tmp_path):
+    for qstep in ("0.5", "32"):
+        assert main(["compress", "photo.png", "-o", f"{qstep}.jvrc", "--qstep", qstep]) == 0
+    assert (tmp_path / "32.jvrc").stat().st_size < (tmp_path / "0.5.jvrc").stat().st_size
+
+
+@pytest.mark.usefixtures("photo", "compressed")
+def test_nothing_is_overwritten_without_force(capsys, tmp_path, stream):
+    before = (tmp_path / "photo.png").read_bytes()
+    fails(capsys, "photo.jvrc: exists; --force", "compress", "photo.png")
+    fails(capsys, "photo.png: exists; --force", "decompress", "photo.jvrc")
+    assert (tmp_path / "photo.png").read_bytes() == before
+    assert main(["decompress", "photo.jvrc", "--force"]) == 0
+    assert (tmp_path / "photo.png").read_bytes() != before
+
+
+@pytest.mark.usefixtures("photo")
+def test_the_input_is_never_the_output(capsys):
+    argv = ["compress", "photo.png", "-o", "photo.png", "--force"]
+    fails(capsys, "photo.png: is the input itself", *argv)
+
+
+@pytest.mark.usefixtures("photo", "compressed")
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["compress", "none.png"], "none.png: no such file"),
+        (["compress", "photo.png", "-o", "no/a.jvrc"], "no: no such folder"),
+        (["compress", "photo.png", "-o", "a.jvrc", "--model", "no-such-model"], "no-such-model"),
+        (["decompress", "none.jvrc"], "none.jvrc: No such file"),
+        (["decompress", "photo.jvrc", "-o", "a.xyz"], "unknown picture format '.xyz'"),
+        (["decompress", "photo.png", "-o", "a.png"], "photo.png: not a jvrc stream"),
+        (["decompress", "photo.png"], "photo.png: not a jvrc stream"),
+        (["info", "photo.png"], "photo.png: not a jvrc stream"),
+        (["info", "none.jvrc"], "none.jvrc: No such file"),
+        (["demo", "--image", "none.png"], "none.png: no such file"),
+    ],
+)
+def test_errors_take_one_line_and_exit_code_1(capsys, argv, message):
+    fails(capsys, message, *argv)
+
+
+def test_a_stream_of_an_unknown_model_asks_for_its_file(capsys, tmp_path, stream):
+    from jvrc.coding.container import pack, unpack
+
+    known = unpack(stream).model_id
+    foreign = f"{int(known, 16) ^ 1:08x}"
+    (tmp_path / "a.jvrc").write_bytes(pack(unpack(stream)._replace(model_id=foreign)))
+    fails(capsys, f"no shipped model has the id {foreign}", "decompress", "a.jvrc")
+    fails(capsys, foreign, "decompress", "a.jvrc", "--model", MODEL)
+    assert main(["info", "a.jvrc"]) == 0
+    assert "none of the shipped ones" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("qstep", ["0", "-1", "nan", "inf", "0.4", "33", "two"])
+def test_a_step_outside_the_range_is_wrong_usage(capsys, qstep):
+    message = f"argument --qstep: must be a number in 0.5 ... 32, got {qstep}"
+    fails_as_usage(capsys, message, "compress", "photo.png", f"--qstep={qstep}")
+
+
+@pytest.mark.parametrize("argv", [[], ["enhance"], ["compress"], ["info", "a", "b"]])
+def test_wrong_usage_exits_with_2(capsys, argv):
+    fails_as_usage(capsys, "usage: jvrc", *argv)
+
+
+@pytest.mark.usefixtures("photo")
+def test_interruption_exits_with_130_and_writes_nothing(capsys, monkeypatch, tmp_path):
+    def interrupted(*_, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jvrc, "compress", interrupted)
+    assert main(["compress", "photo.png"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.filterwarnings("always:.*composited on white")
+def test_warnings_take_one_line(capsys, tmp_path, picture):
+    from PIL import Image
+
+    alpha = np.zeros_like(picture[..., :1])
+    Image.fromarray(np.concatenate([picture, alpha], axis=-1)).save(tmp_path / "a.png")
+    assert main(["compress", "a.png"]) == 0
+    expected = "jvrc: warning: a.png: transparent pixels are composited on white\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.usefixtures("compressed")
+def test_info_accounts_for_every_byte(capsys, stream):
+    assert main(["info", "photo.jvrc", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert sum(info["sections"].values()) == info["bytes"] == len(stream)
+    assert (info["height"], info["width"], info["qstep"]) == (40, 56, 2.0)
+    assert (info["model"], info["model_id"]) == (MODEL, jvrc.load(MODEL).model_id)
+    assert info["bpp"] == 8 * len(stream) / (40 * 56)
+    assert set(info["lanes"]) == {"z", "y"}
+    assert main(["info", "photo.jvrc"]) == 0
+    out = capsys.readouterr().out
+    assert "picture   40x56 (height x width)" in out
+    assert f"({MODEL})" in out
+
+
+def test_info_describes_a_model_by_name_or_file(capsys):
+    assert main(["info", MODEL, "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert (info["model_id"], info["file"]) == (
+        jvrc.load(MODEL).model_id,
+        str(jvrc.models()[MODEL]),
+    )
+    assert main(["info", str(jvrc.models()[MODEL])]) == 0
+    out = capsys.readouterr().out
+    assert f"id        {info['model_id']}\n" in out
+    assert f"N = {info['config']['N']}, M = {info['config']['M']}" in out
+    for key in ("recipe", "license", "data"):
+        assert f"\n{key:<9} " in out
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 99, b"\x02\0\0\0\0\0\0\0{}", b"photo"])
+def test_what_is_no_weights_file_is_not_described(capsys, tmp_path, content):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    fails(capsys, "a.safetensors: not a weights file", "info", "a.safetensors")
+
+
+def test_annotations_go_into_the_header_and_change_nothing_else(capsys, tmp_path):
+    original = jvrc.models()[MODEL]
+    (tmp_path / "m.safetensors").write_bytes(original.read_bytes())
+    model_id = jvrc.load(MODEL).model_id
+    row = {"images": 2, "ms_ssim": 0.9, "psnr_luma": 31.0}
+    measured = [("6.2", 0.9, 29.0), (model_id, 0.5, 30.0)]
+    rows = [row | {"version": v, "setting": 4.0, "bpp": b, "psnr": p} for v, b, p in measured]
+    (tmp_path / "r.json").write_text(json.dumps({"means": rows}))
+    argv = ["annotate", "m.safetensors", "--note", "by=a test", "--measured", "few=r.json"]
+    assert main(argv) == 0
+    after = jvrc.load("m.safetensors")
+    assert after.model_id == model_id
+    assert after.metadata["by"] == "a test"
+    assert after.metadata["measured"]["few"] == {
+        "images": 2, "qstep": [4.0], "bpp": [0.5], "psnr": [30.0], "psnr_luma": [31.0],
+        "ms_ssim": [0.9],
+    }  # fmt: skip
+    capsys.readouterr()
+    assert main(["info", "m.safetensors"]) == 0
+    assert "step 4     0.5000 bpp  30.000 dB" in capsys.readouterr().out
+    (tmp_path / "r.json").write_text(json.dumps({"means": rows[:1]}))
+    fails(capsys, f"no means of model {model_id}", *argv)
+    (tmp_path / "r.json").write_text("[]")
+    fails(capsys, "r.json: not what `jvrc eval` writes", *argv)
+    fails(capsys, "pass --note or --measured", "annotate", "m.safetensors")
+    fails(capsys, "--measured must be SET=RESULTS.json", *argv[:2], "--measured", "r.json")
+    fails(capsys, "--note must be KEY=TEXT", *argv[:2], "--note", "measured=x")
+
+
+def test_output_that_nobody_reads_is_no_error():
+    code = f"from jvrc.cli import main; import sys; sys.exit(main(['info', '{MODEL}']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_models_lists_what_load_accepts(capsys):
+    assert main(["models", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(jvrc.models())
+    model = jvrc.load(MODEL)
+    assert rows[MODEL]["model_id"] == model.model_id
+    assert (rows[MODEL]["N"], rows[MODEL]["M"]) == (model.config.N, model.config.M)
+    assert rows[MODEL]["bytes"] == jvrc.models()[MODEL].stat().st_size
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.count("\n") == len(rows)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"examples:\n  jvrc {command}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, contextlib\n"
+        "from jvrc.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "heavy = {'jax', 'numpy', 'PIL', 'safetensors', 'tqdm'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for command in COMMANDS:
+        assert command in result.stdout
+
+
+@pytest.mark.usefixtures("compressed")
+def test_info_and_models_do_without_jax():
+    code = (
+        "import sys\n"
+        "from jvrc.cli import main\n"
+        "assert main(['info', 'photo.jvrc']) == main(['models']) == 0\n"
+        "heavy = {'jax', 'numpy', 'PIL', 'safetensors'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert MODEL in result.stdout
+
+
+@pytest.mark.usefixtures("photo")
+def test_a_fresh_process_decodes_to_the_same_bytes(tmp_path, stream):
+    (tmp_path / "a.jvrc").write_bytes(stream)
+    argv = [sys.executable, "-m", "jvrc.cli", "decompress", "a.jvrc"]
+    result = subprocess.run(argv, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(read_image("a.png"), jvrc.decompress(jvrc.load(MODEL), stream))

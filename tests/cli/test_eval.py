@@ -1,0 +1,97 @@
+"""`jvrc eval` on real files, with a tiny model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jvrc import cli
+
+MODEL = Path(__file__).parent.parent / "golden" / "v1" / "tiny-mean.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "photos"
+    (root / "deeper").mkdir(parents=True)
+    rows, cols = np.mgrid[:176, :170]
+    for i, name in enumerate(("a.png", "deeper/b.png")):
+        waves = [np.sin(cols / 19 + rows / 25 + i), np.cos(cols / 14), np.sin(rows / 11)]
+        img = np.rint(128 + 100 * np.stack(waves, -1)).astype(np.uint8)
+        Image.fromarray(img).save(root / name)
+    return root
+
+
+def run(*args):
+    return cli.main(["eval", "photos", "--model", str(MODEL), *args])
+
+
+def test_a_comparison_of_models_codecs_and_curves(folder, tmp_path, capsys):
+    curves = {"curves": {"JPEG": {"bpp": [0.01, 9.0], "psnr_rgb_db": [1.0, 90.0]}}}
+    (tmp_path / "published.json").write_text(json.dumps(curves))
+    options = ["--qsteps", "1,4", "--against", "jpeg,webp", "--curves", "published.json"]
+    assert run(*options, "--json", "copy.json", "-o", "out") == 0
+    text = capsys.readouterr().out
+    out = tmp_path / "out"
+    found = json.loads((out / "results.json").read_text())
+    assert found == json.loads((tmp_path / "copy.json").read_text())
+    ours = [p for p in found["points"] if p["coder"] == "tiny-mean"]
+    assert [(p["image"], p["setting"]) for p in ours] == [
+        ("a.png", 1), ("a.png", 4), ("deeper/b.png", 1), ("deeper/b.png", 4),
+    ]  # fmt: skip
+    assert {r["coder"] for r in found["means"]} == {"tiny-mean", "JPEG", "WebP"}
+    assert any(p["anchor"] == "JPEG (published)" for p in found["bd_rates"])
+    assert [line.split()[0] for line in text.splitlines()[1:3]] == ["tiny-mean"] * 2
+    assert len((out / "results.csv").read_text().splitlines()) == 1 + len(found["points"])
+    with Image.open(out / "curves.png") as plot:
+        assert plot.format == "PNG"
+    assert "deeper/b.png" in (out / "report.html").read_text()
+    assert not (out / ".scratch").exists()
+
+
+def test_a_second_run_gives_the_same_points(folder, tmp_path):
+    assert run("--qsteps", "2,8", "-o", "out", "--pictures", "0") == 0
+    first = json.loads((tmp_path / "out" / "results.json").read_text())["points"]
+    assert run("--qsteps", "2,8", "-o", "out", "--pictures", "0") == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["points"] == first
+
+
+def test_efforts_are_compared(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("jvrc.codec.rdoq.PASSES", (0, 1, 2, 3))
+    assert run("--qsteps", "2", "--effort", "0,2", "-o", "out", "--pictures", "1") == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [r["coder"] for r in found["means"]] == ["tiny-mean", "tiny-mean, effort 2"]
+    assert found["means"][1]["bytes"] < found["means"][0]["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--against", "heic"], "against must be some of jpeg, webp, avif, jpegxl; got 'heic'"),
+        (["--curves", "none.json"], "none.json: No such file"),
+        (["--json", "missing/x.json"], "missing: no such folder"),
+        (["--model", str(MODEL)], "'tiny-mean' comes twice"),
+    ],
+)
+def test_mistakes_cost_one_line_before_anything_is_measured(folder, capsys, options, message):
+    assert run(*options) == 1
+    assert message in capsys.readouterr().err
+    assert not Path("jvrc-eval").exists()
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path, capsys):
+    assert cli.main(["eval", str(tmp_path)]) == 1
+    assert "data must hold pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--qsteps=0", "--qsteps=x", "--between=1", "--between=2,1", "--show=99", "--effort=4"],
+)
+def test_wrong_usage_exits_with_2(option):
+    with pytest.raises(SystemExit) as error:
+        cli.main(["eval", "photos", option])
+    assert error.value.code == 2

@@ -1,0 +1,155 @@
+"""Streams that released versions wrote decode to the same symbols, for ever and everywhere.
+
+tests/golden/v1/make.py wrote them. Each configuration below is a process of its own, for flags and
+environment are read once.
+"""
+
+import concurrent.futures
+import json
+import os
+import platform
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import jvrc
+from jvrc.codec import image as codec
+from jvrc.integer import hyper_synthesis
+from jvrc.model import layers, transforms, variable_rate
+from jvrc.qstep import QSTEP_CODE_MIN, qstep_code_of, qstep_of
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
+ENTRIES = json.loads((GOLDEN / "golden.json").read_text())
+PARTS = ("z", "y", "index", "mu")
+PROGRAM = Path(__file__).parents[1] / "golden" / "decode.py"
+
+# What has broken float codecs: each changes the last bits of a network's outputs, or could.
+CONFIGURATIONS = {
+    "as it comes": {},
+    "one thread": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "NPROC": "1"},
+    "sixteen threads": {"NPROC": "16"},
+    "fast math": {
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true --xla_cpu_fast_math_honor_nans=false "
+        "--xla_cpu_fast_math_honor_infs=false --xla_cpu_fast_math_honor_division=false "
+        "--xla_cpu_fast_math_honor_functions=false"
+    },
+    "64 bits": {"JAX_ENABLE_X64": "1"},
+    "bfloat16 products": {"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"},
+    "TF32 products": {"JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32"},
+    "not optimised": {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+}
+if platform.machine() in ("x86_64", "AMD64"):
+    CONFIGURATIONS["an old processor"] = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"}
+
+
+def weights_of(entry):
+    path = GOLDEN / entry["weights"]
+    return jvrc.load(path if path.exists() else entry["weights"])
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_golden_stream_decodes_to_its_picture(name):
+    """To one in a pixel's value, for g_s is float (see the bound below)."""
+    data = (GOLDEN / f"{name}.jvrc").read_bytes()
+    restored = jvrc.decompress(weights_of(ENTRIES[name]), data)
+    stored = np.asarray(Image.open(GOLDEN / f"{name}.png"))
+    assert np.abs(restored.astype(int) - stored).max() <= 1
+
+
+def decode_under(settings, platforms="cpu"):
+    env = os.environ | ({"JAX_PLATFORMS": platforms} if platforms else {}) | settings
+    return subprocess.run(
+        [sys.executable, PROGRAM, GOLDEN], capture_output=True, text=True, env=env
+    )
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """All configurations, two at a time: a process mostly compiles, on one core."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return {k: pool.submit(decode_under, v) for k, v in CONFIGURATIONS.items()}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_golden_streams_decode_to_the_same_symbols_in_any_configuration(processes, name):
+    result = processes[name].result()
+    assert result.returncode == 0, result.stderr
+    decoded = json.loads(result.stdout)
+    assert decoded == {k: {n: e[n] for n in PARTS} for k, e in ENTRIES.items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(jax.default_backend() == "cpu", reason="no accelerator here")
+def test_golden_streams_decode_beside_an_accelerator():
+    """To the same integers, in a process whose default device is the accelerator."""
+    result = decode_under({}, platforms=None)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {k: {n: e[n] for n in PARTS} for k, e in ENTRIES.items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(jax.default_backend() == "cpu", reason="no accelerator here")
+def test_a_stream_from_an_accelerator_decodes_on_the_cpu(photo):
+    """The encoder's own latents may differ there; what it wrote means the same everywhere."""
+    model = jvrc.load("mbt2018-mean")
+    data = jvrc.compress(jax.device_put(model), photo, 2.0)
+    there = jvrc.decompress(jax.device_put(model), data)
+    with jax.default_device(jax.devices("cpu")[0]):
+        here = jvrc.decompress(model, data)
+    assert np.abs(here.astype(int) - there).max() <= 1
+
+
+@pytest.mark.parametrize("qstep", [0.5, 2.0, 16.0])
+def test_another_rounding_of_g_s_changes_a_pixel_by_one_at_most(photo, qstep):
+    """float64 stands for any other arithmetic: its rounding errors are none of float32's."""
+    model = jvrc.load("mbt2018-mean")
+    img = photo[:256, :320]
+    data = jvrc.compress(model, img, qstep)
+    latents = codec.decode_latents(model, data)
+    code = qstep_code_of(qstep)
+    delta = model.offsets[code - QSTEP_CODE_MIN][latents.index] / 512
+    step = qstep_of(code)
+    with jax.enable_x64(True):
+        y_hat = variable_rate.reconstruct(latents.y.astype(float), latents.mu, step, delta)
+        weights = jax.tree.map(np.float64, model.params["g_s"])
+        g_s = jax.jit(transforms.g_s, static_argnums=0)
+        x = np.asarray(g_s(model.config, weights, y_hat[None]))[0]
+    assert x.dtype == np.float64
+    exact = np.rint(255 * np.clip(x, 0, 1)).astype(int)
+    difference = np.abs(jvrc.decompress(model, data).astype(int) - exact[:256, :320])
+    assert difference.max() <= 1
+    assert np.mean(difference) < 1e-3
+
+
+def test_a_float_hyper_decoder_does_not_survive_tf32(photo, monkeypatch):
+    """Why all this: with factors of ten bits, as accelerators multiply them, indices change."""
+    model = jvrc.load("mbt2018-mean")
+    convolve = layers._conv
+
+    def in_tf32(x, kernel, stride):
+        bits = jax.lax.bitcast_convert_type(x, np.int32)
+        return convolve(
+            jax.lax.bitcast_convert_type((bits + 0x1000) & ~0x1FFF, np.float32), kernel, stride
+        )
+
+    def float_path(params, z_q, code):
+        z_hat = codec.hyper_latents(params, z_q, code)[None] / np.float32(16)
+        h_s = jax.jit(partial(transforms.h_s, params.config))  # traced anew
+        sigma, mu = h_s(params.params["h_s"], z_hat)
+        log_sigma = np.rint(128 * np.log2(np.maximum(sigma[0], 1e-9))).astype(np.int32)
+        return np.asarray(hyper_synthesis.scale_index(log_sigma, code)), np.asarray(mu[0])
+
+    img = photo[:256, :320]
+    with monkeypatch.context() as patch:
+        patch.setattr(codec, "_entropy_parameters", float_path)
+        data = jvrc.compress(model, img, 2.0)
+        jvrc.decompress(model, data)
+        patch.setattr(layers, "_conv", in_tf32)
+        with pytest.raises(jvrc.BitstreamError):
+            jvrc.decompress(model, data)

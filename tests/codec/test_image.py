@@ -1,0 +1,508 @@
+"""Claims about compress and decompress: whole pictures, damaged streams, wrong arguments."""
+
+import concurrent.futures
+import dataclasses
+import subprocess
+import sys
+import tracemalloc
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax._src import monitoring  # the public module can't unregister
+from PIL import Image
+
+import jvrc
+from jvrc import BitstreamError, compress, decompress
+from jvrc.codec import image as codec
+from jvrc.coding import container
+from jvrc.coding.container import pack, unpack
+from jvrc.evaluation.metrics import psnr
+from jvrc.frozen.file import save_model
+from jvrc.model import transforms
+from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, QSTEP_MAX, QSTEP_MIN, qstep_code_of, qstep_of
+
+MODEL = "mbt2018-mean"
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return jvrc.load(MODEL)
+
+
+@pytest.fixture(scope="module")
+def one_pixel(tiny):
+    """(model, picture of one pixel, its stream)."""
+    img = np.full((1, 1, 3), 77, np.uint8)
+    return tiny, img, compress(tiny, img, 2.0)
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def with_valid_crc(body):
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def with_fields(data, **fields):
+    return pack(unpack(data)._replace(**fields))
+
+
+def fails(model, data, message="stream", **options):
+    """decompress refuses the bytes, in one line."""
+    with pytest.raises(BitstreamError, match=message) as caught:
+        decompress(model, data, **options)
+    assert "\n" not in str(caught.value)
+
+
+def picture_or_error(model, data):
+    """The picture, or the error's message; any other exception passes through."""
+    try:
+        return decompress(model, data)
+    except BitstreamError as error:
+        return str(error)
+
+
+class Recorder:
+    """Keeps what codec._encode_stream gets: the integers, their tables and where escapes begin."""
+
+    def __init__(self, monkeypatch):
+        self.calls, original = [], codec._encode_stream
+
+        def recording(values, index, tables):
+            self.calls.append((values, index, tables))
+            return original(values, index, tables)
+
+        monkeypatch.setattr(codec, "_encode_stream", recording)
+
+    @property
+    def z(self):
+        return self.calls[0][0]
+
+    @property
+    def y(self):
+        return self.calls[1][0]
+
+    def ideal_bytes(self):
+        return sum(map(ideal_bits, *zip(*self.calls, strict=True))) / 8
+
+    def escapes(self):
+        return sum(np.count_nonzero(is_escape(*call)) for call in self.calls)
+
+
+def is_escape(values, index, tables):
+    symbols = values - tables.low[index]
+    return (symbols < 0) | (symbols >= np.diff(tables.start)[index] - 1)
+
+
+def ideal_bits(values, index, tables):
+    last = np.diff(tables.start)[index] - 1
+    symbols = np.where(is_escape(values, index, tables), last, values - tables.low[index])
+    return -np.log2(tables.freq[tables.start[index] + symbols] / 2**16).sum()
+
+
+# -- round trips
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 50), (50, 1), (37, 61), (65, 64), (17, 400), (130, 67)]
+)
+def test_any_size_survives_and_comes_out_the_same_each_time(tiny, shape):
+    img = noise(*shape)
+    data = compress(tiny, img, 1.0)
+    assert isinstance(data, bytes)
+    assert compress(tiny, img, 1.0) == data
+    restored = decompress(tiny, data)
+    assert (restored.shape, restored.dtype) == ((*shape, 3), np.uint8)
+    np.testing.assert_array_equal(decompress(tiny, data), restored)
+
+
+def test_a_long_strip_survives_in_tiles(shipped):
+    strip = np.tile(np.arange(4000, dtype=np.uint8)[None, :, None] // 16, (17, 1, 3))
+    restored = decompress(shipped, compress(shipped, strip, 1.0))
+    assert restored.shape == strip.shape
+    assert psnr(strip, restored) > 15
+
+
+def test_a_photograph_is_smaller_and_worse_the_larger_the_step(shipped, photo):
+    data = [compress(shipped, photo, qstep) for qstep in (0.5, 1, 2, 4, 8, 16, 32)]
+    sizes = [len(stream) for stream in data]
+    assert all(a > b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    best, worst = decompress(shipped, data[0]), decompress(shipped, data[-1])
+    assert psnr(photo, best) > max(28, psnr(photo, worst))
+
+
+def test_pictures_of_any_kind_give_the_same_bytes(tiny):
+    img = noise(40, 30)
+    data = compress(tiny, img, 2.0)
+    backwards = np.ascontiguousarray(img[::-1, ::-1])[::-1, ::-1]
+    every_other = np.repeat(np.repeat(img, 2, axis=0), 3, axis=1)[::2, ::3]
+    for same in (jnp.asarray(img), Image.fromarray(img), backwards, every_other):
+        assert compress(tiny, same, 2.0) == data
+    fortran = np.asfortranarray(img)
+    fortran.flags.writeable = False
+    assert compress(tiny, fortran, 2.0) == data
+
+
+def test_the_stream_may_be_any_kind_of_bytes(one_pixel):
+    model, _, data = one_pixel
+    for same in (bytearray(data), memoryview(data)):
+        np.testing.assert_array_equal(decompress(model, same), decompress(model, data))
+    with pytest.raises(TypeError, match="data must be bytes, got str"):
+        decompress(model, "photo.jvrc")
+
+
+def test_numbers_of_any_kind_are_steps(one_pixel):
+    model, img, data = one_pixel
+    for qstep in (2, np.float32(2), jnp.float32(2), 2.0 * 2**0.003):  # the last one is snapped
+        assert compress(model, img, qstep) == data
+
+
+@pytest.mark.parametrize("qstep", [QSTEP_MIN, QSTEP_MAX])
+def test_the_ends_of_the_range_of_steps_work(tiny, qstep):
+    img = noise(64, 64)
+    data = compress(tiny, img, qstep)
+    assert qstep_of(unpack(data).step_code) == qstep
+    assert decompress(tiny, data).shape == img.shape
+
+
+def test_parameters_may_be_arrays_of_jax(one_pixel):
+    model, img, data = one_pixel
+    on_device = jax.device_put(model)
+    assert compress(on_device, img, 2.0) == data
+    np.testing.assert_array_equal(decompress(on_device, data), decompress(model, data))
+
+
+def test_a_fresh_process_needs_only_the_bytes_and_the_weights(tiny, photo, tmp_path):
+    img = photo[100:203, 200:301]
+    (tmp_path / "a.jvrc").write_bytes(compress(tiny, img, 3.0))
+    save_model(tiny, tmp_path / "weights.safetensors")
+    code = (
+        "import jvrc, numpy as np, pathlib\n"
+        "model = jvrc.load('weights.safetensors')\n"
+        "np.save('a.npy', jvrc.decompress(model, pathlib.Path('a.jvrc').read_bytes()))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    here = decompress(tiny, (tmp_path / "a.jvrc").read_bytes())
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), here)
+
+
+def test_two_threads_at_once_do_not_disturb_each_other(tiny):
+    pictures = [noise(64, 64, seed) for seed in range(8)]
+    alone = [compress(tiny, img, 2.0) for img in pictures]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda img: compress(tiny, img, 2.0), pictures)) == alone
+        together = list(pool.map(lambda data: decompress(tiny, data), alone))
+    for data, restored in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(restored, decompress(tiny, data))
+
+
+@pytest.fixture
+def compiled():
+    found = []
+
+    def listener(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            found.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield found
+    monitoring.unregister_event_duration_listener(listener)
+
+
+def test_another_size_step_and_content_compile_nothing_anew(tiny, compiled):
+    decompress(tiny, compress(tiny, noise(65, 129), 2.0))
+    compiled.clear()
+    for size, qstep in (((128, 150), 2.0), ((100, 192), 2.0), ((128, 192), 1.7)):
+        img = np.full((*size, 3), 9, np.uint8)
+        decompress(tiny, compress(tiny, img, qstep))
+    assert not compiled
+    other = jax.tree.map(lambda a: a * np.float32(0.9), tiny.params)  # weights are arguments
+    decompress(dataclasses.replace(tiny, params=other), compress(tiny, noise(65, 129), 2.0))
+    assert not compiled
+
+
+# -- what the bytes hold
+
+
+def test_the_decoder_restores_what_the_encoder_meant(tiny, monkeypatch):
+    """The picture follows from the coded integers by the equations of the method."""
+    rng = np.random.default_rng(3)
+    offsets = rng.integers(0, 256, tiny.offsets.shape).astype(np.uint8)
+    model = dataclasses.replace(tiny, offsets=offsets)
+    config, params, qstep = model.config, model.params, 2.5
+    code = qstep_code_of(qstep)
+    qstep = qstep_of(code)
+    img = noise(64, 128)
+
+    coded = Recorder(monkeypatch)
+    data = compress(model, img, qstep)
+    restored = decompress(model, data)
+
+    def run(name, x):
+        return jax.jit(getattr(transforms, name), static_argnums=0)(config, params[name], x)
+
+    y = run("g_a", img[None] / np.float32(255))
+    z = run("h_a", y)
+    z_step = model.z_steps[model.z_step_index[code - QSTEP_CODE_MIN]] / 16
+    z_q = coded.z[: z.size].reshape(z.shape)
+    assert np.abs((z - model.medians / 16) / z_step - z_q).max() < 0.501
+    sigma, mu = run("h_s", np.float32(model.medians / 16 + z_step * z_q))
+    latents = codec.decode_latents(model, data)
+    # The networks are rounded to integers: test_exact.py and test_exact_context.py are tighter.
+    # The tiny model's context adds little to what h_s gives.
+    assert np.abs(latents.mu - mu).max() < (0.2 if config.has_context else 0.05)
+    np.testing.assert_array_equal(codec._in_order(model, latents.y).ravel(), coded.y)
+    mu, q = latents.mu, latents.y.reshape(y.shape)
+    assert np.abs((y - mu) / qstep - q).max() < 0.501
+    scales = 2.0 ** (np.arange(-408, 1017, 16) / 128)
+    sigma = np.clip(np.asarray(sigma) / qstep, scales[0], scales[-1])
+    nearest = np.abs(np.log(sigma[..., None] / scales)).argmin(-1)
+    assert np.abs(latents.index - nearest).max() <= 1
+    assert np.mean(latents.index == nearest) > 0.9
+    delta = offsets[code - QSTEP_CODE_MIN][latents.index] / 512
+    y_hat = mu + qstep * np.sign(q) * (np.abs(q) - delta)
+    x_hat = run("g_s", y_hat)[0]
+    expected = 255 * np.clip(np.asarray(x_hat), 0, 1)
+    assert np.abs(expected - restored).max() < 0.501
+
+
+@pytest.mark.parametrize("qstep", [1.0, 4.0])
+def test_the_size_is_near_the_ideal_for_a_photograph(shipped, photo, qstep, monkeypatch):
+    coded = Recorder(monkeypatch)
+    stream = unpack(compress(shipped, photo, qstep))
+    words = len(stream.z.words) + len(stream.y.words)
+    assert coded.ideal_bytes() - 1 <= words <= 1.005 * coded.ideal_bytes() + 16
+    assert len(stream.z.escapes) + len(stream.y.escapes) <= 0.05 * words
+
+
+EXTREMES = {
+    "noise": noise(64, 128),
+    "black": np.zeros((64, 128, 3), np.uint8),
+    "white": np.full((64, 128, 3), 255, np.uint8),
+    "checkerboard": np.tile(np.uint8([[0, 255], [255, 0]])[:, :, None], (32, 64, 3)),
+    "extreme colours": (255 * (noise(64, 128) > 127)).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("content", EXTREMES)
+def test_extreme_content_survives_near_the_ideal_size(tiny, content, monkeypatch):
+    coded = Recorder(monkeypatch)
+    data = compress(tiny, EXTREMES[content], 0.5)
+    stream = unpack(data)
+    words = len(stream.z.words) + len(stream.y.words)
+    assert words <= 1.005 * coded.ideal_bytes() + 16
+    at_most = 5 * coded.escapes()
+    assert coded.escapes() <= len(stream.z.escapes) + len(stream.y.escapes) <= at_most
+    assert len(data) <= words + at_most + 40
+    assert decompress(tiny, data).shape == EXTREMES[content].shape
+
+
+def test_values_far_outside_the_tables_are_coded_exactly(tiny, monkeypatch):
+    """Latents a thousand times as large: nearly all integers are escapes, up to the limit."""
+    loud = {k: {n: 1000 * a for n, a in v.items()} for k, v in tiny.params["g_a"].items()}
+    loud = tiny.params["g_a"] | {"conv3": loud["conv3"]}
+    model = dataclasses.replace(tiny, params=tiny.params | {"g_a": loud})
+    coded = Recorder(monkeypatch)
+    data = compress(model, noise(64, 64), 0.5)
+    assert coded.escapes() > 0.5 * coded.y.size
+    decoded = codec.decode_latents(model, data)
+    np.testing.assert_array_equal(decoded.z.ravel(), coded.z[: decoded.z.size])
+    np.testing.assert_array_equal(codec._in_order(model, decoded.y).ravel(), coded.y)
+
+
+def test_shifts_of_the_tables_change_the_size_and_nothing_else(tiny, shipped, photo, monkeypatch):
+    """A grey picture has nothing in the channels of colour, whatever their scales say."""
+    grey = np.repeat(photo[:128, :192, :1], 3, axis=2)
+    for model, img in ((shipped, grey), (tiny, noise(64, 128))):
+        data = compress(model, img, 1.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(codec.shifts, "choose", lambda y, *_: np.zeros(y.shape[2], np.int32))
+            plain = compress(model, img, 1.0)
+        assert (unpack(data).shifted, unpack(plain).shifted) == (True, False)
+        assert len(data) < 0.99 * len(plain)
+        found, expected = (codec.decode_latents(model, d) for d in (data, plain))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(decompress(model, data), decompress(model, plain))
+
+
+@pytest.mark.parametrize("by", [-(2**20), -13, 12, 2**20])
+def test_any_shift_that_a_stream_can_hold_decodes(tiny, by, monkeypatch):
+    img = noise(64, 128)
+    monkeypatch.setattr(codec.shifts, "choose", lambda y, *_: np.full(y.shape[2], by, np.int32))
+    latents = codec.quantise(tiny, *codec.analyse(tiny, img), qstep_code_of(1.0))
+    found = codec.decode_latents(tiny, compress(tiny, img, 1.0))
+    np.testing.assert_array_equal(found.y, latents.y)
+    np.testing.assert_array_equal(found.index, latents.index)
+
+
+# -- damaged streams
+
+
+def test_every_flipped_bit_is_noticed(one_pixel):
+    model, _, data = one_pixel
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        fails(model, bytes(flipped))
+
+
+def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_picture(one_pixel):
+    model, _, data = one_pixel
+    pictures = 0
+    for bit in range(8 * (len(data) - 4)):
+        body = bytearray(data[:-4])
+        body[bit // 8] ^= 1 << bit % 8
+        flipped = with_valid_crc(bytes(body))
+        found = picture_or_error(model, flipped)
+        if isinstance(found, str):
+            assert "\n" not in found
+        else:
+            assert found.shape == (unpack(flipped).height, unpack(flipped).width, 3)
+            pictures += 1
+    assert pictures > 0  # sizes within the same block
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_words_under_a_valid_checksum_are_an_error_or_a_picture(one_pixel, seed):
+    model, _, data = one_pixel
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        stream = container.Stream(
+            words=rng.bytes(2 * int(rng.integers(0, 20))),
+            escapes=rng.bytes(int(rng.integers(0, 4))),
+            lanes=1 << int(rng.integers(0, 13)),
+        )
+        found = picture_or_error(model, with_fields(data, **{rng.choice(["y", "z"]): stream}))
+        if isinstance(found, str):
+            assert "\n" not in found
+        else:
+            assert found.shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("value", [2**31 - 1, -(2**31), 2**20 + 1])
+@pytest.mark.parametrize("part", ["z", "y"])
+def test_values_that_no_encoder_writes_are_refused(one_pixel, part, value):
+    model, img, data = one_pixel
+    with pytest.MonkeyPatch.context() as patch:
+        coded = Recorder(patch)
+        compress(model, img, 2.0)
+    values, index, tables = coded.calls["zy".index(part)]
+    values = values.copy()
+    values[0] = value
+    changed = with_fields(data, **{part: codec._encode_stream(values, index, tables)})
+    fails(model, changed, "damaged stream: a value beyond 1048576")
+
+
+def test_every_truncation_and_extension_is_noticed(one_pixel):
+    model, _, data = one_pixel
+    for length in range(len(data)):
+        fails(model, data[:length], "truncated" if length else "empty stream")
+    fails(model, data + b"\0", "left-over bytes")
+    fails(model, data + data, "left-over bytes")
+
+
+def test_foreign_bytes_are_named_as_such(one_pixel):
+    model, _, _ = one_pixel
+    for foreign in (b"\x89PNG\r\n\x1a\n" + bytes(100), b"jvrc" + bytes(100), bytes(1000)):
+        fails(model, foreign, "not a jvrc stream")
+
+
+def test_another_models_stream_names_both(one_pixel):
+    model, _, data = one_pixel
+    other = with_fields(data, model_id="01234567")
+    fails(model, other, f"made with model 01234567, this is {model.model_id}")
+
+
+@pytest.mark.parametrize("code", [QSTEP_CODE_MIN - 1, QSTEP_CODE_MAX + 1, 2**30 - 1])
+def test_a_step_code_outside_the_grid_is_refused(one_pixel, code):
+    model, _, data = one_pixel
+    fails(model, with_fields(data, step_code=code), f"no step code {code}")
+
+
+@pytest.mark.parametrize("side", [2**16, 2**32 - 1])
+def test_absurd_dimensions_are_refused_before_anything_is_allocated(one_pixel, side):
+    model, _, data = one_pixel
+    claimed = with_fields(data, height=side, width=side)
+    tracemalloc.start()
+    fails(model, claimed, "exceeds the limit")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("size", [(2**21, 1), (2**13, 2**14)])
+def test_the_largest_size_over_a_tiny_payload_costs_little(one_pixel, size):
+    model, _, data = one_pixel
+    claimed = with_fields(data, height=size[0], width=size[1])
+    tracemalloc.start()
+    fails(model, claimed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300e6
+
+
+def test_the_limit_of_pixels_is_the_callers(one_pixel):
+    model, _, _ = one_pixel
+    data = compress(model, noise(9, 9), 2.0)
+    fails(model, data, "9 x 9 pixels, padded to whole blocks", max_pixels=4095)
+    assert decompress(model, data, max_pixels=4096).shape == (9, 9, 3)
+
+
+# -- wrong arguments
+
+GOOD = np.zeros((4, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("img", "message"),
+    [
+        (GOOD / 255, "img must be uint8, got dtype float64; .* np.round"),
+        (GOOD.astype(np.int32), "img must be uint8, got dtype int32"),
+        (jnp.zeros((4, 5, 3)), "img must be uint8, got dtype float32"),
+        (None, "img must be uint8, got dtype object"),
+        ("photo.png", "img must be uint8, got dtype <U9"),
+        (GOOD[..., 0], r"img must have shape \[H,W,3\], got \[4, 5\]; grey: np.stack"),
+        (GOOD[..., :1], r"img must have shape \[H,W,3\], got \[4, 5, 1\]"),
+        (np.zeros((4, 5, 4), np.uint8), r"got \[4, 5, 4\]; with alpha: img\[..., :3\]"),
+        (GOOD.transpose(2, 0, 1), "channels first: img.transpose"),
+        (GOOD[None], "a batch: one picture at a time"),
+        (GOOD[:0], r"img must have at least one pixel, got shape \[0, 5, 3\]"),
+        (GOOD[:, :0], r"img must have at least one pixel, got shape \[4, 0, 3\]"),
+        (Image.new("F", (4, 4)), "img: floating-point samples; convert to 8 bits"),
+        (np.broadcast_to(GOOD[:1, :1], (2**14, 2**14, 3)), "img must have at most .* in parts"),
+    ],
+)
+def test_a_wrong_picture_is_a_value_error_with_the_remedy(one_pixel, img, message):
+    with pytest.raises(ValueError, match=message):
+        compress(one_pixel[0], img, 2.0)
+
+
+@pytest.mark.parametrize(
+    "qstep", [float("nan"), 0, -1, float("inf"), 0.49, 32.1, "2", None, 1j, np.ones(2)]
+)
+def test_a_wrong_step_is_a_value_error_with_the_range(one_pixel, qstep):
+    message = "qstep must be a number in 0.5 ... 32, got .*; a smaller step gives"
+    with pytest.raises(ValueError, match=message):
+        compress(one_pixel[0], GOOD, qstep)
+
+
+def test_other_tables_than_the_encoders_are_refused(one_pixel, monkeypatch):
+    """What another decoder's mistake does: some scale indices differ by one."""
+    model, _, _ = one_pixel
+    data = compress(model, noise(64, 64), 1.0)
+    honest, psi = codec._entropy_parameters, codec._psi
+
+    def mistaken(*args):
+        index, mu = honest(*args)
+        return np.where(np.arange(index.size).reshape(index.shape) % 7, index, index ^ 1), mu
+
+    monkeypatch.setattr(codec, "_entropy_parameters", mistaken)
+    monkeypatch.setattr(codec, "_psi", lambda *args: psi(*args) + 2**14)
+    fails(model, data)

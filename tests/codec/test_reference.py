@@ -1,0 +1,330 @@
+"""The format page suffices: a decoder written from it alone reads the golden streams."""
+
+import dataclasses
+import importlib.util
+import json
+import zlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jvrc
+from jvrc.codec import image as codec
+from jvrc.export import freezing
+from jvrc.frozen.file import as_stored, save_model
+
+TESTS = Path(__file__).parents[1]
+GOLDEN = TESTS / "golden" / "v1"
+WEIGHTS = TESTS.parent / "jvrc" / "weights"
+STREAMS = json.loads((GOLDEN / "golden.json").read_text())
+# Of the shipped model's streams, a picture of the smallest alone: the others take seconds.
+PICTURES = [name for name in STREAMS if name.startswith("tiny-") or name.endswith("photo-1")]
+
+
+def load_reference():
+    path = TESTS / "reference_decoder.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = load_reference()
+
+
+@cache
+def load_weights(name):
+    folder = GOLDEN if name.endswith(".safetensors") else WEIGHTS
+    return reference.load((folder / name).with_suffix(".safetensors"))
+
+
+def read_golden(name):
+    return (GOLDEN / f"{name}.jvrc").read_bytes()
+
+
+def with_checksum(body):
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_symbols_have_the_stored_hashes(name):
+    symbols = reference.decode_symbols(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+    for field in ("z", "y", "index"):
+        assert reference.digest(getattr(symbols, field)) == STREAMS[name][field], field
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_picture_differs_by_at_most_one(name):
+    pixels = reference.picture(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+    with Image.open(GOLDEN / f"{name}.png") as image:
+        stored = np.asarray(image.convert("RGB"))
+    assert pixels.shape == stored.shape
+    assert np.abs(pixels.astype(int) - stored).max() <= 1
+
+
+def test_command_prints_hashes_and_writes_the_picture(tmp_path, capsys):
+    name, out = "tiny-mean-b", tmp_path / "out.png"
+    weights = GOLDEN / STREAMS[name]["weights"]
+    reference.main([str(weights), str(GOLDEN / f"{name}.jvrc"), "-o", str(out)])
+    lines = [f"{field} {STREAMS[name][field]}\n" for field in ("z", "y", "index")]
+    assert capsys.readouterr().out == "".join(lines)
+    with Image.open(out) as image:
+        pixels = reference.picture(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+# What jvrc codes anew, and not only what it coded once.
+
+
+def agree_on(model, path, img, qstep):
+    """What the reference decodes of a picture, which is what jvrc decodes of it."""
+    data = jvrc.compress(model, img, qstep)
+    found, expected = (
+        reference.decode_symbols(*reference.load(path), data),
+        codec.decode_latents(model, data),
+    )
+    for name in ("z", "y", "index", "mu"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+    return data, found
+
+
+@pytest.mark.parametrize("name", jvrc.models())
+def test_crops_of_a_photo_decode_alike_with_shipped_models(name, photo):
+    agree_on(jvrc.load(name), jvrc.models()[name], photo[200:296, 300:428], 2.0)
+
+
+def noise(height, width):
+    rng = np.random.default_rng((height, width))
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def context(tiny_context, tmp_path_factory):
+    """(the tiny model with a context, its file)."""
+    path = tmp_path_factory.mktemp("context") / "model.safetensors"
+    return save_model(tiny_context, path), path
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (130, 67)])
+@pytest.mark.parametrize("qstep", [0.5, 1.37, 32.0])
+def test_pictures_decode_alike_with_a_tiny_context(context, height, width, qstep):
+    agree_on(*context, noise(height, width), qstep)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["log scale", "scale"])
+def spread(request, tiny_context, tmp_path_factory):
+    """(model, its file): random weights of mbt2018 in which everything spreads and saturates.
+
+    Its units fit activations that are far smaller than those there will be.
+    """
+    rng = np.random.default_rng(0)
+    config = dataclasses.replace(tiny_context.config, log_scale=request.param)
+    m, params = config.M, {k: dict(v) for k, v in tiny_context.params.items()}
+
+    def scaled(part, layer, kernel, bias=0.0):
+        old = params[part][layer]
+        params[part][layer] = {"kernel": old["kernel"] * kernel, "bias": old["bias"] + bias}
+
+    scaled("g_a", "conv3", 40.0)
+    scaled("h_a", "conv2", 40.0)
+    scaled("h_s", "conv2", 4.0)
+    scaled("context", "conv", 8.0)
+    params["context"]["step"]["kernel"] = rng.normal(0, 1, (1, 2 * m))
+    columns = np.append(np.ones(2 * m - 3), [100.0, 4000.0, 4000.0])  # large means
+    low, high = (-3, 6) if config.log_scale else (-9, 30)
+    bias = np.append(rng.uniform(low, high, m), np.zeros(m))
+    scaled("entropy_parameters", "conv2", columns, bias)
+    params = as_stored(params)
+    z_hat, y = rng.integers(-40, 41, (4, 4, config.N)), rng.normal(0, 9, (16, 16, m))
+    y = y.astype(np.float32)
+    units = freezing.fitted_units(config, params, [freezing.Sample(z_hat, y, 1.0)], (1.0, 16.0))
+    coarser = units.exponents[6] + np.append(np.zeros(2 * m - 3), [1, 0, 5]).astype(np.int8)
+    units = units._replace(exponents=(*units.exponents[:6], coarser))
+    changed = dataclasses.replace(tiny_context, config=config, params=params, units=units)
+    path = tmp_path_factory.mktemp("spread") / "model.safetensors"
+    return save_model(changed, path), path
+
+
+def test_a_context_whose_values_spread_and_saturate_decodes_alike(spread, monkeypatch):
+    """Also at the ends of the steps, with escapes, means in many units and values at all limits."""
+    model, path = spread
+    recorded = {"features": [], "reconstruct": [], "see": []}
+    for name, found in recorded.items():
+        original = getattr(reference.Context, name)
+
+        def recording(self, *args, original=original, found=found):
+            found.append((*args, original(self, *args)))
+            return found[-1][-1]
+
+        monkeypatch.setattr(reference.Context, name, recording)
+    index, escapes = [], []
+    for qstep in (0.5, 1.37, 32.0):
+        data, symbols = agree_on(model, path, noise(130, 67), qstep)
+        index += symbols.index.ravel().tolist()
+        escapes += reference.read_stream(data).y.escapes
+    assert len(set(index)) > 60
+    assert 0.1 < len(escapes) / len(index) < 0.9
+    up = model.network.mu_exponent + 6
+    assert set(up) == {0, 1, 5}
+    q, mu = (np.array([found[i] for found in recorded["reconstruct"]]) for i in (0, 1))
+    assert np.any(np.abs(mu[:, up == 0]) > 2**20)
+    assert np.any(np.abs(mu[:, up == 5]) > 2**15)
+    assert np.any(np.abs(q) > 4096)  # |y^ - mu| at its limit, at steps of 1/2 and more
+    for name in ("features", "see"):
+        saturated = [np.abs(found[-1]) == 1023 for found in recorded[name]]
+        assert 0.05 < np.mean(saturated) < 0.95, name
+
+
+def test_damage_is_found_in_streams_with_a_context(context, monkeypatch):
+    model, path = context
+    weights, config = reference.load(path)
+    data = jvrc.compress(model, noise(64, 64), 2.0)
+    whole = reference.read_stream(data)
+    reference.decode_symbols(weights, config, data)
+    for change in (
+        {"escapes": (*whole.y.escapes, 0)},
+        {"words": whole.y.words[:-2]},
+        {"words": whole.y.words + b"\0\0"},
+        {"words": b"\0\0\0\0" + whole.y.words[4:]},
+    ):
+        damaged = whole._replace(y=whole.y._replace(**change))
+        monkeypatch.setattr(reference, "read_stream", lambda _, damaged=damaged: damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            reference.decode_symbols(weights, config, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("params/context/conv/kernel", lambda a: 2 * a, "integer weight"),
+        ("params/entropy_parameters/conv0/kernel", lambda a: 2 * a, "integer weight"),
+        ("params/entropy_parameters/conv1/kernel", lambda a: 2 * a, "integer weight"),
+        ("params/entropy_parameters/conv2/kernel", lambda a: 2 * a, "integer weight"),
+        ("params/entropy_parameters/conv0/bias", lambda a: a + 1e9, "bias"),
+        ("units/bias/0", lambda a: np.full_like(a, -(2**31)), "bias"),
+        ("units/shifts/4", lambda a: -a, "negative"),
+        ("units/latent/0", lambda a: a + 20, "latents"),
+        ("units/exponents/6", lambda a: a - 1, "finer"),
+    ],
+)
+def test_weights_with_a_context_that_break_a_rule_are_rejected(context, name, change, message):
+    weights, config = reference.load(context[1])
+    reference.Context(weights, config, 0)
+    changed = change(weights[name]).astype(weights[name].dtype)
+    with pytest.raises(ValueError, match=message):
+        reference.Context(weights | {name: changed}, config, 0)
+
+
+# An encoder written from section 2 shows any number of lanes.
+
+
+def encode_range(symbols, tables, index, lanes):
+    states = [2**16] * min(lanes, len(symbols))
+    emitted = []
+    for i in reversed(range(len(symbols))):
+        table, s = tables[index[i]], symbols[i]
+        f, c, x = int(table[s]), int(table[:s].sum()), states[i % lanes]
+        if x >= f * 2**16:
+            emitted.append(x % 2**16)
+            x //= 2**16
+        states[i % lanes] = x // f * 2**16 + x % f + c
+    words = np.array(emitted[::-1], "<u2")
+    return np.array(states, "<u4").tobytes() + words.tobytes()
+
+
+@pytest.fixture
+def material():
+    rng = np.random.default_rng(0)
+    tables = [np.array(f) for f in ([1, 65535], [65534, 1, 1], [30000, 5536, 30000], [4096] * 16)]
+    index = rng.integers(len(tables), size=500)
+    symbols = np.array([rng.integers(len(tables[t])) for t in index])
+    return symbols, tables, index
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 64, 512, 4096])
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_range_coder_of_any_number_of_lanes(material, lanes, count):
+    symbols, tables, index = material
+    symbols, index = symbols[:count], index[:count]
+    words = encode_range(symbols, tables, index, lanes)
+    assert bool(words) == bool(count)
+    decoded = reference.decode_range(words, tables, index, lanes)
+    np.testing.assert_array_equal(decoded, symbols)
+
+
+def test_range_coder_finds_damage(material):
+    symbols, tables, index = material
+    words = encode_range(symbols, tables, index, 4)
+    low_state = b"\0\0\0\0" + words[4:]
+    for damaged in (b"", words[:-1], words[:-2], words + b"\0\0", low_state):
+        with pytest.raises(ValueError, match="damaged"):
+            reference.decode_range(damaged, tables, index, 4)
+        decoded = reference.decode_range(damaged, tables, index, 4, check=False)
+        assert decoded.shape == index.shape
+
+
+def test_changed_words_are_found_or_are_other_symbols(material):
+    # The range coder is no checksum: what passes its tests is the one encoding of what it decodes.
+    symbols, tables, index = material
+    symbols, index = symbols[:60], index[:60]
+    words = encode_range(symbols, tables, index, 4)
+    passed = 0
+    for bit in range(8 * len(words)):
+        damaged = bytearray(words)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            decoded = reference.decode_range(bytes(damaged), tables, index, 4)
+        except ValueError:
+            continue
+        passed += 1
+        assert np.any(decoded != symbols)
+        assert encode_range(decoded, tables, index, 4) == damaged
+    assert 0 < passed < 8 * len(words) / 2
+
+
+def test_damaged_files_are_rejected():
+    data = read_golden("tiny-mean-a")
+    for i in range(len(data)):
+        for damaged in (data[:i], data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :]):
+            with pytest.raises(ValueError, match=r"damaged|jvrc"):
+                reference.read_stream(damaged)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param(slice(9, 10), b"\0", id="no rows"),
+        pytest.param(slice(9, 10), b"\x81\0", id="superfluous group"),
+        pytest.param(slice(9, 10), b"\xff\xff\xff\xff\x10", id="33 bits"),
+        pytest.param(slice(9, 10), b"\xff\xff\xff\xff\x80\0", id="six bytes"),
+        pytest.param(slice(11, 13), b"\x84\x14", id="step code 641"),
+        pytest.param(slice(11, 13), b"\x82\x04", id="step code -129"),
+        pytest.param(slice(13, 14), b"\x0d", id="8192 lanes"),
+        pytest.param(slice(14, 15), b"\x0a", id="longer words than there are"),
+        pytest.param(slice(14, 15), b"\x02", id="a gap"),
+    ],
+)
+def test_broken_rules_are_rejected(field, value):
+    body = bytearray(read_golden("tiny-mean-a")[:-4])
+    assert reference.read_stream(with_checksum(bytes(body))).code == 128
+    body[field] = value
+    with pytest.raises(ValueError, match="damaged"):
+        reference.read_stream(with_checksum(bytes(body)))
+
+
+def test_weights_of_another_model_are_rejected():
+    with pytest.raises(ValueError, match="another model"):
+        reference.decode_symbols(
+            *load_weights("tiny-scale.safetensors"), read_golden("tiny-mean-a")
+        )
+
+
+def test_weights_with_inexact_sums_are_rejected():
+    weights, config = load_weights("tiny-mean.safetensors")
+    name = "params/h_s/conv2/kernel"
+    weights = weights | {name: 2 * weights[name]}
+    with pytest.raises(ValueError, match="exceed"):
+        reference.hyper_synthesis(weights, config, np.zeros((1, 1, config["N"]), np.int64))

@@ -1,0 +1,118 @@
+"""Claims about tiles: they cover a picture once, and a transform in tiles is that of the whole."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jvrc.codec import image as codec
+from jvrc.codec import tiling
+from jvrc.codec.tiling import BLOCK, TILE, map_tiles, spans
+from jvrc.model import transforms
+
+MARGINS = (1, 2)
+
+
+@given(st.integers(1, 200), st.sampled_from(MARGINS))
+def test_spans_keep_every_block_once_with_its_margins(blocks, margin):
+    found = spans(blocks, margin)
+    kept = [block for span in found for block in range(span.low, span.high)]
+    assert kept == list(range(blocks))
+    for span in found:
+        assert span.low < span.high
+        assert max(0, span.low - margin) >= span.start
+        assert min(blocks, span.high + margin) <= span.start + span.size
+
+
+@given(st.integers(1, 200), st.sampled_from(MARGINS))
+def test_tiles_are_few_and_of_one_size(blocks, margin):
+    found = spans(blocks, margin)
+    (size,) = {span.size for span in found}
+    assert size <= TILE
+    assert len(found) == max(1, -(-(blocks - 2 * margin) // (TILE - 2 * margin)))
+    whole = sum(span.size for span in found)
+    overlap = 2 * margin * (len(found) - 1)
+    assert whole - overlap - blocks <= 2 * len(found)  # rounded up by at most two blocks each
+
+
+@given(st.integers(1, 23), st.integers(1, 23), st.sampled_from(MARGINS))
+def test_a_blur_in_tiles_is_the_blur_of_the_whole(height, width, margin):
+    reach = 4 * margin  # with four samples a block: just as far as the margin
+    x = np.random.default_rng(height).integers(0, 9, (4 * height, 4 * width, 2))
+
+    def blur(tile, valid):
+        top, bottom, left, right = valid * 4 // BLOCK
+        inside = np.zeros_like(tile)
+        inside[top:bottom, left:right] = tile[top:bottom, left:right]
+        sums = np.cumsum(np.pad(inside, [(reach + 1, reach), (0, 0), (0, 0)]), axis=0)
+        sums = sums[2 * reach + 1 :] - sums[: -2 * reach - 1]
+        sums = np.cumsum(np.pad(sums, [(0, 0), (reach + 1, reach), (0, 0)]), axis=1)
+        return sums[:, 2 * reach + 1 :] - sums[:, : -2 * reach - 1], tile
+
+    valid = np.array([0, 4 * height, 0, 4 * width]) * BLOCK // 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiling, "TILE", 7)
+        blurred, same = map_tiles(blur, (x,), (height, width), margin)
+    np.testing.assert_array_equal(blurred, blur(x, valid)[0])
+    np.testing.assert_array_equal(same, x)
+
+
+BLOCKS = (6, 7)
+# Input samples a block, margin: as jvrc.codec uses them.
+TRANSFORMS = {
+    "g_a": (64, codec._MARGIN_PIXELS),
+    "h_a": (4, codec._MARGIN_HYPER),
+    "h_s": (1, codec._MARGIN_HYPER),
+    "g_s": (4, codec._MARGIN_PIXELS),
+}
+
+
+def transform_and_input(name, model):
+    channels = {"g_a": 3, "h_a": model.config.M, "h_s": model.config.N, "g_s": model.config.M}
+    unit, _ = TRANSFORMS[name]
+    shape = (BLOCKS[0] * unit, BLOCKS[1] * unit, channels[name])
+    x = np.random.default_rng(0).normal(0.5, 1, shape).astype(np.float32)
+
+    @jax.jit
+    def run(tile, valid):
+        out = getattr(transforms, name)(model.config, model.params[name], tile[None], tuple(valid))
+        return jax.tree.map(lambda a: a[0], out if isinstance(out, tuple) else (out,))
+
+    return run, x
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_in_small_tiles_equal_the_whole(monkeypatch, tiny, name):
+    run, x = transform_and_input(name, tiny)
+    _, margin = TRANSFORMS[name]
+    whole = run(x, np.array([0, BLOCKS[0] * BLOCK, 0, BLOCKS[1] * BLOCK], np.int32))
+    monkeypatch.setattr(tiling, "TILE", 5)
+    assert len(spans(BLOCKS[0], margin)) > 1
+    for tiled, expected in zip(map_tiles(run, (x,), BLOCKS, margin), whole, strict=True):
+        expected = np.asarray(expected)
+        np.testing.assert_allclose(tiled, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "reach"),  # in samples of the input: the farthest that an output looks
+    [("g_a", 30), ("h_a", 7), ("h_s", 2), ("g_s", 2)],
+)
+def test_transforms_look_exactly_as_far_as_the_margins_assume(tiny, name, reach):
+    run, x = transform_and_input(name, tiny)
+    unit, margin = TRANSFORMS[name]
+    assert reach <= margin * unit
+    valid = np.array([0, BLOCKS[0] * BLOCK, 0, BLOCKS[1] * BLOCK], np.int32)
+
+    def one_block(around):
+        """The block [3, 3] of the output when all but so much around it in the input changes."""
+        near = np.s_[max(0, 3 * unit - around) : 4 * unit + around]
+        changed = 1 - x
+        changed[near, near] = x[near, near]
+        out = run(changed, valid)
+        at = [np.s_[3 * a.shape[0] // BLOCKS[0] : 4 * a.shape[0] // BLOCKS[0]] for a in out]
+        return np.concatenate([np.ravel(a[s, s]) for a, s in zip(out, at, strict=True)])
+
+    whole = one_block(BLOCKS[1] * unit)
+    np.testing.assert_allclose(one_block(reach), whole, atol=1e-5 * np.abs(whole).max())
+    assert not np.allclose(one_block(reach - 1), whole, atol=1e-5 * np.abs(whole).max())

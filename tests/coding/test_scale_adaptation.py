@@ -1,0 +1,96 @@
+"""Claims about the shifts that fit a model's tables to one picture."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jvrc.coding import scale_adaptation, tables
+from jvrc.export import freezing
+from jvrc.integer import hyper_synthesis
+
+TABLES = freezing.gaussian_tables()
+SCALES = hyper_synthesis.scale_table()
+
+
+def bits(values, index, by):
+    """What a stream holds of y under the shifts, escapes as the coder stores them, and of them."""
+    table = scale_adaptation.apply(index, by, len(TABLES.low)).ravel()
+    symbols, escaped = tables.to_symbols(values.ravel(), table, TABLES)
+    size = tables.ideal_bits(symbols, table, TABLES) + 16 * len(escaped)
+    if not by.any():
+        return size
+    zeros = np.zeros(len(by), np.int32)
+    return size + tables.ideal_bits(
+        tables.to_symbols(by, zeros, scale_adaptation.table())[0], zeros, scale_adaptation.table()
+    )
+
+
+def drawn(factor, size=(40, 40), channels=6, seed=0):
+    """(values, index): normal, of a scale `factor` times what the index says."""
+    rng = np.random.default_rng(seed)
+    index = rng.integers(16, 70, (*size, channels)).astype(np.uint8)
+    return np.rint(rng.normal(0, factor * SCALES[index])).astype(np.int32), index
+
+
+def test_the_table_is_one_that_the_coder_takes():
+    freq = scale_adaptation.table().freq.astype(int)
+    assert freq.sum() == 2**16
+    np.testing.assert_array_equal(freq[:-1], freq[-2::-1])
+    assert len(freq) == 2 * scale_adaptation.REACH + 2
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.5, -8), (1.0, 0), (2.0**0.25, 2), (2.0, 8)])
+def test_scales_that_are_off_by_a_factor_are_set_right(factor, expected):
+    np.testing.assert_array_equal(scale_adaptation.choose(*drawn(factor), TABLES), expected)
+
+
+def test_each_channel_has_a_shift_of_its_own():
+    factor = 2.0 ** (np.array([0, 0, 3, -4, 0, 8]) / 8)
+    np.testing.assert_array_equal(
+        scale_adaptation.choose(*drawn(factor), TABLES), [0, 0, 3, -4, 0, 8]
+    )
+
+
+def test_channels_that_hold_nothing_go_as_far_as_they_can():
+    values, index = drawn(1.0)
+    values[..., 2] = 0
+    assert scale_adaptation.choose(values, index, TABLES)[2] == -scale_adaptation.REACH
+
+
+def test_what_does_not_pay_is_left():
+    """One position: less is to be had than 0.15 bits a channel."""
+    values, index = drawn(1.0, (1, 1), 300)
+    assert not scale_adaptation.choose(values, index, TABLES).any()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 3), st.integers(1, 8), st.integers(1, 20))
+def test_no_choice_is_much_better_and_none_is_worse_than_no_shifts(seed, factor, side, channels):
+    values, index = drawn(factor, (side, side), channels, seed)
+    found = scale_adaptation.choose(values, index, TABLES)
+    took = bits(values, index, found)
+    assert took <= bits(values, index, np.zeros(channels, np.int32)) + 1e-3 * took + 1
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
+        other = found.copy()
+        other[rng.integers(channels)] = rng.integers(
+            -scale_adaptation.REACH, scale_adaptation.REACH + 1
+        )
+        assert took <= 1.01 * bits(values, index, other) + 1
+
+
+def test_large_pictures_are_counted_in_parts(monkeypatch):
+    values, index = drawn(1.3, (60, 30))
+    whole = scale_adaptation._bits(values, index, TABLES)
+    monkeypatch.setattr(scale_adaptation, "_SAMPLES", 700)
+    np.testing.assert_allclose(scale_adaptation._bits(values, index, TABLES), whole)
+
+
+def test_tables_stay_within_those_there_are():
+    index = np.array([[0, 89, 40]], np.uint8)
+    for by in (-(2**20), 2**20):
+        expected = 0 if by < 0 else 89
+        np.testing.assert_array_equal(
+            scale_adaptation.apply(index, np.full(3, by), 90), [[expected] * 3]
+        )

@@ -1,0 +1,62 @@
+"""Claims about the models in the package and about loading."""
+
+import subprocess
+import sys
+
+import pytest
+
+import jvrc
+from jvrc.frozen import zoo
+from jvrc.frozen.header import read_header
+
+MODEL = "mbt2018-mean"
+
+
+def test_the_default_model_is_shipped():
+    assert MODEL in jvrc.models()
+
+
+@pytest.mark.parametrize("name", zoo.models())
+def test_a_shipped_model_is_what_its_name_and_header_say(name):
+    path = jvrc.models()[name]
+    model = jvrc.load(name)
+    assert isinstance(model, jvrc.FrozenModel)
+    assert name.startswith(model.config.architecture)
+    assert zoo.describe(name) == read_header(path) == model.metadata
+    assert zoo.name_of(model.model_id) == name
+    assert {"license", "recipe", "qstep_range"} <= set(model.metadata)
+    assert path.stat().st_size < 30e6
+
+
+def test_a_model_loads_from_its_file_too():
+    assert jvrc.load(jvrc.models()[MODEL]).model_id == jvrc.load(MODEL).model_id
+    assert jvrc.load(str(jvrc.models()[MODEL])).model_id == jvrc.load(MODEL).model_id
+
+
+def test_an_unknown_id_has_no_name():
+    assert zoo.name_of("00000000") is None
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "", "no/such.safetensors"])
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
+    with pytest.raises(
+        ValueError, match=f"shipped model .*{MODEL}.* or a weights file; got {name}"
+    ):
+        jvrc.load(name)
+
+
+def test_a_file_of_something_else_is_an_error(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="not a weights file"):
+        jvrc.load(tmp_path / "weights.safetensors")
+
+
+def test_listing_the_models_does_without_jax():
+    code = (
+        "import sys\n"
+        "from jvrc import shipped\n"
+        "print([zoo.describe(name)['model_id'] for name in zoo.models()])\n"
+        "assert not {'jax', 'numpy'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
