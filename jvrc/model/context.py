@@ -53,8 +53,12 @@ def init_entropy_parameters(key: Array, config: Config, shift: Array | float = 8
 
 def step_bias(params: dict, qstep: Array) -> Array:
     """What is added to the context's features: [...,1] -> [...,2M]."""
-    step = (1 / qstep) * params["step"]["kernel"][0] + params["step"]["bias"]
-    return params["conv"]["bias"] + step
+    shape = (*jnp.shape(qstep)[:-1], params["conv"]["bias"].shape[0])
+    kernel, bias, conv_bias = (
+        jnp.broadcast_to(a, shape)
+        for a in (params["step"]["kernel"][0], params["step"]["bias"], params["conv"]["bias"])
+    )
+    return conv_bias + ((1 / qstep) * kernel + bias)
 
 
 def features(config: Config, params: dict, y_hat: Array, qstep: Array) -> Array:
@@ -63,14 +67,16 @@ def features(config: Config, params: dict, y_hat: Array, qstep: Array) -> Array:
     # whole rows above, then the samples to the left: 12 taps and not 25 with a mask
     above = _convolve(x, kernel[:10].reshape(2, 5, *kernel.shape[1:]), ((2, -1), (2, 2)))
     left = _convolve(x, kernel[None, ROWS[2]], ((0, 0), (2, -1)))
-    return above + left + step_bias(params, qstep)
+    both = above + left
+    return both + jnp.broadcast_to(step_bias(params, qstep), both.shape)
 
 
 def hidden_layers(params: dict, psi: Array, context: Array) -> tuple[Array, Array, Array]:
     """What each layer of the entropy parameters network gives, the last: [B,h,w,2M]."""
     x, found = jnp.concatenate([psi, context], axis=-1), []
     for i in range(3):
-        x = x @ params[f"conv{i}"]["kernel"][0, 0] + params[f"conv{i}"]["bias"]
+        layer = params[f"conv{i}"]
+        x = layers.add_bias(x @ layer["kernel"][0, 0], layer["bias"])
         x = layers.leaky_relu(x) if i < 2 else x
         found.append(x)
     return tuple(found)

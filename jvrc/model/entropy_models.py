@@ -67,7 +67,8 @@ def quantile_loss(params: dict, *, tail_mass: float = 1e-9) -> Array:
     fixed = jax.lax.stop_gradient({k: v for k, v in params.items() if k != "quantiles"})
     target = jnp.log(2 / tail_mass - 1)
     logits = bottleneck_logits(fixed, params["quantiles"])
-    return jnp.sum(jnp.abs(logits - jnp.array([-target, 0.0, target])))
+    wanted = jnp.broadcast_to(jnp.array([-target, 0.0, target]), logits.shape)
+    return jnp.sum(jnp.abs(logits - wanted))
 
 
 def normal_cdf(x: Array) -> Array:

@@ -86,7 +86,7 @@ def reconstruct_and_rate(
     step = qstep[:, None, None, None]
 
     z_step = variable_rate.z_step(params["z_step"], step)
-    m = entropy_models.medians(params["bottleneck"])
+    m = jnp.broadcast_to(entropy_models.medians(params["bottleneck"]), z.shape)
     z_hat = m + z_step * layers.ste_round((z - m) / z_step)
     z_rate = z_hat if noise is None else z + z_step * noise.z
     p_z = entropy_models.bottleneck_probability(params["bottleneck"], z_rate, z_step)
@@ -153,7 +153,7 @@ def with_scales(
     if config.predicts_mean:
         part = "entropy_parameters" if config.has_context else "h_s"
         gain = jnp.concatenate([jnp.ones(config.M), jnp.full(config.M, t)])
-        last = jax.tree.map(lambda a: a * gain, params[part]["conv2"])
+        last = jax.tree.map(lambda a: a * jnp.broadcast_to(gain, a.shape), params[part]["conv2"])
         params[part] = params[part] | {"conv2": last}
     if config.has_context:
         conv = params["context"]["conv"]

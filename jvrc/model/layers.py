@@ -198,19 +198,24 @@ def _stride_one_bwd(res: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
 _stride_one.defvjp(lambda x, k: (_stride_one(x, k), (x, k)), _stride_one_bwd)
 
 
+def add_bias(x: Array, bias: Array) -> Array:
+    """Return x [...,C] plus a bias [C]."""
+    return x + jnp.broadcast_to(bias, x.shape)
+
+
 def conv(params: dict, x: Array) -> Array:
     """Stride-1 convolution and bias, zero padding that keeps the size."""
-    return _stride_one(x, params["kernel"]) + params["bias"]
+    return add_bias(_stride_one(x, params["kernel"]), params["bias"])
 
 
 def down(params: dict, x: Array) -> Array:
     """`downsample` and bias: [B,H,W,I] -> [B,H/2,W/2,O]."""
-    return downsample(x, params["kernel"]) + params["bias"]
+    return add_bias(downsample(x, params["kernel"]), params["bias"])
 
 
 def up(params: dict, x: Array) -> Array:
     """`upsample` and bias: [B,H,W,I] -> [B,2H,2W,O]."""
-    return upsample(x, params["kernel"]) + params["bias"]
+    return add_bias(upsample(x, params["kernel"]), params["bias"])
 
 
 @jax.custom_vjp
@@ -253,7 +258,7 @@ def _normalised(inverse: bool, x: Array, gamma: Array, beta: Array) -> Array:
 
 
 def _factor(inverse: bool, x: Array, gamma: Array, beta: Array) -> Array:
-    norm = jnp.square(x) @ gamma + beta
+    norm = add_bias(jnp.square(x) @ gamma, beta)
     return jnp.sqrt(norm) if inverse else lax.rsqrt(norm)
 
 

@@ -30,8 +30,9 @@ def within(x: Array, valid: Valid, stride: int) -> Array:
     top, bottom, left, right = valid
     rows = jnp.arange(x.shape[1]) * stride
     cols = jnp.arange(x.shape[2]) * stride
-    inside = ((rows >= top) & (rows < bottom))[:, None] & ((cols >= left) & (cols < right))
-    return jnp.where(inside[:, :, None], x, 0)
+    inside_rows = ((rows >= top) & (rows < bottom))[:, None]
+    inside_cols = ((cols >= left) & (cols < right))[None, :]
+    return jnp.where((inside_rows & inside_cols)[None, :, :, None], x, 0)
 
 
 def g_a(config: Config, params: dict, x: Array, valid: Valid = None) -> Array:

@@ -29,7 +29,7 @@ def mlp(params: dict, x: Array) -> Array:
     """ReLU between the layers. x: [..., sizes[0]] -> [..., sizes[-1]]."""
     count = sum(name.startswith("kernel") for name in params)
     for i in range(count):
-        x = x @ params[f"kernel{i}"] + params[f"bias{i}"]
+        x = layers.add_bias(x @ params[f"kernel{i}"], params[f"bias{i}"])
         x = jax.nn.relu(x) if i < count - 1 else x
     return x
 

@@ -29,7 +29,7 @@ class Losses(NamedTuple):
 def draw_qsteps(key: Array, batch: int, low: float, high: float) -> Array:
     """Log-uniform steps, stratified: one in each of `batch` equal parts of the range, shuffled."""
     k_position, k_order = jax.random.split(key)
-    part = (jnp.arange(batch) + jax.random.uniform(k_position, (batch,))) / batch
+    part = (jnp.arange(batch, dtype=jnp.float32) + jax.random.uniform(k_position, (batch,))) / batch
     return low * (high / low) ** jax.random.permutation(k_order, part)
 
 
