@@ -86,8 +86,9 @@ def reconstruct_and_rate(
     step = qstep[:, None, None, None]
 
     z_step = variable_rate.z_step(params["z_step"], step)
-    m = jnp.broadcast_to(entropy_models.medians(params["bottleneck"]), z.shape)
-    z_hat = m + z_step * layers.ste_round((z - m) / z_step)
+    m = entropy_models.medians(params["bottleneck"])
+    q_z = layers.ste_round(layers.add_bias(z, -m) / z_step)
+    z_hat = layers.add_bias(z_step * q_z, m)
     z_rate = z_hat if noise is None else z + z_step * noise.z
     p_z = entropy_models.bottleneck_probability(params["bottleneck"], z_rate, z_step)
 
