@@ -15,7 +15,7 @@ import numpy as np
 
 from jvrc.export import freezing
 from jvrc.frozen.model import FrozenModel
-from jvrc.model import context, transforms, variable_rate
+from jvrc.model import context, transforms
 from jvrc.model.config import Config
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
@@ -204,11 +204,10 @@ def _few(names: list[str]) -> str:
 
 def _defaults(config: Config, given: set[str]) -> dict:
     """The parts that a model which is not variable-rate, or not fully, does not have."""
-    made: dict = {}
-    if "offset" not in given:
-        made["offset"] = variable_rate.init_offset(jax.random.key(0))
-    if "z_step" not in given:
-        made["z_step"] = variable_rate.init_z_step(jax.random.key(1))
+    from jvrc.model.modules import init_params  # Flax: only where parameters are made
+
+    fresh = init_params(jax.random.key(0), config)
+    made: dict = {name: fresh[name] for name in ("offset", "z_step") if name not in given}
     if config.has_context:
         zeros = np.zeros((1, 2 * config.M), np.float32)
         made["context"] = {"step": {"kernel": zeros, "bias": zeros[0]}}

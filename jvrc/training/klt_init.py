@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jvrc.model import context, hyperprior, layers, transforms
+from jvrc.model import context, layers, transforms
 from jvrc.model.config import Config
+from jvrc.model.modules import init_params
 
 # An orthonormal coefficient is quantised with a step of UNIT (of a range of 1) at Delta = 1:
 # the high-rate optimum for lambda = 0.18 is sqrt(18 / (ln 2 * 0.18 * 255^2)) = 0.047.
@@ -60,7 +61,7 @@ def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
 
     Channels beyond the pyramid's keep their usual random analysis and a synthesis of small noise.
     """
-    params = jax.tree.map(np.array, hyperprior.init_params(key, config))
+    params = jax.tree.map(np.array, init_params(key, config))
     g_a, g_s, x = params["g_a"], params["g_s"], np.asarray(crops)
     for i in range(4):
         analysis, synthesis = g_a[f"conv{i}"], g_s[f"deconv{3 - i}"]
@@ -95,6 +96,7 @@ def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
     params["h_s"]["conv2"]["kernel"] *= 0.1
     if config.has_context:
         reach = np.concatenate([np.full(config.M, 3.0), 4 * spread / config.hyper_scale])
-        shift = 1.0 + reach - np.minimum(bias, 0)
-        fresh = context.init_entropy_parameters(jax.random.key(0), config, shift)
-        params["entropy_parameters"] = jax.tree.map(np.array, fresh)
+        reach = 1.0 + reach - np.minimum(bias, 0)
+        params["entropy_parameters"] = context.with_linear_range(
+            params["entropy_parameters"], reach
+        )

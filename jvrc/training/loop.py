@@ -19,8 +19,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from jvrc.model import hyperprior
 from jvrc.model.config import Config
+from jvrc.model.modules import init_params
 from jvrc.training import data, klt_init, multi_rate, objectives, single_rate
 from jvrc.training.checkpoint import Checkpoints
 from jvrc.training.log import MetricsFile, means
@@ -68,7 +68,7 @@ def start_params(recipe: Recipe, pictures: data.Pictures) -> dict:
     """Parameters at step 0, as the recipe's `start` says."""
     key, config = jax.random.key(recipe.seed), recipe.config()
     if recipe.start == "random":
-        return hyperprior.init_params(key, config)
+        return init_params(key, config)
     return klt_init.klt_params(key, config, calibration_crops(recipe, pictures))
 
 
@@ -223,7 +223,7 @@ def _abstract_state(recipe: Recipe | PostRecipe) -> State:
     """Shapes and dtypes of the state, without computing anything."""
     config = recipe.config()
     return jax.eval_shape(
-        lambda key: first_state(recipe, hyperprior.init_params(key, config)), jax.random.key(0)
+        lambda key: first_state(recipe, init_params(key, config)), jax.random.key(0)
     )
 
 

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jvrc.model import entropy_models, hyperprior
+from jvrc.model import entropy_models
 from jvrc.model.config import Config
+from jvrc.model.hyperprior import Forward
+from jvrc.model.modules import VariableRateModel
 from jvrc.qstep import rd_lambda
 
 WIDE = ("g_a", "g_s")  # nine tenths of the arithmetic; their precision is a choice
@@ -35,13 +37,14 @@ def draw_qsteps(key: Array, batch: int, low: float, high: float) -> Array:
 
 def losses(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Losses:
     """Per-picture losses of x [B,H,W,3] in [0,1] at qstep [B]; key None: rounded, not noisy."""
-    out = hyperprior.forward(config, params, x, qstep, key)
+    rngs = None if key is None else {"noise": key}
+    out = VariableRateModel(config).apply({"params": params}, x, qstep, rngs=rngs)
     if key is None:
         out = out._replace(x_hat=jnp.clip(out.x_hat, 0, 1))
     return losses_of(out, x, rd_lambda(qstep))
 
 
-def losses_of(out: hyperprior.Forward, x: Array, weight: Array) -> Losses:
+def losses_of(out: Forward, x: Array, weight: Array) -> Losses:
     """Per-picture losses of one pass over x [B,H,W,3]; weight: lambda, [] or [B]."""
     bpp = (out.bits_y + out.bits_z) / (x.shape[1] * x.shape[2])
     mse = jnp.mean(jnp.square(x - out.x_hat), axis=(1, 2, 3))

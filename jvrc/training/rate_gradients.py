@@ -26,11 +26,10 @@ from jax.sharding import PartitionSpec as P
 
 from jvrc.model import hyperprior
 from jvrc.model.config import Config
-from jvrc.model.hyperprior import Latents
+from jvrc.model.hyperprior import ENCODER, Latents
+from jvrc.model.modules import VariableRateModel
 from jvrc.training import moo, objectives
 from jvrc.training.objectives import Losses
-
-ENCODER = ("g_a", "h_a")
 
 
 class Rates(NamedTuple):
@@ -72,7 +71,8 @@ def rate_losses(
 ) -> Losses:
     """Losses [B] of one rate (scalars in `rate`) from latents of x."""
     qstep = jnp.broadcast_to(rate.qstep, x.shape[:1])
-    out = hyperprior.reconstruct_and_rate(config, decoder, latents, qstep, noise)
+    model, variables = VariableRateModel(config), {"params": decoder}
+    out = model.apply(variables, latents, qstep, noise, method="reconstruct_and_rate")
     return objectives.losses_of(out, x, rate.rd_lambda)
 
 
@@ -124,7 +124,7 @@ def _gathered_gram(stacked: dict | Latents) -> Array:
 def _analyse(setup: Setup, x: Array, encoder: dict) -> Latents:
     encoder = objectives.held_fixed(encoder, *setup.fixed)
     encoder = objectives.in_precision(encoder, setup.dtype)
-    return hyperprior.analyse(setup.config, encoder, x)
+    return VariableRateModel(setup.config).apply({"params": encoder}, x, method="analyse")
 
 
 def _local_update(

@@ -12,6 +12,7 @@ from jvrc.frozen.model import FrozenModel
 from jvrc.model import context, hyperprior, transforms
 from jvrc.model.config import Config
 from jvrc.model.hyperprior import with_scales
+from jvrc.model.modules import init_params
 from jvrc.training import klt_init, loop, objectives
 
 Crops = Callable[[], np.ndarray]
@@ -86,7 +87,7 @@ def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = 
     Parts of the same shapes are taken over, what `config` lacks is dropped, the rest is as
     `init_params` draws it; a new h_s begins at what the old one gave on average, its last bias.
     """
-    fresh = hyperprior.init_params(key, config)
+    fresh = init_params(key, config)
     shapes = {name: jax.tree.map(jnp.shape, part) for name, part in params.items()}
     same = [n for n in fresh if n in params and jax.tree.map(jnp.shape, fresh[n]) == shapes[n]]
     if "h_s" not in same:
@@ -96,8 +97,8 @@ def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = 
         last["bias"] = last["bias"].at[:count].set(params["h_s"]["conv2"]["bias"][:count])
     merged = fresh | {name: params[name] for name in same}
     if config.has_context and "context" not in params and crops is not None:
-        shift = _lowest_psi(config, merged, crops())
-        merged["entropy_parameters"] = context.init_entropy_parameters(key, config, shift)
+        reach = _lowest_psi(config, merged, crops())
+        merged["entropy_parameters"] = context.with_linear_range(fresh["entropy_parameters"], reach)
     return merged
 
 
