@@ -11,6 +11,7 @@ passes it to its function.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -301,6 +302,11 @@ class VariableRateModel(nn.Module):
         return hyperprior.reconstruct_and_rate(self.config, params, latents, qstep, noise)
 
 
+# drawing compiles for longer than it runs: optimised, it would take seven times as long
+@partial(jax.jit, static_argnums=1, compiler_options={"xla_backend_optimization_level": 0})
 def init_params(key: Array, config: Config) -> dict:
-    """Return new parameters: those of `VariableRateModel(config).init`, without a forward pass."""
+    """Return new parameters: those of `VariableRateModel(config).init`, without a forward pass.
+
+    Not to be called inside another jitted function; `jax.eval_shape` of it works.
+    """
     return VariableRateModel(config).init(key, method="parameters")["params"]

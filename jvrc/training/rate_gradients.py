@@ -58,8 +58,8 @@ class RateReport(NamedTuple):
     gram: Array  # [K,K]
 
 
-def _crop_noise(key: Array, first: Array, latents: Latents) -> Latents:
-    """Noise for crops first, first + 1, … of the whole batch."""
+def crop_noise(key: Array, first: Array, latents: Latents) -> Latents:
+    """Return noise for crops first, first + 1, … of the whole batch: one key a crop."""
     crops = first + jnp.arange(latents.y.shape[0])
     keys = jax.vmap(partial(jax.random.fold_in, key))(crops)
     one = jax.tree.map(lambda a: a[0], latents)
@@ -94,7 +94,7 @@ def rate_gradients(
     """(mean losses [K], mean PSNR [K], d/dDelta [K], gradients [K,...], cotangents [K,B,...])."""
 
     def one(rate: Rates, key: Array) -> tuple:
-        noise = _crop_noise(key, first, latents)
+        noise = crop_noise(key, first, latents)
 
         def objective(decoder: dict, latents: Latents, qstep: Array) -> tuple[Array, tuple]:
             decoder = objectives.held_fixed(decoder, *setup.fixed)

@@ -56,7 +56,7 @@ BATCH, CROP, SMALL, PRODUCT = 8, 128, 256, 2048
 
 
 def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[Contest]:
-    from jvrc.model import hyperprior
+    from jvrc.model.modules import init_params
     from jvrc.training import loop
     from jvrc.training.recipe import Recipe
 
@@ -66,7 +66,7 @@ def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[
     recipe = Recipe(n=n, m=m, batch=BATCH, crop=CROP, optimizer="adam", start="random")
     mesh = loop.make_mesh()
     step = loop.make_step(recipe, mesh)
-    params = hyperprior.init_params(jax.random.key(0), recipe.config())
+    params = init_params(jax.random.key(0), recipe.config())
     # as the loop places it, from plain arrays: otherwise the second call compiles again
     state = jax.tree.map(np.asarray, loop.first_state(recipe, params))
     state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))

@@ -35,9 +35,9 @@ STAGES = {
 def random_params(config: Any, img: np.ndarray) -> dict:
     import jax
 
-    from jvrc.model import hyperprior, transforms
+    from jvrc.model import modules, transforms
 
-    params = jax.jit(hyperprior.init_params, static_argnums=1)(jax.random.key(0), config)
+    params = modules.init_params(jax.random.key(0), config)
     rows, columns = (size // 64 * 64 for size in img.shape[:2])
     x = img[None, :rows, :columns].astype(np.float32) / 255
     y = jax.jit(transforms.g_a, static_argnums=0)(config, params["g_a"], x)

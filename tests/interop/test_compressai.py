@@ -21,7 +21,7 @@ from jvrc.codec import image as codec
 from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.model import context, entropy_models, hyperprior, transforms, variable_rate
+from jvrc.model import context, entropy_models, hyperprior, modules, transforms, variable_rate
 from jvrc.training import loop, multi_rate, warm_start
 from jvrc.training.recipe import PostRecipe, Recipe
 
@@ -134,7 +134,7 @@ def evaluated(case, qstep):
 def test_every_parameter_is_there_in_its_shape(case):
     config, params = params_of(case)
     assert config.architecture == NAMES[case.split("-")[0]]
-    expected = jax.eval_shape(partial(hyperprior.init_params, config=config), jax.random.key(0))
+    expected = jax.eval_shape(partial(modules.init_params, config=config), jax.random.key(0))
     assert jax.tree.structure(params) == jax.tree.structure(expected)
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), params, expected)
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jvrc.model import transforms
+from jvrc.model import modules, transforms
 from jvrc.model.config import Config
 
 NAMES = ("bmshj2018-hyperprior", "mbt2018-mean")  # mbt2018 has the transforms of the latter
@@ -22,14 +22,13 @@ apply = {name: jax.jit(getattr(transforms, name), static_argnums=0) for name in 
 def random_params(name, config):
     """Random weights in the shapes that the transform starts with."""
     rng = np.random.default_rng(7)
-    init = getattr(transforms, f"init_{name}")
 
     def draw(path, leaf):
         if path[-1].key in ("beta", "gamma"):
             return rng.uniform(0.1, 1.0, leaf.shape).astype(np.float32)
         return rng.normal(0, 0.15, leaf.shape).astype(np.float32)
 
-    shapes = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: modules.init_params(key, config)[name], jax.random.key(0))
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 

@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from jvrc.export import freezing
-from jvrc.model import hyperprior
+from jvrc.model.modules import init_params
 from jvrc.qstep import rd_lambda
 from jvrc.training import data, loop, multi_rate, objectives, single_rate, warm_start
 from jvrc.training.checkpoint import Checkpoints
@@ -54,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture(scope="module")
 def params():
-    return hyperprior.init_params(jax.random.key(0), BASE.config())
+    return init_params(jax.random.key(0), BASE.config())
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ KILLED = """
 import sys, jax
 jax.config.update("jax_disable_most_optimizations", True)
 sys.path.insert(0, {folder!r})
-from test_posttrain import BASE, PHOTOGRAPHS, RECIPE, architectures, loop
-params = hyperprior.init_params(jax.random.key(0), BASE.config())
+from test_multi_rate import BASE, PHOTOGRAPHS, RECIPE, init_params, loop
+params = init_params(jax.random.key(0), BASE.config())
 loop.train(RECIPE, PHOTOGRAPHS, {run!r}, init=params, validate_every=2, save_minutes=0.0)
 """
 

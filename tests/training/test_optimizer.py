@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.model import hyperprior
 from jvrc.model.config import Config
+from jvrc.model.modules import init_params
 from jvrc.training import optimizer
 
 
@@ -38,7 +38,7 @@ def test_a_piece_that_begins_later_warms_up_to_the_same_cosine():
 
 @pytest.mark.parametrize("name", ["muon", "adam"])
 def test_an_outlier_does_not_move_parameters_further(name):
-    params = hyperprior.init_params(jax.random.key(0), Config(N=4, M=6))
+    params = init_params(jax.random.key(0), Config(N=4, M=6))
     rule = optimizer.make_optimizer(name, optimizer.schedule(1e-3, 10, warmup=1, final=0.0))
 
     def moved(scale):

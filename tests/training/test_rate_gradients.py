@@ -57,7 +57,7 @@ def plain_loss(config, params, x, k, qstep):
     """Objective k by the whole forward pass, with the noise that the update draws."""
     latents = hyperprior.analyse(config, params, x)
     key = jax.random.split(KEY, len(QSTEPS))[k]
-    noise = rate_gradients._crop_noise(key, 0, latents)
+    noise = rate_gradients.crop_noise(key, 0, latents)
     out = hyperprior.reconstruct_and_rate(
         config, params, latents, jnp.full(x.shape[0], qstep), noise
     )
@@ -120,9 +120,9 @@ def test_bfloat16_changes_the_update_little_and_its_dtypes_not():
 DEVICES = """
 import sys, jax, numpy as np
 sys.path.insert(0, {folder!r})
-from test_multirate import KEY, RATES, constant, jit, model, picture
+from test_rate_gradients import KEY, RATES, constant, jit, model, picture
 from jax.sharding import Mesh
-from jvrc.training import moo, multirate
+from jvrc.training import moo, rate_gradients
 config, params = model()
 rates = jax.tree.map(lambda a: np.repeat(a, 3)[:8] * np.linspace(1, 2, 8, dtype="f"), RATES)
 def mgda(report):

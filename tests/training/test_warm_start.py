@@ -12,6 +12,7 @@ from jvrc.frozen.file import save_model
 from jvrc.io import images
 from jvrc.model import hyperprior
 from jvrc.model.config import Config
+from jvrc.model.modules import init_params
 from jvrc.training import loop, objectives, warm_start
 
 SIZES = {"N": 4, "M": 6, "latent_scale": 20.0, "hyper_scale": 3.0}
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture(scope="module")
 def mean():
-    return hyperprior.init_params(jax.random.key(0), MEAN)
+    return init_params(jax.random.key(0), MEAN)
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from jvrc.export import freezing
 from jvrc.frozen.file import read_model, save_model
 from jvrc.frozen.model import FrozenModel
 from jvrc.io import images
-from jvrc.model import hyperprior
 from jvrc.model.config import Config
+from jvrc.model.modules import init_params
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -48,7 +48,7 @@ CROPS = {"photo-1": (1.0, 96, 128), "photo-4": (4.0, 200, 300), "photo-16": (16.
 def tiny_model(name: str) -> FrozenModel:
     """Random weights whose scales and means spread over the tables, with escapes and saturation."""
     config = TINY[name]
-    params = hyperprior.init_params(jax.random.key(len(name)), config)
+    params = init_params(jax.random.key(len(name)), config)
     rng = np.random.default_rng(0)
     for part, layer in (("z_step", "kernel2"), ("offset", "kernel2")):
         shape = params[part][layer].shape
