@@ -11,7 +11,6 @@ passes it to its function.
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import flax.linen as nn
 import jax
@@ -302,11 +301,15 @@ class VariableRateModel(nn.Module):
         return hyperprior.reconstruct_and_rate(self.config, params, latents, qstep, noise)
 
 
-# drawing compiles for longer than it runs: optimised, it would take seven times as long
-@partial(jax.jit, static_argnums=1, compiler_options={"xla_backend_optimization_level": 0})
 def init_params(key: Array, config: Config) -> dict:
-    """Return new parameters: those of `VariableRateModel(config).init`, without a forward pass.
+    """Return new parameters: those of `VariableRateModel(config).init`, without a forward pass."""
+    return (_draw if isinstance(key, jax.core.Tracer) else _draw_now)(key, config)
 
-    Not to be called inside another jitted function; `jax.eval_shape` of it works.
-    """
+
+def _draw(key: Array, config: Config) -> dict:
     return VariableRateModel(config).init(key, method="parameters")["params"]
+
+
+# Compiling takes longer than drawing: with all optimisations seven times as long as without.
+_QUICK = {"xla_backend_optimization_level": 0}
+_draw_now = jax.jit(_draw, static_argnums=1, compiler_options=_QUICK)
