@@ -20,7 +20,7 @@ from PIL import Image
 
 import jvrc
 from jvrc import demo
-from jvrc.codec import image as codec
+from jvrc.codec.image import decode_symbols
 from jvrc.coding import range_coder
 from jvrc.export import freezing
 from jvrc.frozen.file import read_model, save_model
@@ -83,7 +83,7 @@ def write(name: str, weights: str, model: FrozenModel, img: np.ndarray, qstep: f
     data = jvrc.compress(model, img, qstep)
     (HERE / f"{name}.jvrc").write_bytes(data)
     Image.fromarray(jvrc.decompress(model, data)).save(HERE / f"{name}.png")
-    return {"weights": weights, **decode.hashes(codec.decode_latents(model, data))}
+    return {"weights": weights, **decode.hashes(*decode_symbols(model, data))}
 
 
 def main() -> None:
