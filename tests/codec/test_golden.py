@@ -55,7 +55,7 @@ def weights_of(entry):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_a_golden_stream_decodes_to_its_picture(name):
+def test_a_golden_stream_decodes_to_its_image(name):
     """To one in a pixel's value, for g_s is float (see the bound below)."""
     data = (GOLDEN / f"{name}.jvrc").read_bytes()
     restored = jvrc.decompress(weights_of(ENTRIES[name]), data)

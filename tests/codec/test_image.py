@@ -1,4 +1,4 @@
-"""Claims about compress and decompress: whole pictures, damaged streams, wrong arguments."""
+"""Claims about compress and decompress: whole images, damaged streams, wrong arguments."""
 
 import concurrent.futures
 import dataclasses
@@ -39,7 +39,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def one_pixel(tiny):
-    """(model, picture of one pixel, its stream)."""
+    """(model, image of one pixel, its stream)."""
     img = np.full((1, 1, 3), 77, np.uint8)
     return tiny, img, compress(tiny, img, 2.0)
 
@@ -63,8 +63,8 @@ def fails(model, data, message="stream", **options):
     assert "\n" not in str(caught.value)
 
 
-def picture_or_error(model, data):
-    """The picture, or the error's message; any other exception passes through."""
+def image_or_error(model, data):
+    """The image, or the error's message; any other exception passes through."""
     try:
         return decompress(model, data)
     except BitstreamError as error:
@@ -149,7 +149,7 @@ def test_a_photograph_is_smaller_and_worse_the_larger_the_step(shipped, photo):
     assert psnr(photo, best) > max(28, psnr(photo, worst))
 
 
-def test_pictures_of_any_kind_give_the_same_bytes(tiny):
+def test_images_of_any_kind_give_the_same_bytes(tiny):
     img = noise(40, 30)
     data = compress(tiny, img, 2.0)
     backwards = np.ascontiguousarray(img[::-1, ::-1])[::-1, ::-1]
@@ -207,10 +207,10 @@ def test_a_fresh_process_needs_only_the_bytes_and_the_weights(tiny, photo, tmp_p
 
 
 def test_two_threads_at_once_do_not_disturb_each_other(tiny):
-    pictures = [noise(64, 64, seed) for seed in range(8)]
-    alone = [compress(tiny, img, 2.0) for img in pictures]
+    images = [noise(64, 64, seed) for seed in range(8)]
+    alone = [compress(tiny, img, 2.0) for img in images]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda img: compress(tiny, img, 2.0), pictures)) == alone
+        assert list(pool.map(lambda img: compress(tiny, img, 2.0), images)) == alone
         together = list(pool.map(lambda data: decompress(tiny, data), alone))
     for data, restored in zip(alone, together, strict=True):
         np.testing.assert_array_equal(restored, decompress(tiny, data))
@@ -367,24 +367,24 @@ def test_every_flipped_bit_is_noticed(one_pixel):
         fails(model, bytes(flipped))
 
 
-def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_picture(one_pixel):
+def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_image(one_pixel):
     model, _, data = one_pixel
-    pictures = 0
+    images = 0
     for bit in range(8 * (len(data) - 4)):
         body = bytearray(data[:-4])
         body[bit // 8] ^= 1 << bit % 8
         flipped = with_valid_crc(bytes(body))
-        found = picture_or_error(model, flipped)
+        found = image_or_error(model, flipped)
         if isinstance(found, str):
             assert "\n" not in found
         else:
             assert found.shape == (unpack(flipped).height, unpack(flipped).width, 3)
-            pictures += 1
-    assert pictures > 0  # sizes within the same block
+            images += 1
+    assert images > 0  # sizes within the same block
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_words_under_a_valid_checksum_are_an_error_or_a_picture(one_pixel, seed):
+def test_random_words_under_a_valid_checksum_are_an_error_or_a_image(one_pixel, seed):
     model, _, data = one_pixel
     rng = np.random.default_rng(seed)
     for _ in range(20):
@@ -393,7 +393,7 @@ def test_random_words_under_a_valid_checksum_are_an_error_or_a_picture(one_pixel
             escapes=rng.bytes(int(rng.integers(0, 4))),
             lanes=1 << int(rng.integers(0, 13)),
         )
-        found = picture_or_error(model, with_fields(data, **{rng.choice(["y", "z"]): stream}))
+        found = image_or_error(model, with_fields(data, **{rng.choice(["y", "z"]): stream}))
         if isinstance(found, str):
             assert "\n" not in found
         else:
@@ -483,14 +483,14 @@ GOOD = np.zeros((4, 5, 3), np.uint8)
         (GOOD[..., :1], r"img must have shape \[H,W,3\], got \[4, 5, 1\]"),
         (np.zeros((4, 5, 4), np.uint8), r"got \[4, 5, 4\]; with alpha: img\[..., :3\]"),
         (GOOD.transpose(2, 0, 1), "channels first: img.transpose"),
-        (GOOD[None], "a batch: one picture at a time"),
+        (GOOD[None], "a batch: one image at a time"),
         (GOOD[:0], r"img must have at least one pixel, got shape \[0, 5, 3\]"),
         (GOOD[:, :0], r"img must have at least one pixel, got shape \[4, 0, 3\]"),
         (Image.new("F", (4, 4)), "img: floating-point samples; convert to 8 bits"),
         (np.broadcast_to(GOOD[:1, :1], (2**14, 2**14, 3)), "img must have at most .* in parts"),
     ],
 )
-def test_a_wrong_picture_is_a_value_error_with_the_remedy(one_pixel, img, message):
+def test_a_wrong_image_is_a_value_error_with_the_remedy(one_pixel, img, message):
     with pytest.raises(ValueError, match=message):
         compress(one_pixel[0], img, 2.0)
 
