@@ -30,6 +30,7 @@ from jvrc.errors import BitstreamError
 from jvrc.frozen.model import OFFSET_UNIT, FrozenModel
 from jvrc.integer import context as integer_context
 from jvrc.integer import hyper_synthesis
+from jvrc.integer.network import Network
 from jvrc.io.images import as_rgb_uint8
 from jvrc.model import transforms, variable_rate
 from jvrc.model.config import Config
@@ -316,7 +317,7 @@ def _h_a(config: Config, params: dict, y: Array, valid: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _h_s(
-    config: Config, network: hyper_synthesis.Network, z_hat: Array, code: Array, valid: Array
+    config: Config, network: Network, z_hat: Array, code: Array, valid: Array
 ) -> tuple[Array, Array]:
     """(scale index uint8, mu float32) of a tile."""
     log_sigma, mu = hyper_synthesis.synthesise(config, network, z_hat[None], tuple(valid))
@@ -324,9 +325,7 @@ def _h_s(
 
 
 @partial(jax.jit, static_argnums=0)
-def _h_s_psi(
-    config: Config, network: hyper_synthesis.Network, z_hat: Array, valid: Array
-) -> tuple[Array]:
+def _h_s_psi(config: Config, network: Network, z_hat: Array, valid: Array) -> tuple[Array]:
     return (integer_context.psi_part(config, network, z_hat[None], tuple(valid))[0],)
 
 

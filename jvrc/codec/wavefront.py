@@ -25,7 +25,7 @@ from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context as integer_context
 from jvrc.integer import hyper_synthesis
-from jvrc.integer.hyper_synthesis import Network
+from jvrc.integer.network import Network
 from jvrc.model.config import Config
 from jvrc.qstep import QSTEP_CODE_MIN, qstep_of
 
@@ -336,9 +336,9 @@ def _rates(params: FrozenModel, codes: Sequence[int]) -> _Rates:
     entries = np.array(codes, np.int32)
     return _Rates(
         code=entries,
-        step=np.array([integer_context.step_integer(c) for c in codes], np.int32),
+        step=np.array([integer_context.qstep_integer(c) for c in codes], np.int32),
         qstep=np.array([qstep_of(c) for c in codes], np.float32),
-        bias=params.network.layers[3].bias[integer_context.step_row(entries)],
+        bias=params.network.context.conv.bias[integer_context.bias_row(entries)],
         offsets=np.asarray(params.offsets)[entries - QSTEP_CODE_MIN].astype(np.int32),
     )
 

@@ -82,7 +82,8 @@ def float_context(model):
     rows = [conv[r].reshape(-1, 2 * m) for r in context.ROWS]
     kernels = [p["entropy_parameters"][f"conv{i}"]["kernel"][0, 0] for i in range(3)]
     biases = [p["entropy_parameters"][f"conv{i}"]["bias"] for i in range(3)]
-    bias_unit = 2.0 ** (model.units.exponents[3].astype(float) - model.units.shifts[3])
+    conv_format = model.fixed_point_format.layers["context/conv"]
+    bias_unit = 2.0 ** (conv_format.exponent.astype(float) - conv_format.shift)
 
     def parameters(config, network, weights, seen, psi, bias):
         x = sum(s @ r for s, r in zip(seen, rows, strict=True)) + bias * np.float32(bias_unit)
@@ -94,8 +95,8 @@ def float_context(model):
         )
         return log_sigma.astype(jnp.int32), jnp.round(mu * 64).astype(jnp.int32)  # fine enough
 
-    def seen_latents(network, q, mu, delta, step):
-        return mu / 64 + step / 1024 * jnp.sign(q) * (jnp.abs(q) - delta / 512)
+    def seen_latents(network, q, mu, delta, qstep):
+        return mu / 64 + qstep / 1024 * jnp.sign(q) * (jnp.abs(q) - delta / 512)
 
     assert np.all(model.network.mu_exponent == hyper_synthesis.MU_EXPONENT)
     return {"parameters": parameters, "seen_latents": seen_latents}
