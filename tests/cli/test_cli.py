@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -169,6 +170,29 @@ def test_warnings_take_one_line(capsys, tmp_path, picture):
     assert main(["compress", "a.png"]) == 0
     expected = "jvrc: warning: a.png: transparent pixels are composited on white\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.usefixtures("photo")
+def test_remarks_of_pillow_on_size_and_metadata_are_not_printed(capsys, monkeypatch, picture):
+    from PIL import Image
+
+    cut = b"Exif\0\0II*\0\x08\0\0\0" + b"\x02\0" + b"\x12\x01"  # ends in its first tag
+    Image.fromarray(picture).save("photo.png", exif=cut)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.warns() as seen:
+        read_image("photo.png")
+    assert {record.category for record in seen} == {UserWarning, Image.DecompressionBombWarning}
+    assert main(["compress", "photo.png"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_callers_way_to_show_warnings_comes_back(monkeypatch, failing):
+    filters, shown = list(warnings.filters), warnings.showwarning
+    assert main(["info", "none.jvrc" if failing else MODEL]) == int(failing)
+    assert warnings.showwarning is shown
+    assert warnings.filters == filters
 
 
 @pytest.mark.usefixtures("compressed")
