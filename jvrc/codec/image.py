@@ -83,8 +83,8 @@ def compress(
         model_id=params.model_id,
         height=height,
         width=width,
-        step_code=code,
-        shifted=bool(by.any()),
+        qstep_code=code,
+        scale_adapted=bool(by.any()),
         z=_encode_z(params, latents.z, by, code),
         y=_encode_stream(y.ravel(), table.ravel(), params.y_tables),
     )
@@ -213,7 +213,7 @@ def decode_latents(params: FrozenModel, data: bytes) -> Latents:
 
 
 def _decode_latents(params: FrozenModel, stream: container.Container) -> Latents:
-    code = stream.step_code
+    code = stream.qstep_code
     z_q, by = _decode_z(params, stream)
     if params.config.has_context:
         (symbols,) = wavefront.decode(params, [stream.y], [_psi(params, z_q, code)], [code], [by])
@@ -234,9 +234,9 @@ def _encode_z(params: FrozenModel, z: np.ndarray, by: np.ndarray, code: int) -> 
 def _decode_z(params: FrozenModel, stream: container.Container) -> tuple[np.ndarray, np.ndarray]:
     """(integers of z [H/64,W/64,N], shifts of the tables of y [M]), int32."""
     blocks = _blocks(stream.height, stream.width)
-    expected = _z_tables(params, stream.step_code, blocks, stream.shifted)
+    expected = _z_tables(params, stream.qstep_code, blocks, stream.scale_adapted)
     values = _decode_stream(stream.z, *expected)
-    by = values[-params.config.M :] if stream.shifted else np.zeros(params.config.M, np.int32)
+    by = values[-params.config.M :] if stream.scale_adapted else np.zeros(params.config.M, np.int32)
     return values[: blocks[0] * blocks[1] * params.config.N].reshape(*blocks, -1), by
 
 
@@ -263,9 +263,9 @@ def _check_header(params: FrozenModel, stream: container.Container) -> int:
             f"the stream was made with model {stream.model_id}, this is {params.model_id}: "
             "load the model that made it"
         )
-    if not QSTEP_CODE_MIN <= stream.step_code <= QSTEP_CODE_MAX:
-        raise BitstreamError(f"damaged stream: there is no step code {stream.step_code}")
-    return stream.step_code
+    if not QSTEP_CODE_MIN <= stream.qstep_code <= QSTEP_CODE_MAX:
+        raise BitstreamError(f"damaged stream: there is no step code {stream.qstep_code}")
+    return stream.qstep_code
 
 
 def _blocks(height: int, width: int) -> tuple[int, int]:
@@ -290,7 +290,7 @@ def _z_grid(params: FrozenModel, code: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _z_tables(
     params: FrozenModel, code: int, blocks: tuple[int, int], shifted: bool
-) -> tuple[np.ndarray, tables.SymbolTables]:
+) -> tuple[np.ndarray, tables.CdfTables]:
     """(which table each symbol of the z stream has, the tables): of its channel, or of shifts."""
     n = params.config.N
     found = params.z_tables.select(int(params.z_step_index[code - QSTEP_CODE_MIN]) * n, n)
@@ -298,7 +298,7 @@ def _z_tables(
     if not shifted:
         return channels, found
     index = np.concatenate([channels, np.full(params.config.M, n, np.int32)])
-    return index, found.followed_by(scale_adaptation.table())
+    return index, tables.concatenate([found, scale_adaptation.table()])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -392,12 +392,12 @@ def _synthesise(params: FrozenModel, latents: Latents, code: int) -> np.ndarray:
     return picture
 
 
-def _coder_tables(symbol_tables: tables.SymbolTables) -> range_coder.Prepared:
-    return range_coder.prepare(range_coder.Tables(*symbol_tables.cdf()))
+def _coder_tables(symbol_tables: tables.CdfTables) -> range_coder.Prepared:
+    return range_coder.prepare(symbol_tables)
 
 
 def _encode_stream(
-    values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables
+    values: np.ndarray, index: np.ndarray, symbol_tables: tables.CdfTables
 ) -> container.Stream:
     symbols, escaped = tables.to_symbols(values, index, symbol_tables)
     expected = tables.ideal_bits(symbols, index, symbol_tables) / 8
@@ -407,7 +407,7 @@ def _encode_stream(
 
 
 def _decode_stream(
-    stream: container.Stream, index: np.ndarray, symbol_tables: tables.SymbolTables
+    stream: container.Stream, index: np.ndarray, symbol_tables: tables.CdfTables
 ) -> np.ndarray:
     prepared = _coder_tables(symbol_tables)
     symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jvrc.coding import container, escapes, range_coder, scale_adaptation
+from jvrc.coding import container, escapes, range_coder, rans, scale_adaptation
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context as integer_context
@@ -167,8 +167,8 @@ def _decode_slots(
         # x is read after the last write of `state`, else XLA copies `state` in every step
         x, state, lane, position, escape, values = c
         table = index[i]
-        x, symbol = range_coder.decode_step(x, table.astype(jnp.uint32) << 16, *lookup)
-        x, need = range_coder.refill(x, at(words, position))
+        x, symbol = rans.decode_step(x, table.astype(jnp.uint32) << 16, *lookup)
+        x, need = rans.refill(x, at(words, position))
         state = lax.dynamic_update_index_in_dim(state, x, lane, 0)
         lane = (lane + 1) & (lanes - 1)
         outside = symbol + 1 == first[table + 1]
@@ -259,7 +259,7 @@ def decode(
     values = [escapes.unpack_all(s.escapes) for s in streams]
     for found in values:
         escapes.check_limit(found)
-    cdf = range_coder.prepare(range_coder.Tables(*params.y_tables.cdf()))
+    cdf = range_coder.prepare(params.y_tables)
     source = _Streams(
         words=_stacked([words for _, words in opened], np.uint16),
         escapes=_stacked(values, np.int32),

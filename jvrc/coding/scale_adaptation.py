@@ -28,13 +28,11 @@ _SIZE_OF = np.searchsorted(_SIZES, np.arange(_SIZES[-1] + 1), side="right") - 1
 _SAMPLES = 2**20  # counted at a time
 
 
-def table() -> tables.SymbolTables:
+def table() -> tables.CdfTables:
     """The one table under which shifts are coded."""
     first, *others = _FREQUENCIES
     freq = np.array([*reversed(others), first, *others, 1], np.uint16)
-    return tables.SymbolTables(
-        freq, np.array([0, len(freq)], np.int32), np.array([-REACH], np.int32)
-    )
+    return tables.CdfTables(freq, np.array([0, len(freq)], np.int32), np.array([-REACH], np.int32))
 
 
 def apply(index: T, shifts: T, count: int) -> T:
@@ -46,7 +44,7 @@ def apply(index: T, shifts: T, count: int) -> T:
     return (index + bounded).clip(0, count - 1).astype(np.uint8)
 
 
-def choose(values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables) -> np.ndarray:
+def choose(values: np.ndarray, index: np.ndarray, symbol_tables: tables.CdfTables) -> np.ndarray:
     """The shifts int32 [M] that save most; all zero if they'd save less than they cost.
 
     values: int [h,w,M]. index: their scale indices, uint8 [h,w,M].
@@ -58,7 +56,7 @@ def choose(values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTa
     return np.zeros(len(bits), np.int32)
 
 
-def _bits(values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables) -> np.ndarray:
+def _bits(values: np.ndarray, index: np.ndarray, symbol_tables: tables.CdfTables) -> np.ndarray:
     """What each channel takes under each shift: [M,2 * REACH + 1]."""
     m, count = values.shape[-1], len(symbol_tables.low)
     seen = np.zeros(m * count * len(_SIZES))

@@ -71,7 +71,7 @@ def _with_units(
     return replace(model, units=units, network=fixed_point.quantise(config, params, units))
 
 
-def calibrated_tables(counts: np.ndarray) -> tables.SymbolTables:
+def calibrated_tables(counts: np.ndarray) -> tables.CdfTables:
     """Tables from how often |q| = 0, 1, … K occurred under each scale: counts [90, K + 1]."""
     cdfs = [
         partial(mixture_cdf, scale, mixture_weights(row, scale))

@@ -23,7 +23,7 @@ Z_STEPS_PER_OCTAVE = 8
 _UNIT = 2.0**hyper_synthesis.Z_EXPONENT
 
 
-def gaussian_tables() -> tables.SymbolTables:
+def gaussian_tables() -> tables.CdfTables:
     """Tables of round(v), v ~ N(0, s^2), for each scale s of `hyper_synthesis.scale_table`."""
 
     def cdf(scale: float, x: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ def _logits(bottleneck: dict, x: jax.Array) -> jax.Array:
     return entropy_models.bottleneck_logits(bottleneck, x[:, None])[:, 0]
 
 
-def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> tables.SymbolTables:
+def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> tables.CdfTables:
     """Tables of round((z - m) / z_step) for each channel, centred at its median m."""
 
     @cache  # all channels at once, for every channel asks for the same points
@@ -77,12 +77,12 @@ def offset_table(params: dict, low: float, high: float) -> np.ndarray:
     return np.clip(np.rint(np.asarray(delta) / OFFSET_UNIT), 0, 255).astype(np.uint8)
 
 
-def drawn_latents(z_tables: tables.SymbolTables, medians: np.ndarray, z_step: int) -> np.ndarray:
+def drawn_latents(z_tables: tables.CdfTables, medians: np.ndarray, z_step: int) -> np.ndarray:
     """z^ int32 [64,64,N], in units of 1/16, drawn independently from the tables of z."""
     rng, values = np.random.default_rng(0), []
     for channel, low in enumerate(z_tables.low):
-        cumulative, _ = z_tables.select(channel, 1).cdf()
-        symbol = np.searchsorted(cumulative, rng.integers(tables.TOTAL, size=64 * 64), "right") - 1
+        cumulative = np.cumsum(z_tables.select(channel, 1).freq, dtype=np.int64)
+        symbol = np.searchsorted(cumulative, rng.integers(tables.TOTAL, size=64 * 64), "right")
         values.append(low + symbol)
     z_hat = np.stack(values, axis=-1).reshape(64, 64, -1) * z_step + medians
     return np.clip(z_hat, -hyper_synthesis.Z_MAX, hyper_synthesis.Z_MAX).astype(np.int32)
@@ -192,7 +192,7 @@ def freeze(
         offsets=offset_table(params, *qstep_range),
         z_steps=z_steps,
         z_step_index=z_step_index,
-        z_tables=z_tables[0].followed_by(*z_tables[1:]),
+        z_tables=tables.concatenate(z_tables),
         y_tables=gaussian_tables(),
         config=config,
         model_id="00000000",

@@ -37,7 +37,7 @@ MODEL = "mbt2018-mean"
 def unchecked(model: jvrc.FrozenModel, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """(picture, scale indices) by the float path, whatever the y stream turns out to hold."""
     stream = container.unpack(data)
-    code = stream.step_code
+    code = stream.qstep_code
     z, by = codec._decode_z(model, stream)
     index, mu = float_entropy_parameters(model, z, code)
     tables, flat = model.y_tables, codec._tables_of_y(model, index, by).ravel()

@@ -165,7 +165,7 @@ def test_numbers_of_any_kind_are_steps(one_pixel):
 def test_the_ends_of_the_range_of_steps_work(tiny, qstep):
     img = noise(64, 64)
     data = compress(tiny, img, qstep)
-    assert qstep_of(unpack(data).step_code) == qstep
+    assert qstep_of(unpack(data).qstep_code) == qstep
     assert decompress(tiny, data).shape == img.shape
 
 
@@ -324,7 +324,7 @@ def test_shifts_of_the_tables_change_the_size_and_nothing_else(tiny, shipped, ph
         with monkeypatch.context() as patch:
             patch.setattr(codec.shifts, "choose", lambda y, *_: np.zeros(y.shape[2], np.int32))
             plain = compress(model, img, 1.0)
-        assert (unpack(data).shifted, unpack(plain).shifted) == (True, False)
+        assert (unpack(data).scale_adapted, unpack(plain).scale_adapted) == (True, False)
         assert len(data) < 0.99 * len(plain)
         found, expected = (codec.decode_latents(model, d) for d in (data, plain))
         for a, b in zip(found, expected, strict=True):
@@ -423,7 +423,7 @@ def test_another_models_stream_names_both(one_pixel):
 @pytest.mark.parametrize("code", [QSTEP_CODE_MIN - 1, QSTEP_CODE_MAX + 1, 2**30 - 1])
 def test_a_step_code_outside_the_grid_is_refused(one_pixel, code):
     model, _, data = one_pixel
-    fails(model, with_fields(data, step_code=code), f"no step code {code}")
+    fails(model, with_fields(data, qstep_code=code), f"no step code {code}")
 
 
 @pytest.mark.parametrize("side", [2**16, 2**32 - 1])
