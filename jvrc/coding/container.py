@@ -13,10 +13,10 @@ VERSION = 1
 MAX_PIXELS = 2**27
 BLOCK = 64  # pixels; images are coded padded to multiples of it
 MAX_LANES_LOG2 = 12
+CRC_BYTES = 4
 
 _MODEL_ID_START = 5
 _MODEL_ID_END = 9
-_CRC_BYTES = 4
 _VARINT_BYTES = 5
 _VARINT_LIMIT = 2**32
 
@@ -107,7 +107,7 @@ def pack(container: Container) -> bytes:
         y.escapes,
     )
     body = b"".join(parts)
-    return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
+    return body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
 
 
 def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
@@ -128,7 +128,7 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     z, offset = _read_stream_header(data, offset)
     y, offset = _read_stream_header(data, offset)
     lengths = (z.words, z.escapes, y.words, y.escapes)
-    _check_length(data, offset + sum(lengths) + _CRC_BYTES)
+    _check_length(data, offset + sum(lengths) + CRC_BYTES)
     _check_crc(data)
     _check_dimensions(height, width, max_pixels)
     sections = []
@@ -218,8 +218,8 @@ def _check_length(data: bytes, expected: int) -> None:
 
 
 def _check_crc(data: bytes) -> None:
-    stored = int.from_bytes(data[-_CRC_BYTES:], "little")
-    actual = zlib.crc32(memoryview(data)[:-_CRC_BYTES])
+    stored = int.from_bytes(data[-CRC_BYTES:], "little")
+    actual = zlib.crc32(memoryview(data)[:-CRC_BYTES])
     if stored != actual:
         raise BitstreamError(f"damaged stream: checksum is {actual:08x}, should be {stored:08x}")
 

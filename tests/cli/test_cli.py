@@ -115,7 +115,7 @@ def test_the_input_is_never_the_output(capsys):
         (["compress", "photo.png", "-o", "no/a.jvrc"], "no: no such folder"),
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "no-such-model"], "no-such-model"),
         (["decompress", "none.jvrc"], "none.jvrc: No such file"),
-        (["decompress", "photo.jvrc", "-o", "a.xyz"], "unknown picture format '.xyz'"),
+        (["decompress", "photo.jvrc", "-o", "a.xyz"], "unknown image format '.xyz'"),
         (["decompress", "photo.png", "-o", "a.png"], "photo.png: not a jvrc stream"),
         (["decompress", "photo.png"], "photo.png: not a jvrc stream"),
         (["info", "photo.png"], "photo.png: not a jvrc stream"),
@@ -206,7 +206,7 @@ def test_info_accounts_for_every_byte(capsys, stream):
     assert set(info["lanes"]) == {"z", "y"}
     assert main(["info", "photo.jvrc"]) == 0
     out = capsys.readouterr().out
-    assert "picture   40x56 (height x width)" in out
+    assert "image     40x56 (height x width)" in out
     assert f"({MODEL})" in out
 
 
@@ -250,11 +250,11 @@ def test_annotations_go_into_the_header_and_change_nothing_else(capsys, tmp_path
     }  # fmt: skip
     capsys.readouterr()
     assert main(["info", "m.safetensors"]) == 0
-    assert "step 4     0.5000 bpp  30.000 dB" in capsys.readouterr().out
+    assert "qstep 4     0.5000 bpp  30.000 dB" in capsys.readouterr().out
     (tmp_path / "r.json").write_text(json.dumps({"means": rows[:1]}))
     fails(capsys, f"no means of model {model_id}", *argv)
     (tmp_path / "r.json").write_text("[]")
-    fails(capsys, "r.json: not what `jvrc eval` writes", *argv)
+    fails(capsys, "r.json: not a results.json of `jvrc eval`", *argv)
     fails(capsys, "pass --note or --measured", "annotate", "m.safetensors")
     fails(capsys, "--measured must be SET=RESULTS.json", *argv[:2], "--measured", "r.json")
     fails(capsys, "--note must be KEY=TEXT", *argv[:2], "--note", "measured=x")

@@ -159,8 +159,7 @@ def test_lanes_grow_with_the_stream_as_powers_of_two():
     assert lanes == [1, 1, 1, 1, 2, 8, 64, 64]
 
 
-@pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize("n", [0, 3, 700, 70_001])
+@pytest.mark.parametrize(("n", "lanes"), [(0, 4), (3, 4), (700, 1), (700, 64), (70_001, 16)])
 def test_decoding_all_lanes_at_once_gives_the_same(n, lanes, gaussians, prepared_gaussians):
     rng = np.random.default_rng(n)
     index = rng.integers(0, 64, n)
