@@ -1,9 +1,8 @@
-"""CompressAI's state dicts: a table of names and transpositions, and a check of every shape.
+"""Conversion of CompressAI's state dicts: a table of names, shapes and transpositions.
 
-Both projects have the same networks, GDN and entropy bottleneck in the same parametrisation, so
-that a model of theirs is one of ours in the scales of the literature; see `to_params` for what
-its entropy models do otherwise. Their layouts: a convolution [O,I,k,k], a transposed one [I,O,k,k],
-GDN's gamma and a dense layer [O,I].
+Both projects have the same networks, with GDN and the entropy bottleneck in the same
+parametrisation; `to_params` says in what their entropy models differ. CompressAI's layouts: a
+convolution [O,I,k,k], a transposed convolution [I,O,k,k], GDN's gamma and a dense layer [O,I].
 """
 
 import re
@@ -20,9 +19,9 @@ from jvrc.model.config import Config
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 _KNOWN = "bmshj2018-hyperprior, mbt2018-mean or mbt2018, or one of these with -vbr"
-# Without these a state dict is of none of the architectures above.
+# Names that the state dicts of all these architectures have.
 _SIGNATURE = ("g_a.0.weight", "g_a.1.gamma", "g_a.6.weight", "h_a.0.weight", "h_s.4.weight")
-# Last parts of names: tables and constants that we make ourselves, and masks.
+# Last parts of the names of buffers: tables and constants that jvrc makes itself, and masks.
 _BUFFERS = {
     *("_quantized_cdf", "_offset", "_cdf_length", "scale_table", "scale_bound"),
     *("target", "pedestal", "bound", "mask", "QuantOffset"),
@@ -36,7 +35,7 @@ _SHOWN = 3  # names in an error
 
 
 class _Entry(NamedTuple):
-    """One array: its name and shape there, its place and its transposition here."""
+    """One array: its name and shape in the state dict, its path in `params` and its conversion."""
 
     name: str
     shape: tuple[int, ...]
@@ -45,21 +44,21 @@ class _Entry(NamedTuple):
 
 
 def from_compressai(state_dict: Mapping[str, Any], **metadata: Any) -> FrozenModel:
-    """A frozen model, as `jvrc.load` gives it, from the state dict of a model of CompressAI.
+    """Convert the state dict of a CompressAI model to a frozen model, as `jvrc.load` returns it.
 
-    What depends on the step is frozen for the steps of the model's gains, and for 1 alone in a
-    single-rate model, which codes badly at others until it is post-trained. Freezing rounds
-    kernels to float16, h_s (and a context model) to integers, medians of z to 1/16, its steps to
-    an eighth of an octave, offsets to 1/512 within 0 … 1/2: what is negative becomes zero.
-    `jvrc.export.calibration.calibrate` then fits tables and units to
-    photographs, and files get smaller.
+    The model is frozen for the range of quantisation steps of its gains; for 1 alone if it is a
+    single-rate model, which codes badly at other steps until it is post-trained. Freezing rounds
+    kernels to float16, h_s (and a context model) to integers, medians of z to 1/16, Delta_z to an
+    eighth of an octave, and reconstruction offsets to 1/512 within 0 … 1/2 (negative ones to zero).
+    `jvrc.export.calibration.calibrate` then fits CDF tables and fixed-point formats to photographs,
+    which makes files smaller.
 
     Args:
       state_dict: as for `to_params`.
-      metadata: anything JSON, kept in the header beside `imported`, what the model was.
+      metadata: JSON values for the header, which also gets `imported`, the model's name and steps.
 
     Raises:
-      ValueError: as in `to_params`; or weights so large that no integers stand for them.
+      ValueError: as `to_params`; or weights too large for integers.
     """
     arrays = _arrays(state_dict)
     config, params = _params_of(arrays)
@@ -72,31 +71,33 @@ def from_compressai(state_dict: Mapping[str, Any], **metadata: Any) -> FrozenMod
 
 
 def to_params(state_dict: Mapping[str, Any]) -> tuple[Config, dict]:
-    """(config, parameters float32) that give what the model of CompressAI gives.
+    """Return the config and parameters, float32, of the same model in jvrc.
 
-    Both scales of the config are 1 and log_scale is False. N and M are read from the shapes. What
-    the model lacks is as in a new one of ours: offsets of zero (a last layer of zeros behind random
-    ones, so that training moves them), a step of z of one, a context that does not see the step.
+    N and M are read from the shapes; latent_scale and hyper_scale are 1 and log_scale is False.
+    Parts that the model lacks are initialised: reconstruction offsets of zero (a last layer of
+    zeros behind random ones, so that training can change them), Delta_z = 1, and a context model
+    that does not depend on Delta.
 
-    Not matched, on purpose: the rate of z that a `-vbr` model's forward pass states, which is for
-    bins of width 1 whatever the step (its coder has the right ones, as we do); and the forward pass
-    of a single-rate mbt2018, whose context sees y rounded around 0: its `compress` rounds around
-    mu, as we do.
+    Two things differ on purpose from what CompressAI's forward passes compute; its `compress`
+    agrees with jvrc. That of a `-vbr` model reports the rate of z for bins of width 1 whatever
+    Delta_z is; jvrc for bins of width Delta_z. That of a single-rate mbt2018 shows its context
+    model y rounded around 0; jvrc rounds around mu.
 
     Args:
       state_dict: arrays by name, of PyTorch (on any device) or NumPy; or a checkpoint that has
         them under "state_dict". Names may begin with "module.", as DataParallel saves them.
 
     Raises:
-      ValueError: another architecture; missing or unknown names; a wrong shape; not finite.
+      ValueError: another architecture, missing or unknown names, a wrong shape, or a value that is
+        not finite.
     """
     return _params_of(_arrays(state_dict))
 
 
 def qsteps(state_dict: Mapping[str, Any]) -> tuple[float, ...]:
-    """The steps Delta = 1 / Gain that a `-vbr` model was trained for; 1 for a single-rate one.
+    """Return the steps Delta = 1 / Gain that a `-vbr` model was trained for; (1.0,) without gains.
 
-    state_dict and errors as in `to_params`.
+    state_dict and errors: as in `to_params`.
     """
     return _qsteps_of(_arrays(state_dict))
 
@@ -108,30 +109,34 @@ def _params_of(arrays: dict[str, np.ndarray]) -> tuple[Config, dict]:
     _check_names(_name_of(config, arrays), names, set(arrays))
     params: dict = _defaults(config, {entry.path[0] for entry in table})
     for entry in table:
-        value = arrays[entry.name]
-        if value.shape != entry.shape:
-            raise ValueError(
-                f"{entry.name} must have the shape {list(entry.shape)} for N = {config.N}, "
-                f"M = {config.M}; got {list(value.shape)}"
-            )
-        if not np.isfinite(value).all():
-            raise ValueError(f"{entry.name} must be finite, and is not: did training diverge?")
+        _check_array(entry, arrays[entry.name], config)
+        *folders, name = entry.path
         node = params
-        for key in entry.path[:-1]:
+        for key in folders:
             node = node.setdefault(key, {})
-        node[entry.path[-1]] = np.ascontiguousarray(entry.convert(value))
+        node[name] = np.ascontiguousarray(entry.convert(arrays[entry.name]))
     return config, params
+
+
+def _check_array(entry: _Entry, value: np.ndarray, config: Config) -> None:
+    if value.shape != entry.shape:
+        raise ValueError(
+            f"{entry.name} must have the shape {list(entry.shape)} for N = {config.N}, "
+            f"M = {config.M}; got {list(value.shape)}"
+        )
+    if not np.isfinite(value).all():
+        raise ValueError(f"{entry.name} must be finite, and is not: did training diverge?")
 
 
 def _qsteps_of(arrays: dict[str, np.ndarray]) -> tuple[float, ...]:
     gains = arrays.get("Gain", np.ones(1, np.float32))
     if gains.ndim != 1 or not gains.size or not np.all(np.abs(gains) > 0):
         raise ValueError(f"Gain must be numbers other than zero; got {gains.tolist()}")
-    return tuple((1 / np.abs(gains)).tolist())  # their coder takes the magnitude too
+    return tuple((1 / np.abs(gains)).tolist())  # CompressAI also codes with |Gain|
 
 
 def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays, float32, by their newest names; without buffers."""
+    """Return the arrays, float32, by CompressAI's present names; without buffers."""
     found: Any = state_dict
     if isinstance(found, Mapping) and "state_dict" in found:
         found = found["state_dict"]
@@ -140,7 +145,7 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
             "state_dict must be arrays by name, or a checkpoint that has them under 'state_dict'; "
             f"got {type(found).__name__}"
         )
-    named = {_newest_name(name): value for name, value in found.items()}
+    named = {_present_name(name): value for name, value in found.items()}
     return {
         name: _float32(name, value)
         for name, value in named.items()
@@ -148,7 +153,7 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def _newest_name(name: str) -> str:
+def _present_name(name: str) -> str:
     name = name.removeprefix("module.")
     match = _BOTTLENECK.fullmatch(name)
     if match is None:
@@ -167,7 +172,7 @@ def _float32(name: str, value: Any) -> np.ndarray:
 
 
 def _config_of(arrays: dict[str, np.ndarray]) -> Config:
-    """Architecture and sizes, from names and shapes."""
+    """Return architecture and sizes, from names and shapes."""
     lacking = [name for name in _SIGNATURE if name not in arrays]
     if lacking:
         raise ValueError(
@@ -203,7 +208,7 @@ def _few(names: list[str]) -> str:
 
 
 def _defaults(config: Config, given: set[str]) -> dict:
-    """The parts that a model which is not variable-rate, or not fully, does not have."""
+    """Return initial values of the parts that only some of CompressAI's models have."""
     made: dict = {}
     if "offset" not in given:
         made["offset"] = variable_rate.init_offset(jax.random.key(0))
@@ -216,7 +221,7 @@ def _defaults(config: Config, given: set[str]) -> dict:
 
 
 def _table(config: Config, arrays: dict[str, np.ndarray]) -> Iterator[_Entry]:
-    """Every array that the model must have; arrays: what tells which of its variants it is."""
+    """Yield every array that the model must have; the names in `arrays` tell its variant."""
     n, m = config.N, config.M
     down, up = (3, n, n, n, m), (m, n, n, n, 3)
     for i in range(4):
@@ -297,6 +302,6 @@ def _from_iohw(weight: np.ndarray) -> np.ndarray:
 
 
 def _unmasked(weight: np.ndarray) -> np.ndarray:
-    """The 12 taps that the mask leaves; what a file holds in the others never counts."""
+    """Return the kernel of the 12 taps that the mask of the context model leaves: [12,I,O]."""
     kernel = _from_oihw(weight)
     return kernel.reshape(25, *kernel.shape[2:])[:12]
