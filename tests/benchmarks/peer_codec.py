@@ -2,7 +2,7 @@
 
 The latents of random weights are near zero, and nothing would be coded. So the last layer of g_a is
 scaled for the image: channel c of y has mean 0 and standard deviation sigma_c, on both sides, and
-the entropy model predicts about sigma_c. The share of nonzero symbols is then that of trained models.
+the entropy model predicts about sigma_c. As many symbols are nonzero then as with a trained model.
 """
 
 import argparse
@@ -32,8 +32,8 @@ def random_params(config: Any, img: np.ndarray) -> dict:
     gain, shift = gain_and_shift(np.asarray(y).reshape(-1, config.M))
     last = params["g_a"]["conv3"]
     last["kernel"], last["bias"] = last["kernel"] * gain, last["bias"] * gain + shift
-    # Let h_s give little but its bias, log(sigma) and mu = 0. Behind a context model it is the entropy
-    # parameters network that gives them, initialised to pass on log(sigma).
+    # Let h_s give little but its bias, log(sigma) and mu = 0. With a context model, the entropy
+    # parameters network gives them; it is initialised to pass on log(sigma).
     params["h_s"]["conv2"]["kernel"] *= 0.1
     last = params["entropy_parameters" if config.has_context else "h_s"]["conv2"]
     last["bias"] = last["bias"].at[: config.M].add(np.log(sigmas(config.M)))
