@@ -13,6 +13,12 @@ from jvrc.runtime import extras
 
 _QSTEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 _SHOWN_BPP = 0.25  # the report's images are coded at the qstep whose mean rate is nearest
+_ABOUT = """
+
+Every measured point is a real file, written, read back and decoded. The output folder gets
+results.json (points, means, BD-rates), results.csv (points), curves.png, and report.html with a
+slider between original, model and other codecs at equal bytes. An interrupted run goes on where it
+stopped: points that the output folder has already are not measured again."""
 _FILES = ("results.json", "results.csv", "curves.png", "report.html")
 
 
@@ -29,12 +35,7 @@ def add_eval(subparsers: Any) -> None:
         "jvrc eval photos/ --effort 0,3 --qsteps 2,4,8,16",
         "jvrc eval kodak/ --curves published.json --json results.json",
     )
-    parser.description += (
-        ". Every point is a real file, written, read back and decoded. In the output folder: "
-        "results.json (points, means, BD-rates), results.csv (points), curves.png, and report.html "
-        "with a slider between original, model and other codecs at equal bytes. An interrupted run "
-        "goes on where it stopped: what the output folder has already is not measured again"
-    )
+    parser.description += _ABOUT
     parser.add_argument("input", metavar="DIR", type=Path, help="image files, at any depth")
     _add_what_to_measure(parser)
     _add_what_to_write(parser)

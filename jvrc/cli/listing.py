@@ -81,7 +81,7 @@ def _run_info(args: argparse.Namespace) -> None:
     print(f"file      {info['file']}")
     print(f"size      {info['bytes']} bytes, {info['bpp']:.3f} bpp")
     print(f"image     {info['height']}x{info['width']} (height x width)")
-    print(f"qstep     {info['qstep']:.4g} (code {info['qstep_code']})")
+    print(f"qstep     {info['qstep']:.4g} (qstep_code {info['qstep_code']})")
     print(f"model     {info['model_id']} ({info['model'] or 'none of the shipped ones'})")
     print(f"lanes     z {info['lanes']['z']}, y {info['lanes']['y']} (of the range coder)")
     print(f"scales    {'adapted to the image' if info['scale_adapted'] else 'of the model'}")
