@@ -1,20 +1,21 @@
-"""Conversion of CompressAI's state dicts: a table of names, shapes and transpositions.
+"""Conversion of CompressAI's state dicts.
 
 Both projects have the same networks, with GDN and the entropy bottleneck in the same
-parametrisation; `to_params` says in what their entropy models differ. CompressAI's layouts: a
-convolution [O,I,k,k], a transposed convolution [I,O,k,k], GDN's gamma and a dense layer [O,I].
+parametrisation; `to_params` says in what their entropy models differ, and jvrc.interop.layout where
+each array goes.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from jvrc.export import freezing
 from jvrc.frozen.model import FrozenModel
-from jvrc.model import context, transforms, variable_rate
+from jvrc.interop.layout import Entry, arrays_of, is_vbr
+from jvrc.model import variable_rate
 from jvrc.model.config import Config
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
@@ -32,15 +33,6 @@ _BOTTLENECK = re.compile(
 )
 _SINGULAR = {"matrices": "matrix", "biases": "bias", "factors": "factor"}
 _SHOWN = 3  # names in an error
-
-
-class _Entry(NamedTuple):
-    """One array: its name and shape in the state dict, its path in `params` and its conversion."""
-
-    name: str
-    shape: tuple[int, ...]
-    path: tuple[str, ...]
-    convert: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
 def from_compressai(state_dict: Mapping[str, Any], **metadata: Any) -> FrozenModel:
@@ -104,8 +96,8 @@ def qsteps(state_dict: Mapping[str, Any]) -> tuple[float, ...]:
 
 def _params_of(arrays: dict[str, np.ndarray]) -> tuple[Config, dict]:
     config = _config_of(arrays)
-    table = list(_table(config, arrays))
-    names = {entry.name for entry in table} | ({"Gain"} if _is_vbr(arrays) else set())
+    table = list(arrays_of(config, arrays))
+    names = {entry.name for entry in table} | ({"Gain"} if is_vbr(arrays) else set())
     _check_names(_name_of(config, arrays), names, set(arrays))
     params: dict = _defaults(config, {entry.path[0] for entry in table})
     for entry in table:
@@ -118,7 +110,7 @@ def _params_of(arrays: dict[str, np.ndarray]) -> tuple[Config, dict]:
     return config, params
 
 
-def _check_array(entry: _Entry, value: np.ndarray, config: Config) -> None:
+def _check_array(entry: Entry, value: np.ndarray, config: Config) -> None:
     if value.shape != entry.shape:
         raise ValueError(
             f"{entry.name} must have the shape {list(entry.shape)} for N = {config.N}, "
@@ -187,12 +179,8 @@ def _config_of(arrays: dict[str, np.ndarray]) -> Config:
     return Config(architecture, n, m, log_scale=False)
 
 
-def _is_vbr(arrays: dict[str, np.ndarray]) -> bool:
-    return "Gain" in arrays or any(name.startswith("QuantABCD.") for name in arrays)
-
-
 def _name_of(config: Config, arrays: dict[str, np.ndarray]) -> str:
-    return config.architecture + ("-vbr" if _is_vbr(arrays) else "")
+    return config.architecture + ("-vbr" if is_vbr(arrays) else "")
 
 
 def _check_names(model: str, expected: set[str], found: set[str]) -> None:
@@ -218,90 +206,3 @@ def _defaults(config: Config, given: set[str]) -> dict:
         zeros = np.zeros((1, 2 * config.M), np.float32)
         made["context"] = {"step": {"kernel": zeros, "bias": zeros[0]}}
     return jax.tree.map(np.asarray, made)
-
-
-def _table(config: Config, arrays: dict[str, np.ndarray]) -> Iterator[_Entry]:
-    """Yield every array that the model must have; the names in `arrays` tell its variant."""
-    n, m = config.N, config.M
-    down, up = (3, n, n, n, m), (m, n, n, n, 3)
-    for i in range(4):
-        yield from _conv(f"g_a.{2 * i}", ("g_a", f"conv{i}"), 5, down[i], down[i + 1])
-        yield from _deconv(f"g_s.{2 * i}", ("g_s", f"deconv{i}"), 5, up[i], up[i + 1])
-    for i in range(3):
-        yield from _gdn(f"g_a.{2 * i + 1}", ("g_a", f"gdn{i}"), n)
-        yield from _gdn(f"g_s.{2 * i + 1}", ("g_s", f"igdn{i}"), n)
-    yield from _conv("h_a.0", ("h_a", "conv0"), 3, m, n)
-    yield from _conv("h_a.2", ("h_a", "conv1"), 5, n, n)
-    yield from _conv("h_a.4", ("h_a", "conv2"), 5, n, n)
-    w = transforms.hyper_widths(config)
-    yield from _deconv("h_s.0", ("h_s", "deconv0"), 5, w[0], w[1])
-    yield from _deconv("h_s.2", ("h_s", "deconv1"), 5, w[1], w[2])
-    yield from _conv("h_s.4", ("h_s", "conv2"), 3, w[2], w[3])
-    yield from _bottleneck(n)
-    if config.has_context:
-        yield from _context_model(config)
-    if _is_vbr(arrays):
-        yield from _mlp("QuantABCD", "offset", (2, 12, 12, 1))
-        if config.has_context:
-            yield from _dense("scale_to_context", ("context", "step"), 1, 2 * m)
-    if any(name.startswith("gayn2zqstep.") for name in arrays):
-        yield from _mlp("gayn2zqstep", "z_step", (1, 10, 10, 1))
-
-
-def _context_model(config: Config) -> Iterator[_Entry]:
-    m, v = config.M, context.widths(config)
-    path = ("context", "conv")
-    yield _Entry("context_prediction.weight", (2 * m, m, 5, 5), (*path, "kernel"), _unmasked)
-    yield _Entry("context_prediction.bias", (2 * m,), (*path, "bias"))
-    for i in range(3):
-        where = ("entropy_parameters", f"conv{i}")
-        yield from _conv(f"entropy_parameters.{2 * i}", where, 1, v[i], v[i + 1])
-
-
-def _bottleneck(channels: int) -> Iterator[_Entry]:
-    sizes = (1, 3, 3, 3, 3, 1)
-    found = {"quantiles": (1, 3)}
-    for i, (f_in, f_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        found |= {f"matrix{i}": (f_out, f_in), f"bias{i}": (f_out, 1)}
-        found |= {f"factor{i}": (f_out, 1)} if i < 4 else {}
-    for name, shape in found.items():
-        yield _Entry(f"entropy_bottleneck.{name}", (channels, *shape), ("bottleneck", name))
-
-
-def _conv(name: str, path: tuple[str, ...], size: int, in_: int, out: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (out, in_, size, size), (*path, "kernel"), _from_oihw)
-    yield _Entry(f"{name}.bias", (out,), (*path, "bias"))
-
-
-def _deconv(name: str, path: tuple[str, ...], size: int, in_: int, out: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (in_, out, size, size), (*path, "kernel"), _from_iohw)
-    yield _Entry(f"{name}.bias", (out,), (*path, "bias"))
-
-
-def _gdn(name: str, path: tuple[str, ...], channels: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.beta", (channels,), (*path, "beta"))
-    yield _Entry(f"{name}.gamma", (channels, channels), (*path, "gamma"), np.transpose)
-
-
-def _dense(name: str, path: tuple[str, ...], in_: int, out: int, i: str = "") -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (out, in_), (*path, f"kernel{i}"), np.transpose)
-    yield _Entry(f"{name}.bias", (out,), (*path, f"bias{i}"))
-
-
-def _mlp(name: str, part: str, sizes: tuple[int, ...]) -> Iterator[_Entry]:
-    for i, (in_, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        yield from _dense(f"{name}.{2 * i}", (part,), in_, out, str(i))
-
-
-def _from_oihw(weight: np.ndarray) -> np.ndarray:
-    return weight.transpose(2, 3, 1, 0)
-
-
-def _from_iohw(weight: np.ndarray) -> np.ndarray:
-    return weight.transpose(2, 3, 0, 1)
-
-
-def _unmasked(weight: np.ndarray) -> np.ndarray:
-    """Return the kernel of the 12 taps that the mask of the context model leaves: [12,I,O]."""
-    kernel = _from_oihw(weight)
-    return kernel.reshape(25, *kernel.shape[2:])[:12]
