@@ -387,7 +387,7 @@ def test_the_command_writes_a_model_that_compresses_and_that_images_fit(
     output = tmp_path / "mean.safetensors"
     model = jvrc.load(output)
     assert capsys.readouterr().out == (
-        f"{output}: model {model.model_id}, mbt2018-mean, N = 5, M = 7, steps 1 … 1, "
+        f"{output}: model {model.model_id}, mbt2018-mean, N = 5, M = 7, qsteps 1 … 1, "
         f"{output.stat().st_size} bytes\n"
     )
     assert model.metadata["source"] == "seed 0"
