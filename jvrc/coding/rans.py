@@ -25,6 +25,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jvrc.coding.tables import TOTAL
 
@@ -35,7 +36,9 @@ _at = partial(jnp.take, axis=0, mode="clip")
 
 
 @jax.jit
-def encode_chunk(state, symbols, index, first, packed):
+def encode_chunk(
+    state: Array, symbols: Array, index: Array, first: Array, packed: Array
+) -> tuple[Array, Array]:
     """Encode a chunk: states uint32 [L], symbols and tables int32 [C].
 
     Returns the states and, for each symbol, 2**16 + the word that it emitted, or 0: uint32 [C].
@@ -56,8 +59,8 @@ def encode_chunk(state, symbols, index, first, packed):
 
 
 def decode_step(
-    x: jax.Array, table_start: jax.Array, starts: jax.Array, packed: jax.Array, buckets: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    x: Array, table_start: Array, starts: Array, packed: Array, buckets: Array
+) -> tuple[Array, Array]:
     """Decode one symbol of each state: return (states before `refill`, places in the row).
 
     x, table_start: uint32, scalars or one a lane; table_start is the symbol's table * 2**16. The
@@ -73,14 +76,23 @@ def decode_step(
     return ((entry >> _U16) + np.uint32(1)) * (x >> _U16) + slot - (entry & _LOW_HALF), symbol
 
 
-def refill(x: jax.Array, word: jax.Array) -> tuple[jax.Array, jax.Array]:
+def refill(x: Array, word: Array) -> tuple[Array, Array]:
     """Return (states, with the next word taken where x < 2**16; whether it was taken)."""
     need = x < np.uint32(TOTAL)
     return jnp.where(need, x << _U16 | word.astype(np.uint32), x), need
 
 
 @jax.jit
-def decode_serially(state, words, index, lanes, first, starts, packed, buckets):
+def decode_serially(
+    state: Array,
+    words: Array,
+    index: Array,
+    lanes: Array,
+    first: Array,
+    starts: Array,
+    packed: Array,
+    buckets: Array,
+) -> tuple[Array, Array, Array]:
     """Decode a chunk, one symbol a step: for CPUs.
 
     XLA's CPU backend compiles a body of scalars to one tight loop, ten times as fast as a dozen
@@ -106,7 +118,16 @@ def decode_serially(state, words, index, lanes, first, starts, packed, buckets):
 
 
 @jax.jit
-def decode_in_lanes(state, words, index, lanes, first, starts, packed, buckets):
+def decode_in_lanes(
+    state: Array,
+    words: Array,
+    index: Array,
+    lanes: Array,
+    first: Array,
+    starts: Array,
+    packed: Array,
+    buckets: Array,
+) -> tuple[Array, Array, Array]:
     """Decode a chunk, a symbol of every lane in one step: for accelerators. state: uint32 [L]."""
     del lanes
 
