@@ -1,6 +1,7 @@
 """`jvrc eval` on real files, with a tiny model."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,10 @@ def test_wrong_usage_exits_with_2(option):
     with pytest.raises(SystemExit) as error:
         cli.main(["eval", "photos", option])
     assert error.value.code == 2
+
+
+def test_evaluation_without_its_extra_names_the_remedy(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scipy", None)  # importing it fails
+    assert run("--qsteps", "2") == 1
+    expected = "jvrc: error: scipy is missing, of the extra `eval`: pip install 'jvrc[eval]'\n"
+    assert capsys.readouterr().err == expected
