@@ -1,4 +1,4 @@
-"""From trained parameters to a frozen model: CDF tables in float64 and integer networks, once."""
+"""Freezing: from trained parameters to integer networks and CDF tables, computed in float64."""
 
 import json
 from dataclasses import asdict
@@ -39,10 +39,7 @@ def freeze(
     params = as_stored(params)
     medians = _integer_medians(params)
     z_steps, z_step_index = z_step_grid(params, *qstep_range)
-    z_tables = [
-        bottleneck_tables(params["bottleneck"], medians * Z_UNIT, float(s * Z_UNIT))
-        for s in z_steps
-    ]
+    z_tables = _z_tables(params, medians, z_steps)
     middle = len(z_steps) // 2
     sample = drawn_sample(config, params, z_tables[middle], medians, z_steps[middle])
     fixed_point_format = fit_format(config, params, [sample], qstep_range)
@@ -80,6 +77,12 @@ def gaussian_tables() -> tables.CdfTables:
         return ndtr(x / scale)
 
     return tables.build([partial(cdf, s) for s in scale_table()], [0] * INDEX_COUNT)
+
+
+def _z_tables(params: dict, medians: np.ndarray, z_steps: np.ndarray) -> list[tables.CdfTables]:
+    """Return the tables of z, one for each channel, for each of z_steps (units of 1/16)."""
+    medians = medians * Z_UNIT
+    return [bottleneck_tables(params["bottleneck"], medians, float(s * Z_UNIT)) for s in z_steps]
 
 
 def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> tables.CdfTables:

@@ -31,9 +31,10 @@ class LayerSpec(NamedTuple):
     input_max: int  # the inputs saturate here
     channels: tuple[int, int]  # of the inputs and the outputs
     taps: tuple[int, ...] | None  # the kernel's leading axes; None: any odd square
-    # the sums over |kernel| of the products: float64 [kinds of output pixel, products, O]
+    # |kernel| -> the sum of |kernel| over each matrix product that an output takes:
+    # float64 [kinds of output pixel, products, O]
     sums: Callable[[np.ndarray], np.ndarray]
-    added_in_int32: bool = False  # the products of an output and the bias, else in float32
+    added_in_int32: bool = False  # an output's products and bias; else the bias counts to SUM_MAX
 
     def parameters_in(self, params: dict) -> dict:
         """Return the layer's {"kernel": ..., "bias": ...} from a tree of parameters."""

@@ -108,7 +108,7 @@ def _log_thresholds() -> np.ndarray:
     """
     found = []
     for k in range(1, SCALES_PER_OCTAVE * 24 + 1):
-        n = max(1, int(2 ** ((k - 0.5) / SCALES_PER_OCTAVE)) - 1)  # at most the one wanted
+        n = max(1, int(2 ** ((k - 0.5) / SCALES_PER_OCTAVE)) - 1)  # a lower bound
         while n ** (2 * SCALES_PER_OCTAVE) < 1 << (2 * k - 1):
             n += 1
         found.append(n)

@@ -124,7 +124,7 @@ def convolve(kernel: Array, x: Array) -> Array:
     if size == 1:
         return product(x, kernel)
     around = tuple(range(-(size // 2), size // 2 + 1))
-    # row by row of the kernel: the windows of all its taps would outgrow the cache
+    # one product a row of the kernel: the windows of all taps at once would outgrow the cache
     return sum(product(_windows(x, (r,), around), kernel[r - around[0]]) for r in around)
 
 
