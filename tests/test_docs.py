@@ -135,8 +135,16 @@ def test_commands_parse_and_their_recipes_exist(page, capsys):
         if words[0] == "jvrc":
             assert exit_code(words[1:]) == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
         if "--recipe" in words:
-            name = words[words.index("--recipe") + 1]
-            assert (ROOT / "jvrc" / "recipes" / f"{name}.toml").is_file(), name
+            assert_recipe(words)
+
+
+def assert_recipe(words):
+    """The package has the recipe and the stage that a command names."""
+    path = ROOT / "jvrc" / "recipes" / f"{words[words.index('--recipe') + 1]}.toml"
+    stages = {s["name"]: s["command"] for s in tomllib.loads(path.read_text("utf-8"))["stage"]}
+    first = next(iter(stages))
+    stage = words[words.index("--stage") + 1] if "--stage" in words else first
+    assert stages[stage] == words[1], stage
 
 
 @pytest.fixture(scope="module")
