@@ -17,7 +17,8 @@ import numpy as np
 from scipy.special import ndtr
 from tqdm import tqdm
 
-from jvrc.codec import image as codec
+from jvrc.codec.coders import coder_of
+from jvrc.codec.latents import analyse, dequantise_z, quantise_z
 from jvrc.coding import tables
 from jvrc.export import freezing
 from jvrc.frozen.file import seal
@@ -43,11 +44,11 @@ def calibrate(model: FrozenModel, pictures: Iterable[np.ndarray], *, steps: int 
     model = _with_units(model, tqdm(pictures, desc="analysing", unit="img"), codes)
     counts = np.zeros((hyper_synthesis.INDEX_COUNT, _REACH + 1))
     for img in tqdm(pictures, desc="calibrating", unit="img"):
-        y, z = codec.analyse(model, img)
+        y, z = analyse(model, img)
         for code in codes:
-            latents = codec.quantise(model, y, z, code)
-            size = np.minimum(np.abs(latents.y), _REACH)
-            np.add.at(counts, (latents.index.ravel(), size.ravel()), 1)
+            symbols = coder_of(model, quantise_z(model, z, code), code).quantise(y)
+            size = np.minimum(np.abs(symbols.y), _REACH)
+            np.add.at(counts, (symbols.index.ravel(), size.ravel()), 1)
     said = f"units of h_s and tables of y fitted to {len(pictures)} training photographs"
     header = json.dumps(model.metadata | {"calibration": said})
     return seal(replace(model, y_tables=calibrated_tables(counts), header=header))
@@ -61,9 +62,9 @@ def _with_units(
 
     def samples() -> Iterator[freezing.Sample]:
         for img in pictures:
-            y, z = codec.analyse(model, img)
+            y, z = analyse(model, img)
             for code in codes:
-                z_hat = codec.hyper_latents(model, codec.round_z(model, z, code), code)
+                z_hat = dequantise_z(model, quantise_z(model, z, code), code)
                 seen = y if config.has_context else None
                 yield freezing.Sample(z_hat, seen, qstep_of(code))
 
