@@ -22,7 +22,7 @@ from jvrc.coding.container import Stream
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context
-from jvrc.integer.hyper_synthesis import Network
+from jvrc.integer.network import Network
 from jvrc.model.config import Config
 
 

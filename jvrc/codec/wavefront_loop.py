@@ -20,7 +20,7 @@ from jvrc.codec.wavefront_order import LOOK_BACK, arranged, plan, power_of_two, 
 from jvrc.coding import escapes, range_coder, scale_adaptation
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context, hyper_synthesis
-from jvrc.integer.hyper_synthesis import Network
+from jvrc.integer.network import Network
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of, qstep_row
 
@@ -255,8 +255,8 @@ def _constants(model: FrozenModel, qstep_codes: Sequence[int]) -> QstepConstants
     codes = np.array(qstep_codes, np.int32)
     return QstepConstants(
         code=codes,
-        step=np.array([context.step_integer(c) for c in qstep_codes], np.int32),
+        step=np.array([context.qstep_integer(c) for c in qstep_codes], np.int32),
         qstep=np.array([qstep_of(c) for c in qstep_codes], np.float32),
-        bias=model.network.layers[3].bias[context.step_row(codes)],
+        bias=model.network.context.conv.bias[context.bias_row(codes)],
         offsets=np.asarray(model.offsets)[rows].astype(np.int32),
     )

@@ -13,7 +13,7 @@ from PIL import Image
 
 import jvrc
 from jvrc.codec.image import decode_symbols
-from jvrc.export import freezing
+from jvrc.export.format_fitting import Sample, fit_format
 from jvrc.frozen.file import as_stored, save_model
 
 TESTS = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def test_images_decode_alike_with_a_tiny_context(context, height, width, qstep):
 def spread(request, tiny_context, tmp_path_factory):
     """(model, its file): random weights of mbt2018 in which everything spreads and saturates.
 
-    Its units fit activations that are far smaller than those there will be.
+    Its fixed-point format fits activations that are far smaller than those there will be.
     """
     rng = np.random.default_rng(0)
     config = dataclasses.replace(tiny_context.config, log_scale=request.param)
@@ -138,10 +138,14 @@ def spread(request, tiny_context, tmp_path_factory):
     params = as_stored(params)
     z_hat, y = rng.integers(-40, 41, (4, 4, config.N)), rng.normal(0, 9, (16, 16, m))
     y = y.astype(np.float32)
-    units = freezing.fitted_units(config, params, [freezing.Sample(z_hat, y, 1.0)], (1.0, 16.0))
-    coarser = units.exponents[6] + np.append(np.zeros(2 * m - 3), [1, 0, 5]).astype(np.int8)
-    units = units._replace(exponents=(*units.exponents[:6], coarser))
-    changed = dataclasses.replace(tiny_context, config=config, params=params, units=units)
+    found = fit_format(config, params, [Sample(z_hat, y, 1.0)], (1.0, 16.0))
+    last = found.layers["entropy_parameters/conv2"]
+    coarser = last.exponent + np.append(np.zeros(2 * m - 3), [1, 0, 5]).astype(np.int8)
+    layers = found.layers | {"entropy_parameters/conv2": last._replace(exponent=coarser)}
+    found = found._replace(layers=layers)
+    changed = dataclasses.replace(
+        tiny_context, config=config, params=params, fixed_point_format=found
+    )
     path = tmp_path_factory.mktemp("spread") / "model.safetensors"
     return save_model(changed, path), path
 

@@ -233,7 +233,8 @@ def test_a_single_rate_model_has_one_step_no_offsets_and_a_step_of_z_of_one():
     assert model.metadata["qstep_range"] == [1.0, 1.0]
     assert not model.offsets.any()
     assert model.z_steps.tolist() == [16]  # in units of 1/16
-    assert np.ptp(model.units.bias[0], axis=0).max() == 0  # the context does not see the step
+    bias = model.fixed_point_format.context_bias
+    assert np.ptp(bias, axis=0).max() == 0  # the context does not see the step
 
 
 # What is accepted
