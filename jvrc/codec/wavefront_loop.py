@@ -17,7 +17,7 @@ from jax import Array, lax
 
 from jvrc.codec.latent_coder import Symbols
 from jvrc.codec.wavefront_order import LOOK_BACK, arranged, plan, power_of_two, to_raster
-from jvrc.coding import escapes, range_coder, scale_adaptation
+from jvrc.coding import escapes, rans, scale_adaptation
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context, hyper_synthesis
 from jvrc.integer.network import Network
@@ -125,8 +125,8 @@ def _decode_slots(
         # x is read after the last write of `state`, else XLA copies `state` in every step
         x, state, lane, position, escape, values = c
         table = index[i]
-        x, symbol = range_coder.decode_step(x, table.astype(jnp.uint32) << 16, *lookup)
-        x, need = range_coder.refill(x, at(words, position))
+        x, symbol = rans.decode_step(x, table.astype(jnp.uint32) << 16, *lookup)
+        x, need = rans.refill(x, at(words, position))
         state = lax.dynamic_update_index_in_dim(state, x, lane, 0)
         lane = (lane + 1) & (lanes - 1)
         outside = symbol + 1 == first[table + 1]

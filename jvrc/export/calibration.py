@@ -84,7 +84,7 @@ def _count_symbols(
     return counts
 
 
-def calibrated_tables(counts: np.ndarray) -> tables.SymbolTables:
+def calibrated_tables(counts: np.ndarray) -> tables.CdfTables:
     """Return tables fitted to counts [90,K + 1] of |q| = 0, 1, ... K under each scale index."""
     cdfs = [
         partial(mixture_cdf, scale, mixture_weights(row, scale))

@@ -81,7 +81,7 @@ def context_bias(params: dict, low: float, high: float) -> np.ndarray:
 def drawn_sample(
     config: Config,
     params: dict,
-    z_tables: tables.SymbolTables,
+    z_tables: tables.CdfTables,
     medians: np.ndarray,
     z_step: int,
 ) -> Sample:
@@ -97,16 +97,16 @@ def drawn_sample(
     return Sample(z_hat, np.asarray(y), 1.0)
 
 
-def drawn_z(z_tables: tables.SymbolTables, medians: np.ndarray, z_step: int) -> np.ndarray:
+def drawn_z(z_tables: tables.CdfTables, medians: np.ndarray, z_step: int) -> np.ndarray:
     """Return z^ int32 [64,64,N], in units of 1/16, drawn independently from the tables of z.
 
     z_tables: one for each channel. medians: int [N] and z_step, in units of 1/16.
     """
     rng, values = np.random.default_rng(0), []
     for channel, low in enumerate(z_tables.low):
-        cumulative, _ = z_tables.select(channel, 1).cdf()
+        cumulative = np.cumsum(z_tables.select(channel, 1).freq, dtype=np.int64)
         drawn = rng.integers(tables.TOTAL, size=_DRAWN * _DRAWN)
-        values.append(low + np.searchsorted(cumulative, drawn, "right") - 1)
+        values.append(low + np.searchsorted(cumulative, drawn, "right"))
     z_hat = np.stack(values, axis=-1).reshape(_DRAWN, _DRAWN, -1) * z_step + medians
     return np.clip(z_hat, -Z_MAX, Z_MAX).astype(np.int32)
 

@@ -54,7 +54,7 @@ def freeze(
         offsets=offset_table(params, *qstep_range),
         z_steps=z_steps,
         z_step_index=z_step_index,
-        z_tables=z_tables[0].followed_by(*z_tables[1:]),
+        z_tables=tables.concatenate(z_tables),
         y_tables=gaussian_tables(),
         config=config,
         model_id="00000000",
@@ -73,7 +73,7 @@ def freeze_run(run: Any, notes: dict[str, str]) -> FrozenModel:
     return freeze(run.config, run.params, qstep_range=qstep_range, recipe=recipe, **notes)
 
 
-def gaussian_tables() -> tables.SymbolTables:
+def gaussian_tables() -> tables.CdfTables:
     """Return tables of round(v), v ~ N(0, s^2), for each scale s of `scale_table`."""
 
     def cdf(scale: float, x: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def gaussian_tables() -> tables.SymbolTables:
     return tables.build([partial(cdf, s) for s in scale_table()], [0] * INDEX_COUNT)
 
 
-def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> tables.SymbolTables:
+def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> tables.CdfTables:
     """Return tables of round((z - m) / z_step) for each channel with median m.
 
     medians: float [N]. The cumulative distribution is that of the entropy bottleneck, evaluated in

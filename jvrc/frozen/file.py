@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from jvrc.coding.escapes import LIMIT
-from jvrc.coding.tables import SymbolTables
+from jvrc.coding.tables import CdfTables
 from jvrc.frozen.header import WEIGHTS_FORMAT, read_header
 from jvrc.frozen.model import ARRAYS, TABLES, FrozenModel
 from jvrc.integer import fixed_point
@@ -123,7 +123,7 @@ def from_tensors(tensors: Tensors, header: str) -> FrozenModel:
         model_id=fingerprint(tensors, config),
         header=header,
         **{k: tensors[k] for k in ARRAYS},
-        **{k: SymbolTables(**_unflatten(tensors, k)) for k in TABLES},
+        **{k: CdfTables(**_unflatten(tensors, k)) for k in TABLES},
     )
 
 

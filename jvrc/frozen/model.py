@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jvrc.coding.tables import SymbolTables
+from jvrc.coding.tables import CdfTables
 from jvrc.integer.context import OFFSET_EXPONENT
 from jvrc.integer.formats import FixedPointFormat
 from jvrc.integer.network import Network
@@ -57,8 +57,8 @@ class FrozenModel:
     offsets: np.ndarray
     z_steps: np.ndarray
     z_step_index: np.ndarray
-    z_tables: SymbolTables
-    y_tables: SymbolTables
+    z_tables: CdfTables
+    y_tables: CdfTables
     config: Config
     model_id: str  # eight hex digits
     header: str = field(repr=False)  # JSON

@@ -59,7 +59,7 @@ class UncheckedCoder(FloatIndependentCoder):
 def float_indices(model: jvrc.FrozenModel, coded: container.Container) -> np.ndarray:
     """The scale indices of a stream by the float h_s."""
     z_q, _ = decode_z(model, coded, blocks_of(coded.height, coded.width))
-    return FloatIndependentCoder(model, z_q, coded.step_code).quantise(np.float32(0)).index
+    return FloatIndependentCoder(model, z_q, coded.qstep_code).quantise(np.float32(0)).index
 
 
 def in_double(model: jvrc.FrozenModel) -> jvrc.FrozenModel:

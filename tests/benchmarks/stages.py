@@ -40,7 +40,7 @@ def decompress(model: jvrc.FrozenModel, data: bytes, measure: Measure) -> np.nda
     with measure("range coder, z"):
         z_q, shift = decode_z(model, coded, blocks_of(coded.height, coded.width))
     with measure("h_s"):
-        coder = coder_of(model, z_q, coded.step_code)
+        coder = coder_of(model, z_q, coded.qstep_code)
     with measure("range coder, y"):  # in mbt2018 with the context model
         symbols = coder.decode(coded.y, shift)
     with measure("reconstruct"):

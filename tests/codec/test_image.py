@@ -23,7 +23,7 @@ from jvrc.codec.streams import decode_z, encode_stream
 from jvrc.codec.wavefront import WavefrontCoder
 from jvrc.coding import container, scale_adaptation
 from jvrc.coding.container import pack, unpack
-from jvrc.coding.tables import SymbolTables
+from jvrc.coding.tables import CdfTables, concatenate
 from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import save_model
 from jvrc.model import transforms
@@ -76,7 +76,7 @@ class Coded(NamedTuple):
 
     values: np.ndarray
     index: np.ndarray
-    tables: SymbolTables
+    tables: CdfTables
 
     def ideal_bits(self):
         last = np.diff(self.tables.start)[self.index] - 1
@@ -93,11 +93,11 @@ def streams_of(model, data):
     coded = unpack(data)
     blocks = -(-coded.height // 64), -(-coded.width // 64)
     z_q, index_shift = decode_z(model, coded, blocks)
-    n, row = model.config.N, model.z_step_index[coded.step_code - QSTEP_CODE_MIN]
+    n, row = model.config.N, model.z_step_index[coded.qstep_code - QSTEP_CODE_MIN]
     z_tables = model.z_tables.select(int(row) * n, n)
     values, index = z_q.ravel(), np.tile(np.arange(n), blocks[0] * blocks[1])
-    if coded.shifted:
-        z_tables = z_tables.followed_by(scale_adaptation.table())
+    if coded.scale_adapted:
+        z_tables = concatenate([z_tables, scale_adaptation.table()])
         values = np.concatenate([values, index_shift])
         index = np.concatenate([index, np.full(len(index_shift), n)])
     symbols = decode_symbols(model, data)[1]
@@ -179,7 +179,7 @@ def test_numbers_of_any_kind_are_steps(one_pixel):
 def test_the_ends_of_the_range_of_steps_work(tiny, qstep):
     img = noise(64, 64)
     data = compress(tiny, img, qstep)
-    assert qstep_of(unpack(data).step_code) == qstep
+    assert qstep_of(unpack(data).qstep_code) == qstep
     assert decompress(tiny, data).shape == img.shape
 
 
@@ -338,7 +338,7 @@ def test_scale_adaptation_changes_the_size_and_nothing_else(tiny, shipped, photo
         with monkeypatch.context() as patch:
             patch.setattr(scale_adaptation, "choose", no_scale_adaptation)
             plain = compress(model, img, 1.0)
-        assert (unpack(data).shifted, unpack(plain).shifted) == (True, False)
+        assert (unpack(data).scale_adapted, unpack(plain).scale_adapted) == (True, False)
         assert len(data) < 0.99 * len(plain)
         same_integers(decode_symbols(model, data), decode_symbols(model, plain))
         np.testing.assert_array_equal(decompress(model, data), decompress(model, plain))
@@ -434,7 +434,7 @@ def test_another_models_stream_names_both(one_pixel):
 @pytest.mark.parametrize("code", [QSTEP_CODE_MIN - 1, QSTEP_CODE_MAX + 1, 2**30 - 1])
 def test_a_step_code_outside_the_grid_is_refused(one_pixel, code):
     model, _, data = one_pixel
-    fails(model, with_fields(data, step_code=code), f"no step code {code}")
+    fails(model, with_fields(data, qstep_code=code), f"no qstep code {code}")
 
 
 @pytest.mark.parametrize("side", [2**16, 2**32 - 1])
