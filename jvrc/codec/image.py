@@ -40,9 +40,8 @@ def compress(
       qstep: the quantisation step Delta, 0.5 (best image) … 32 (fewest bytes); it is snapped to a
         grid of 0.54 %.
       effort: 0 … 3. Above 0, rate-distortion-optimised quantisation of y (jvrc.codec.rdoq), with
-      12,
-        40 or 120 passes through g_s and back, each about five times as long as decompressing. The
-        image comes out no worse, by the loss that the model was trained for.
+        12, 40 or 120 passes through g_s and back, each about five times as long as decompressing.
+        The image comes out no worse, by the loss that the model was trained for.
       progress: show a bar on stderr during that search.
 
     Returns:

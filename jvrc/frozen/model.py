@@ -36,14 +36,18 @@ class FrozenModel:
 
     A pytree; config, model_id and header are static.
 
-    params: arrays by part (g_a, g_s, h_a, h_s, ...) and layer. Coding computes with g_a, g_s and
-      h_a; the other parts are there for training, and `network` is derived from h_s and, in
-      mbt2018, from context and entropy_parameters.
-    fixed_point_format: how these are rounded to integers. network: the result (jvrc.integer).
-    medians: int32 [N], and z_steps: int32 [J], the grid of Delta_z, both in units of 1/16.
-    z_step_index: int32 [769], the entry of z_steps for each qstep code (row `qstep_row`).
-    offsets: uint8 [769,90], delta in units of OFFSET_UNIT, by qstep code and scale index.
-    z_tables: J * N tables, by entry of z_steps and channel. y_tables: 90 tables, by scale index.
+    Attributes:
+      params: arrays by part (g_a, g_s, h_a, h_s, ...) and layer. Coding computes with g_a, g_s and
+        h_a; the other parts are there for training, and `network` is derived from h_s and, in
+        mbt2018, from context and entropy_parameters.
+      fixed_point_format: how these are rounded to integers.
+      network: the result (jvrc.integer).
+      medians: int32 [N], of z, in units of 1/16.
+      z_steps: int32 [J], the grid of Delta_z, in units of 1/16.
+      z_step_index: int32 [769], the entry of z_steps for each qstep code (row `qstep_row`).
+      offsets: uint8 [769,90], delta in units of OFFSET_UNIT, by qstep code and scale index.
+      z_tables: J * N tables, by entry of z_steps and channel.
+      y_tables: 90 tables, by scale index.
     """
 
     params: dict
