@@ -39,16 +39,16 @@ def init_entropy_parameters(key: Array, config: Config, shift: Array | float = 8
     identity too. The other units start at random and reach the last layer with training.
     """
     keys, sizes, m = jax.random.split(key, 3), widths(config), 2 * config.M
-    layers = {f"conv{i}": layers.conv_init(keys[i], 1, sizes[i], sizes[i + 1]) for i in range(3)}
+    params = {f"conv{i}": layers.conv_init(keys[i], 1, sizes[i], sizes[i + 1]) for i in range(3)}
     eye = jnp.eye(m)
     through = [jnp.concatenate([eye, eye]), jnp.eye(sizes[1], m), jnp.eye(sizes[2], m)]
     for i, matrix in enumerate(through):
-        kernel = layers[f"conv{i}"]["kernel"].at[0, 0, :, :m].set(matrix)
-        layers[f"conv{i}"]["kernel"] = kernel if i == 0 else kernel.at[0, 0, :m, m:].set(0)
+        kernel = params[f"conv{i}"]["kernel"].at[0, 0, :, :m].set(matrix)
+        params[f"conv{i}"]["kernel"] = kernel if i == 0 else kernel.at[0, 0, :m, m:].set(0)
     shift = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), (m,))
-    layers["conv0"]["bias"] = layers["conv0"]["bias"].at[:m].set(shift)
-    layers["conv2"]["bias"] = -shift
-    return layers
+    params["conv0"]["bias"] = params["conv0"]["bias"].at[:m].set(shift)
+    params["conv2"]["bias"] = -shift
+    return params
 
 
 def step_bias(params: dict, qstep: Array) -> Array:

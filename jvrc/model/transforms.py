@@ -105,20 +105,20 @@ def init_g_a(key: Array, config: Config) -> dict:
     """3 -> N -> N -> N -> M channels; conv0 … conv3, gdn0 … gdn2."""
     keys = jax.random.split(key, 4)
     widths = (3, config.N, config.N, config.N, config.M)
-    layers = {f"conv{i}": layers.conv_init(keys[i], 5, widths[i], widths[i + 1]) for i in range(4)}
-    return layers | {f"gdn{i}": layers.gdn_init(config.N) for i in range(3)}
+    params = {f"conv{i}": layers.conv_init(keys[i], 5, widths[i], widths[i + 1]) for i in range(4)}
+    return params | {f"gdn{i}": layers.gdn_init(config.N) for i in range(3)}
 
 
 def init_g_s(key: Array, config: Config) -> dict:
     """M -> N -> N -> N -> 3 channels; deconv0 … deconv3, igdn0 … igdn2."""
     keys = jax.random.split(key, 4)
     widths = (config.M, config.N, config.N, config.N, 3)
-    layers = {
+    params = {
         # each output pixel sees a quarter of the 25 taps
         f"deconv{i}": layers.conv_init(keys[i], 5, widths[i], widths[i + 1], gain=2.0)
         for i in range(4)
     }
-    return layers | {f"igdn{i}": layers.gdn_init(config.N) for i in range(3)}
+    return params | {f"igdn{i}": layers.gdn_init(config.N) for i in range(3)}
 
 
 def init_h_a(key: Array, config: Config) -> dict:
