@@ -62,21 +62,28 @@ def _base_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
     if args.stage and not args.recipe:
         raise ValueError("--stage chooses a stage of --recipe: pass both")
     saved = args.output / recipe_files.RECIPE_FILE
-    if args.recipe:
-        path = recipe_files.recipe_path(args.recipe)
-        stages = recipe_files.read_stages(path)
-        stage = stages[recipe_files.stage_index(path, stages, args.stage)]
-        recipe, option = stage.recipe, f" --recipe {args.recipe} --stage {stage.name}"
-    elif args.resume and saved.exists():
-        path, recipe, option = saved, recipe_files.read_recipe(saved), ""
-    else:
-        return kind()
+    resumed = recipe_files.read_recipe(saved) if args.resume and saved.exists() else None
+    if resumed:
+        _check_kind(f"{saved}", resumed, kind, "--resume")
+    if not args.recipe:
+        return resumed or kind()
+    path = recipe_files.recipe_path(args.recipe)
+    stages = recipe_files.read_stages(path)
+    stage = stages[recipe_files.stage_index(path, stages, args.stage)]
+    options = shlex.join(["--recipe", args.recipe, "--stage", stage.name])
+    _check_kind(f"{path}, stage {stage.name}", stage.recipe, kind, options)
+    if not resumed:
+        return stage.recipe
+    known = ("warm_start", *kind.of_model_fields)  # when the run began
+    return replace(stage.recipe, **{name: getattr(resumed, name) for name in known})
+
+
+def _check_kind(where: str, recipe: Recipe, kind: type[Recipe], options: str) -> None:
     if not isinstance(recipe, kind):
         raise ValueError(
-            f"{path}: a recipe of `jvrc {recipe.command}`, not of `jvrc {kind.command}`: "
-            f"run `jvrc {recipe.command}{option}`"
+            f"{where}: a recipe of `jvrc {recipe.command}`, not of `jvrc {kind.command}`: "
+            f"run `jvrc {recipe.command} {options}`"
         )
-    return recipe
 
 
 def _options(kind: type[Recipe]) -> list[Field]:
