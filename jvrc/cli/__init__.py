@@ -24,7 +24,7 @@ from jvrc.cli.plot import add_plot
 from jvrc.cli.train import add_freeze, add_posttrain, add_train
 
 # RuntimeError is what JAX raises where a device is missing or out of memory.
-_REPORTED = (ValueError, OSError, MemoryError, FloatingPointError, RuntimeError)
+_REPORTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError, RuntimeError)
 
 _COMMANDS = (
     add_compress,
@@ -44,7 +44,7 @@ _COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. Wrong usage leaves through SystemExit(2)."""
-    args = _parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning
         try:
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `jvrc` with all its commands."""
     parser = argparse.ArgumentParser(
         prog="jvrc",
         description="Learned image compression, one model for all rates.",

@@ -11,6 +11,7 @@ from typing import Any
 from jvrc import __version__
 from jvrc.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, library
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
+from jvrc.runtime import extras
 
 _QSTEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 _SHOWN_BPP = 0.25  # the report's pictures are coded at the step whose mean rate is nearest
@@ -99,7 +100,7 @@ def _run_eval(args: argparse.Namespace) -> None:
     published = {f"{name} (published)": curve for name, curve in read.items()}
     if args.json and not args.json.parent.is_dir():
         raise FileNotFoundError(f"{args.json.parent}: no such folder")
-    _check_extra()
+    extras.require("eval")
     models = _model_coders(args.model or [DEFAULT_MODEL], args.qsteps, args.effort)
     coders = [*models, *(_peer_coder(peer) for peer in against)]
     _check_names([c.name for c in coders] + list(published))
@@ -186,15 +187,6 @@ def _peer_coder(peer: Any) -> Any:
         return peer.encode(img, int(quality))
 
     return Coder(peer.title, peer.version, "quality", peer.qualities, encode, peers.decode)
-
-
-def _check_extra() -> None:
-    try:
-        import matplotlib  # noqa: F401
-        import scipy  # noqa: F401
-    except ImportError as error:
-        remedy = "pip install 'jvrc[eval]'"
-        raise ValueError(f"eval needs the extra `eval` ({error.name}): {remedy}") from error
 
 
 def _check_names(names: list[str]) -> None:

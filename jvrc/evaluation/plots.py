@@ -5,6 +5,7 @@ from io import BytesIO
 import numpy as np
 
 from jvrc.evaluation.summary import METRICS
+from jvrc.runtime import extras
 
 _LABELS = dict(zip(METRICS, ("PSNR (RGB), dB", "PSNR (luma), dB", "MS-SSIM, dB"), strict=True))
 
@@ -18,12 +19,12 @@ def rd_plot(
     `published` dashed, the others thin.
 
     Raises:
-      ValueError: matplotlib is missing, or there is no curve.
+      ImportError: matplotlib is missing.
+      ValueError: there is no curve.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("plots need the extra `eval`: pip install 'jvrc[eval]'") from error
+    extras.require("eval")
+    from matplotlib.figure import Figure
+
     panels = [metric for metric in curves if curves[metric]]
     if not panels:
         raise ValueError("curves must hold two points of a coder or more; got none")
