@@ -27,10 +27,10 @@ def init_mlp(key: Array, sizes: tuple[int, ...], *, last_bias: float = 0.0) -> d
 
 def mlp(params: dict, x: Array) -> Array:
     """ReLU between the layers. x: [..., sizes[0]] -> [..., sizes[-1]]."""
-    layers = sum(name.startswith("kernel") for name in params)
-    for i in range(layers):
+    count = sum(name.startswith("kernel") for name in params)
+    for i in range(count):
         x = x @ params[f"kernel{i}"] + params[f"bias{i}"]
-        x = jax.nn.relu(x) if i < layers - 1 else x
+        x = jax.nn.relu(x) if i < count - 1 else x
     return x
 
 

@@ -12,7 +12,10 @@ from jvrc.frozen.model import FrozenModel
 from jvrc.model import context, hyperprior, transforms
 from jvrc.model.config import Config
 from jvrc.model.hyperprior import with_scales
-from jvrc.training import klt_init, loop, objectives
+from jvrc.training import objectives
+from jvrc.training.klt_scales import klt_config
+from jvrc.training.recipe_files import with_present_names
+from jvrc.training.run_folder import load_run
 
 Crops = Callable[[], np.ndarray]
 
@@ -27,7 +30,7 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
       ValueError: no such thing.
     """
     if Path(source).is_dir():
-        run = loop.load_run(source)
+        run = load_run(source)
         return run.config, run.params, f"run {Path(source).name}, step {run.step}"
     model = zoo.load(source)
     scales = _training_scales(model)
@@ -62,7 +65,7 @@ def transforms_from(source: str | Path, config: Config) -> tuple[dict, str]:
       ValueError: the source is of another N or M than `config`, or no such thing.
     """
     _, params, described = _read_in_scales(source, config, ("N", "M"))
-    return {name: params[name] for name in objectives.WIDE}, described
+    return {name: params[name] for name in objectives.TRANSFORMS}, described
 
 
 def _read_in_scales(
@@ -115,8 +118,8 @@ def _lowest_psi(config: Config, params: dict, crops: np.ndarray) -> jax.Array:
 def _training_scales(model: FrozenModel) -> dict[str, float]:
     """Those that its header's recipe states; one (the literature's) where it states none."""
     recipe = model.metadata.get("recipe")
-    recipe = recipe if isinstance(recipe, dict) else {}
-    if recipe.get("start") == "pyramid":
-        config = klt_init.klt_config(model.config)
+    recipe = with_present_names(recipe) if isinstance(recipe, dict) else {}
+    if recipe.get("initialisation") == "klt":
+        config = klt_config(model.config)
         return {"latent_scale": config.latent_scale, "hyper_scale": config.hyper_scale}
     return {name: float(recipe.get(name, 1.0)) for name in ("latent_scale", "hyper_scale")}

@@ -44,7 +44,6 @@ import jax
 import numpy as np
 import peer_codec
 import peer_turns
-from jax.sharding import NamedSharding, PartitionSpec
 from peer_turns import Contest, Peer
 from peer_worker import Took, read, timed
 from PIL import Image
@@ -56,20 +55,18 @@ BATCH, CROP, SMALL, PRODUCT = 8, 128, 256, 2048
 
 
 def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[Contest]:
-    from jvrc.model import hyperprior
-    from jvrc.training import loop
-    from jvrc.training.recipe import Recipe
+    from jvrc.training import devices, loop
+    from jvrc.training.recipe import SingleRateRecipe
+    from jvrc.training.single_rate import SingleRate
 
     crops, file = random_crops(img), folder / "crops.npy"
     np.save(file, crops)
     peer.ask("Training.load", path=str(file), n=n, m=m)
-    recipe = Recipe(n=n, m=m, batch=BATCH, crop=CROP, optimizer="adam", start="random")
-    mesh = loop.make_mesh()
-    step = loop.make_step(recipe, mesh)
-    params = hyperprior.init_params(jax.random.key(0), recipe.config())
-    # as the loop places it, from plain arrays: otherwise the second call compiles again
-    state = jax.tree.map(np.asarray, loop.first_state(recipe, params))
-    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    sizes = {"n": n, "m": m, "batch": BATCH, "crop": CROP}
+    method = SingleRate(SingleRateRecipe(**sizes, optimizer="adam", initialisation="random"))
+    mesh = devices.make_mesh()
+    step = loop.jit_step(method, mesh)
+    state = loop.first_state(method, mesh)
 
     def update() -> None:
         nonlocal state

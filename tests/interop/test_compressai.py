@@ -22,8 +22,9 @@ from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import save_model
 from jvrc.io import images
 from jvrc.model import context, entropy_models, hyperprior, transforms, variable_rate
-from jvrc.training import loop, multi_rate, warm_start
-from jvrc.training.recipe import PostRecipe, Recipe
+from jvrc.training import devices, loop, warm_start
+from jvrc.training.multi_rate import MultiRate
+from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
 
 FOLDER = Path(__file__).parents[1] / "golden" / "compressai"
 STRIDE = 5  # of the stored samples of an image
@@ -430,10 +431,13 @@ def test_a_single_rate_model_is_post_trained_at_once_and_its_offsets_live(tmp_pa
     before = save_model(model_of("mean"), base)
     config, init, described = warm_start.read_source(base)
     assert config == before.config
-    small = PostRecipe(steps=2, batch=2, crop=64, optimizer="adam", qsteps=(1.0, 4.0), warmup=0)
+    small = MultiRateRecipe(
+        steps=2, batch=2, crop=64, optimizer="adam", qsteps=(1.0, 4.0), warmup=0
+    )
     recipe = small.of_model(config, described)
-    step = jax.jit(multi_rate.make_step(recipe, loop.make_mesh()), compiler_options=QUICK)
-    state, _ = step(loop.first_state(recipe, init), np.stack([image()[:, :64]] * 2))
+    method, mesh = MultiRate(recipe), devices.make_mesh()
+    step = jax.jit(method.make_step(mesh), compiler_options=QUICK)
+    state, _ = step(loop.first_state(method, mesh, init=init), np.stack([image()[:, :64]] * 2))
     for part in ("offset", "z_step"):
         assert not np.any(before.params[part]["kernel2"])
         assert np.all(state.params[part]["bias2"] != before.params[part]["bias2"])
@@ -443,7 +447,7 @@ def test_a_single_rate_model_is_post_trained_at_once_and_its_offsets_live(tmp_pa
 def test_train_begins_from_an_imported_model_where_the_recipe_says_sigma(tmp_path):
     base = tmp_path / "base.safetensors"
     imported = save_model(model_of("mean-vbr"), base)
-    recipe = Recipe(model="mbt2018-mean", n=8, m=12, log_scale=False)
+    recipe = SingleRateRecipe(model="mbt2018-mean", n=8, m=12, log_scale=False)
     config = recipe.config()
     params, _ = warm_start.params_from(base, config)
     back = hyperprior.with_scales(config, params)  # from the scales in which it is trained
