@@ -10,18 +10,15 @@ machine that is busy with something else. Not for Windows (`os.wait4`).
 """
 
 import argparse
-import collections
-import contextlib
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import stages
+from stages import Seconds
 
 import jvrc
 from jvrc.io.images import read_image
@@ -39,20 +36,6 @@ _, status, usage = os.wait4(child.pid, 0)
 print(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-
-
-class Seconds(collections.defaultdict):
-    """Seconds by stage: [wall-clock, CPU]."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda: [0.0, 0.0])
-
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        self[stage][0] += time.perf_counter() - wall
-        self[stage][1] += time.process_time() - cpu
 
 
 def in_process(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, rounds: int) -> int:

@@ -6,8 +6,6 @@ the entropy model predicts about sigma_c. As many symbols are nonzero then as wi
 """
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,10 +82,17 @@ class Images:
 
     def print_stages(self) -> None:
         """Print the medians of the seconds that jvrc takes for each stage."""
-        for direction, run in (("encode", encode_in_stages), ("decode", decode_in_stages)):
-            given = self.img if direction == "encode" else self.data
-            found = [run(self.model, given, self.qstep) for _ in range(STAGE_ROUNDS)][1:]
-            medians = {stage: median(f[stage] for f in found) for stage in found[0]}
+        import stages
+
+        calls = {
+            "encode": lambda measure: stages.compress(self.model, self.img, self.qstep, measure),
+            "decode": lambda measure: stages.decompress(self.model, self.data, measure),
+        }
+        for direction, call in calls.items():
+            found = [stages.Seconds() for _ in range(STAGE_ROUNDS)]
+            for seconds in found:
+                call(seconds.measure)
+            medians = {stage: median(f[stage][0] for f in found[1:]) for stage in found[0]}
             parts = ", ".join(f"{stage} {1e3 * value:.0f}" for stage, value in medians.items())
             print(f"jvrc's {direction}, milliseconds: {parts}")
 
@@ -115,55 +120,3 @@ class Images:
             y, z, share = row["y"], row["z"], row["nonzero"] / row["symbols"]
             bpp = 8 * (y + z) / (self.img.size / 3)
             print(f"{name:12}y {y:,} z {z:,} bytes, {bpp:.2f} bpp, {share:.1%} of y not zero")
-
-
-class Stopwatch:
-    """Calls functions and adds up the seconds of each stage, each waiting for its results."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def __call__(self, stage: str, function: Callable, *args) -> Any:
-        import jax
-
-        took, result = timed(lambda: jax.block_until_ready(function(*args)))
-        self.seconds[stage] += took.wall
-        return result
-
-
-def encode_in_stages(model: Any, img: np.ndarray, qstep: float) -> dict[str, float]:
-    """Do what jvrc.compress does; return the seconds of each stage."""
-    from jvrc.codec.coders import coder_of
-    from jvrc.codec.latents import analyse_image, analyse_latents, quantise_z
-    from jvrc.codec.streams import encode_z
-    from jvrc.coding import scale_adaptation
-    from jvrc.qstep import qstep_code_of
-
-    run, qstep_code = Stopwatch(), qstep_code_of(qstep)
-    y = run("g_a", analyse_image, model, img)
-    z = run("h_a", analyse_latents, model, y)
-    z_q = quantise_z(model, z, qstep_code)
-    coder = run("h_s", coder_of, model, z_q, qstep_code)
-    symbols = run("quantising y", coder.quantise, y)
-    tables = symbols.y, symbols.index, model.y_tables
-    index_shift = run("scale adaptation", scale_adaptation.choose, *tables)
-    run("range coder", encode_z, model, z_q, index_shift, qstep_code)
-    run("range coder", coder.encode, symbols, index_shift)
-    return run.seconds
-
-
-def decode_in_stages(model: Any, data: bytes, qstep: float) -> dict[str, float]:
-    """Do what jvrc.decompress does; return the seconds of each stage."""
-    from jvrc.codec.coders import coder_of
-    from jvrc.codec.latents import blocks_of, synthesise
-    from jvrc.codec.streams import decode_z
-    from jvrc.coding import container
-    from jvrc.qstep import qstep_code_of
-
-    run, coded = Stopwatch(), container.unpack(data)
-    z_q, index_shift = run("z", decode_z, model, coded, blocks_of(coded.height, coded.width))
-    coder = run("h_s", coder_of, model, z_q, qstep_code_of(qstep))
-    symbols = run("y", coder.decode, coded.y, index_shift)
-    y_hat = run("y^", coder.reconstruct, symbols)
-    run("g_s", synthesise, model, y_hat)
-    return run.seconds
