@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from jvrc.io.files import write_bytes
+from jvrc.training import devices
 
 
 class MetricsFile:
@@ -18,7 +18,7 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         """Open the file; drop lines beyond `step`, the checkpoint that a run resumes from."""
         self._path = path
-        self._writes = jax.process_index() == 0
+        self._writes = devices.is_first_process()
         if self._writes:
             kept = [row for row in read_metrics(path) if row["step"] <= step]
             text = "".join(json.dumps(row) + "\n" for row in kept)

@@ -78,9 +78,7 @@ def train(
             state = run_folder.restore_state(checkpoints, recipe, devices.everywhere(mesh))
         else:
             state = first_state(method, mesh, cached, init)
-            if devices.is_first_process():
-                save_recipe(folder / RECIPE_FILE, recipe)
-            run_folder.save_state(checkpoints, state)
+            _begin_run(folder, recipe, checkpoints, state)
         first, last = int(state.step), min(recipe.steps, stop_after or recipe.steps)
         loop = _Loop(
             recipe=recipe,
@@ -123,6 +121,13 @@ def has_diverged(losses: Sequence[float]) -> bool:
     """Return True if the last loss is not finite, or above DIVERGED times the lowest before it."""
     *earlier, last = losses
     return not np.isfinite(last) or last > DIVERGED * min(earlier, default=np.inf)
+
+
+def _begin_run(folder: Path, recipe: Recipe, checkpoints: Checkpoints, state: State) -> None:
+    """Write the recipe and the first checkpoint of a run."""
+    if devices.is_first_process():
+        save_recipe(folder / RECIPE_FILE, recipe)
+    run_folder.save_state(checkpoints, state)
 
 
 def _check_limits(recipe: Recipe, stop_after: int | None, minutes: float | None) -> None:

@@ -1,5 +1,7 @@
 """The optimiser: Muon for kernels, Adam for the rest, and one cosine schedule."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -47,4 +49,14 @@ def make_optimizer(name: str, learning_rate: optax.Schedule) -> optax.GradientTr
             consistent_rms=0.2,
             muon_weight_dimension_numbers=lambda p: jax.tree_util.tree_map_with_path(_as_matrix, p),
         )
-    return optax.chain(optax.clip_by_global_norm(1.0), rule)
+    return _with_implicit_promotion(optax.chain(optax.clip_by_global_norm(1.0), rule))
+
+
+def _with_implicit_promotion(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return the rule with dtype and rank promotion allowed, which optax needs (float ** int32)."""
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return rule.update(grads, state, params)
+
+    return optax.GradientTransformation(rule.init, update)

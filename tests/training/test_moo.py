@@ -409,7 +409,9 @@ def test_aggregation_comes_first_in_a_chain_with_adam_and_compiles_once(name):
     @jax.jit
     def step(params, state):
         traces.append(name)
-        updates, state = rule.update(jax.jacrev(losses)(params), state, params)
+        gradients = jax.jacrev(losses)(params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam of optax needs it
+            updates, state = rule.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
     params = start = jax.tree.map(lambda leaf: jnp.full(leaf.shape[1:], 4.0, leaf.dtype), targets)
