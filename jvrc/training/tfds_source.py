@@ -58,7 +58,7 @@ def open_tfds(name: str, data_dir: str | Path | None = None) -> data.Dataset:
 
 
 def parse_name(text: str) -> tuple[str, str]:
-    """Return ("NAME[/CONFIG][:x.y.z]", "SPLIT") of "NAME[/CONFIG][:x.y.z][:SPLIT]".
+    """Return (`NAME[/CONFIG][:x.y.z]`, `SPLIT`) of `NAME[/CONFIG][:x.y.z][:SPLIT]`.
 
     Raises:
       ValueError: the text has another form.
