@@ -141,7 +141,7 @@ def test_public_options_are_keyword_only_and_documented(name):
     ("statement", "unwanted"),
     [
         ("import jvrc", HEAVY | {"jax", "jaxlib", "numpy", "PIL"}),
-        ("from jvrc import cli; cli._parser()", HEAVY | {"jax", "jaxlib", "numpy", "PIL"}),
+        ("from jvrc import cli; cli.build_parser()", HEAVY | {"jax", "jaxlib", "numpy", "PIL"}),
         ("from jvrc import compress, load; load('mbt2018-mean')", HEAVY),
         ("import jvrc.demo; jvrc.demo.bundled_photo()", HEAVY | {"jax"}),
     ],
@@ -150,3 +150,33 @@ def test_importing_is_light(statement, unwanted):
     code = f"import sys\n{statement}\nprint(*sorted({unwanted!r} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout.split()) == (0, []), result.stderr
+
+
+def replaces_an_attribute(node):
+    """Return whether it is setattr(owner, "name", …) of monkeypatch, or mock.patch.object(…)."""
+    method = getattr(node.func, "attr", "") if isinstance(node, ast.Call) else ""
+    if method not in ("setattr", "object") or len(node.args) < 2:
+        return False
+    return isinstance(node.args[1], ast.Constant)
+
+
+def private_names(tree):
+    """Names of jvrc's modules that begin with an underscore, as a test or benchmark uses them."""
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jvrc":
+            yield from (alias.name for alias in node.names if alias.name.startswith("_"))
+            modules |= {alias.asname or alias.name for alias in node.names}
+    for node in ast.walk(tree):
+        name, owner = None, None
+        if isinstance(node, ast.Attribute):
+            name, owner = node.attr, node.value
+        elif replaces_an_attribute(node):
+            name, owner = str(node.args[1].value), node.args[0]
+        if isinstance(owner, ast.Name) and owner.id in modules and name.startswith("_"):
+            yield f"{owner.id}.{name}"
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("*.py")), ids=lambda p: p.stem)
+def test_tests_and_benchmarks_use_public_names(path):
+    assert not list(private_names(ast.parse(path.read_text(encoding="utf-8"))))

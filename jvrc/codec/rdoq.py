@@ -1,22 +1,22 @@
-"""Choosing the integers of y by what they cost and what they give: an encoder's option.
+"""Rate-distortion-optimised quantisation (RDOQ) of y: the encoder's option `effort`.
 
-Rounding y to the nearest integers is not the best that an encoder can do. A decoder restores
-whatever integers it is sent, so one may search for those that minimise the loss that the models are
-trained for, of one picture:
+Rounding y to the nearest integers is not the best that an encoder can do: a decoder reconstructs
+whatever integers it is sent. RDOQ searches for those that minimise the loss that the models are
+trained for, on one image:
 
     J(q) = bits(q) + w * sum (g_s(y^(q)) - x)²,   w = lambda * 255² / 3,   lambda = 0.18 / Delta²
 
 Each pass takes the gradient g of the distortion at the present q and its curvature h, a diagonal,
-and finds for every integer whether q - 1 or q + 1 would be better,
+and tests for every integer whether q - 1 or q + 1 would be better,
 
     bits(q) - bits(q ± 1) - (g * d + h * d² / 2) > 0,   d = y^(q ± 1) - y^(q).
 
-Neighbours move against each other if all move at once, so in each pass a random share of those that
-would gain do, a smaller one in each, and most often those that would gain most. One that takes its
-last move back was too bold: its curvature counts for more from then on. Best of all q seen wins. In
-40 passes that gives what stochastic Gumbel annealing (Yang, Bamler, Mandt 2020, arXiv 2006.04240)
-gives in several hundred steps. z, and with it sigma and mu, stay as they are: of 400 changes of one
-integer of z, tried after that of y, not one paid.
+If all that would gain moved at once, neighbours would overshoot together. So in each pass a random
+share of them moves, a smaller one in each, and more likely those that gain more. Where an integer
+takes its last move back, the curvature was assumed too small and is raised. The best q of all
+passes is kept. 40 passes give what stochastic Gumbel annealing (Yang, Bamler, Mandt 2020, arXiv
+2006.04240) gives in several hundred. z, and with it sigma, stays as it is: of 400 changes of one
+integer of z, tried after the search for y, none reduced J.
 """
 
 from functools import partial
@@ -28,27 +28,29 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from jvrc.codec.latent_coder import LatentCoder, Symbols
+from jvrc.codec.latents import IMAGE_MARGIN, synthesise
 from jvrc.codec.tiling import map_tiles, spans
-from jvrc.coding.tables import bit_costs
+from jvrc.coding import escapes, scale_adaptation, tables
+from jvrc.coding.container import BLOCK
 from jvrc.frozen.model import FrozenModel
 from jvrc.model import transforms, variable_rate
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of, rd_lambda
 
 PASSES = (0, 12, 40, 120)  # of each effort
-_PROBES = 8  # of the curvature
-_REACH = 64  # integers beyond cost what this one costs
-_SHARES = (0.5, 0.1)  # of what would gain: moved in the first and in the last pass
-_CAUTION = 1.1  # times the curvature where a move was taken back
-_MARGIN = 1  # blocks that g_s looks around, rounded up
+_PROBES = 8  # random vectors that the curvature is estimated with
+_REACH = 64  # integers of larger magnitude cost what this one costs
+_SHARES = (0.5, 0.1)  # of the integers that would gain: moved in the first and in the last pass
+_CAUTION = 1.1  # factor on the curvature where a move was taken back
 
 
 class _Tile(NamedTuple):
     """What stays the same in all passes over one tile."""
 
-    picture: Array  # float32 [H,W,3] in [0,1]
-    weight: Array  # float32 [H,W,1]: w, 0 outside the picture
-    table: Array  # int32 [H/16,W/16,M]: of y_tables, for each integer
+    img: Array  # float32 [H,W,3] in [0,1]
+    weight: Array  # float32 [H,W,1]: w, 0 outside the image
+    table: Array  # int32 [H/16,W/16,M]: the CDF table of each integer
     mu: Array  # float32, likewise
     delta: Array  # float32, likewise: offsets
     inside: Array  # bool [H/16,W/16,1]
@@ -57,91 +59,134 @@ class _Tile(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """Where the search is: [H/16,W/16,M]."""
+    """The state of the search: [H/16,W/16,M]."""
 
     q: Array  # integers, float32
     curvature: Array  # float32, see `_curvature`
     moved: Array  # float32: the last move of each integer, -1, 0 or 1
 
 
-def refine(
-    params: FrozenModel,
+def check_effort(effort: int) -> None:
+    """Raise ValueError unless effort is an integer that PASSES has an entry for."""
+    last = len(PASSES) - 1
+    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
+    if not whole or not 0 <= effort <= last:
+        raise ValueError(f"effort must be an integer in 0 … {last}; got {effort!r}")
+
+
+def optimise(
+    coder: LatentCoder,
     img: np.ndarray,
-    latents: tuple[np.ndarray, np.ndarray, np.ndarray],
-    table: np.ndarray,
-    code: int,
+    symbols: Symbols,
+    *,
+    effort: int,
+    progress: bool = False,
+) -> Symbols:
+    """Return symbols of a smaller `cost`, or those given if none are found.
+
+    img: uint8 [h,w,3], whose y has the symbols given. Where mu depends on the symbols, the coder
+    asks for several searches, and mu follows after each.
+    """
+    tried = [symbols]
+    for _ in range(coder.rdoq_rounds):
+        passes = PASSES[effort] // coder.rdoq_rounds
+        y = search(coder.model, img, tried[-1], coder.qstep_code, passes=passes, progress=progress)
+        tried.append(coder.consistent(tried[-1]._replace(y=y)))
+    return min(tried, key=partial(cost, coder, img))
+
+
+def cost(coder: LatentCoder, img: np.ndarray, symbols: Symbols) -> float:
+    """Return J of symbols: bits of y by its tables, and the distortion of the decoded image."""
+    symbol_tables = coder.model.y_tables
+    table = _tables_of(coder.model, symbols).ravel()
+    coded, escaped = tables.to_symbols(symbols.y.ravel(), table, symbol_tables)
+    bits = tables.ideal_bits(coded, table, symbol_tables)
+    bits += 8 * len(escapes.pack_escapes(escaped))
+    restored = synthesise(coder.model, coder.reconstruct(symbols))[: img.shape[0], : img.shape[1]]
+    error = np.mean(np.square(restored.astype(np.int32) - img), axis=2, dtype=np.float64)
+    return bits + rd_lambda(qstep_of(coder.qstep_code)) * float(error.sum())
+
+
+def search(
+    model: FrozenModel,
+    img: np.ndarray,
+    symbols: Symbols,
+    qstep_code: int,
     *,
     passes: int,
     progress: bool = False,
 ) -> np.ndarray:
-    """Integers of y, int32 [H/16,W/16,M], of no larger J than those given, tile by tile.
+    """Return integers of y, int32 [H/16,W/16,M], of no larger J, index and mu held, tile by tile.
 
-    img: uint8 [h,w,3]. latents: y int32, scale index uint8 and mu float32, each [H/16,W/16,M], for
-    the picture enlarged to whole blocks of 64 pixels. table: int [H/16,W/16,M], under which table
-    each will be coded. code: step code. progress: show a bar.
+    img: uint8 [h,w,3]; symbols: of its y, padded to whole blocks of 64 pixels.
     """
-    y, index, mu = latents
-    blocks = y.shape[0] // 4, y.shape[1] // 4
-    height, width = (64 * n for n in blocks)
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[: img.shape[0], : img.shape[1]] = img
-    counts = np.zeros((height, width, 1), np.uint8)
+    blocks = symbols.y.shape[0] * 16 // BLOCK, symbols.y.shape[1] * 16 // BLOCK
+    padded = np.zeros((blocks[0] * BLOCK, blocks[1] * BLOCK, 3), np.uint8)
+    padded[: img.shape[0], : img.shape[1]] = img
+    counts = np.zeros((*padded.shape[:2], 1), np.uint8)
     counts[: img.shape[0], : img.shape[1]] = 1
-    costs = jnp.asarray(bit_costs(params.y_tables, np.arange(-_REACH, _REACH + 1)))
-    tiles = np.prod([len(spans(n, _MARGIN)) for n in blocks])
-    total = int(tiles) * passes
-    with tqdm(total=total, desc="refining", leave=False, disable=None if progress else True) as bar:
+    costs = jnp.asarray(tables.bit_costs(model.y_tables, np.arange(-_REACH, _REACH + 1)))
+    tiles = np.prod([len(spans(n, IMAGE_MARGIN)) for n in blocks])
+    total, disable = int(tiles) * passes, None if progress else True
+    with tqdm(total=total, desc="RDOQ", leave=False, disable=disable) as bar:
 
         def on_tile(*parts: np.ndarray) -> tuple[np.ndarray]:
-            picture, counts, y, *others = parts
-            tile = _tile(params, code, picture, counts, *others)
-            return (_refine_tile(params, tile, jnp.asarray(y, jnp.float32), costs, passes, bar),)
+            img, counts, y, *others = parts
+            tile = _tile(model, qstep_code, img, counts, *others)
+            return (_search_tile(model, tile, jnp.asarray(y, jnp.float32), costs, passes, bar),)
 
-        inputs = (picture, counts, y, index, table, mu)
-        (refined,) = map_tiles(on_tile, inputs, blocks, _MARGIN)
-    return refined
+        table = _tables_of(model, symbols)
+        inputs = (padded, counts, symbols.y, symbols.index, table, symbols.mu)
+        (found,) = map_tiles(on_tile, inputs, blocks, IMAGE_MARGIN)
+    return found
+
+
+def _tables_of(model: FrozenModel, symbols: Symbols) -> np.ndarray:
+    """Return the table, uint8 [h,w,M], of each symbol of y under the shifts that suit them best."""
+    index_shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
+    return scale_adaptation.apply(symbols.index, index_shift, len(model.y_tables.low))
 
 
 def _tile(
-    params: FrozenModel,
-    code: int,
-    picture: np.ndarray,
+    model: FrozenModel,
+    qstep_code: int,
+    img: np.ndarray,
     counts: np.ndarray,
     index: np.ndarray,
     table: np.ndarray,
     mu: np.ndarray,
     valid: np.ndarray,
 ) -> _Tile:
-    qstep = np.float32(qstep_of(code))
+    qstep = np.float32(qstep_of(qstep_code))
     ones = jnp.ones((1, *index.shape[:2], 1), bool)
     return _Tile(
-        picture=jnp.asarray(picture, jnp.float32) / 255,
+        img=jnp.asarray(img, jnp.float32) / 255,
         weight=jnp.asarray(counts, jnp.float32) * (rd_lambda(qstep) * 255**2 / 3),
         table=jnp.asarray(table, jnp.int32),
         mu=jnp.asarray(mu),
-        delta=jnp.asarray(params.delta(index, code)),
+        delta=jnp.asarray(model.delta(index, qstep_code)),
         inside=transforms.within(ones, tuple(valid), 16)[0],
         qstep=jnp.asarray(qstep),
         valid=jnp.asarray(valid),
     )
 
 
-def _refine_tile(
-    params: FrozenModel, tile: _Tile, q: Array, costs: Array, passes: int, bar: tqdm
+def _search_tile(
+    model: FrozenModel, tile: _Tile, q: Array, costs: Array, passes: int, bar: tqdm
 ) -> np.ndarray:
-    """The best integers found for a tile; the same each time."""
-    config, weights = params.config, params.params["g_s"]
+    """Return the best integers found for a tile; the same each time."""
+    config, weights = model.config, model.params["g_s"]
     key = jax.random.key(0)
     curvature = _curvature(config, weights, tile, q, jax.random.fold_in(key, passes))
-    search = _Search(q, curvature, jnp.zeros_like(q))
+    state = _Search(q, curvature, jnp.zeros_like(q))
     best, lowest = q, np.inf
     for i in range(passes + 1):
         share = _SHARES[0] * (_SHARES[1] / _SHARES[0]) ** (i / passes)
         draw = jax.random.fold_in(key, i)
-        following, cost = _pass(config, weights, tile, search, costs, draw, share)
+        following, cost = _pass(config, weights, tile, state, costs, draw, share)
         if float(cost) < lowest:
-            best, lowest = search.q, float(cost)
-        search = following
+            best, lowest = state.q, float(cost)
+        state = following
         bar.update(i > 0)
     return np.asarray(best, np.int32)
 
@@ -157,16 +202,16 @@ def _reconstructed(tile: _Tile, q: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _curvature(config: Config, weights: dict, tile: _Tile, q: Array, key: Array) -> Array:
-    """The diagonal of 2 J^T w J, J the Jacobian of g_s: [H/16,W/16,M].
+    """Return the diagonal of 2 J^T w J, J the Jacobian of g_s: [H/16,W/16,M].
 
-    From products of J^T with random signs (Hutchinson), smoothed: of the spread over channels and
-    that over places, which together are nearly all of it, few probes suffice.
+    Estimated from products of J^T with random signs (Hutchinson 1990). The estimate is replaced by
+    the product of its means over positions and over channels, which few probes give well.
     """
     y_hat = _reconstructed(tile, q)
     _, pull = jax.vjp(partial(_restored, config, weights, tile), y_hat)
 
     def probe(total: Array, key: Array) -> tuple[Array, None]:
-        signs = jax.random.rademacher(key, tile.picture.shape, jnp.float32)
+        signs = jax.random.rademacher(key, tile.img.shape, jnp.float32)
         (found,) = pull(signs * jnp.sqrt(2 * tile.weight))
         return total + jnp.square(found), None
 
@@ -187,12 +232,12 @@ def _pass(
     key: Array,
     share: Array,
 ) -> tuple[_Search, Array]:
-    """(the search after one pass, J before it)."""
+    """Return (the search after one pass, J before it)."""
     q = search.q
 
     def distortion(y_hat: Array) -> Array:
         x_hat = jnp.clip(_restored(config, weights, tile, y_hat), 0, 1)
-        return jnp.sum(tile.weight * jnp.square(x_hat - tile.picture))
+        return jnp.sum(tile.weight * jnp.square(x_hat - tile.img))
 
     def bits(q: Array) -> Array:
         at = jnp.clip(q, -_REACH, _REACH).astype(jnp.int32) + _REACH
@@ -205,13 +250,13 @@ def _pass(
         d = _reconstructed(tile, q + step) - y_hat
         gained = now - bits(q + step) - (gradient * d + search.curvature * d * d / 2)
         move, gain = jnp.where(gained > gain, step, move), jnp.maximum(gain, gained)
-    move = jnp.where(_chosen(gain * tile.inside, share, key), move, 0)
+    move = jnp.where(_chosen(jnp.where(tile.inside, gain, 0), share, key), move, 0)
     return _moved(search, move), error + jnp.sum(jnp.where(tile.inside, now, 0))
 
 
 def _chosen(gain: Array, share: Array, key: Array) -> Array:
-    """bool: about `share` of the positive gains, up to twice as often the larger ones."""
-    mean = jnp.sum(gain) / jnp.maximum(jnp.count_nonzero(gain), 1)
+    """Draw, as bool, about `share` of the positive gains, large ones up to twice as often."""
+    mean = jnp.sum(gain) / jnp.maximum(jnp.sum(gain > 0, dtype=jnp.float32), 1)
     chance = 2 * share * gain / jnp.maximum(gain + mean, 1e-12)
     return jax.random.uniform(key, gain.shape) < chance
 

@@ -1,9 +1,9 @@
-"""Running a transform over a picture of any size in tiles of few shapes.
+"""Running a transform over an image of any size in tiles of few shapes.
 
 Sizes are in blocks of 64x64 pixels, the stride of z. An axis of at most 16 blocks is one tile, its
 size rounded up to one of a few; a longer one is cut into the fewest tiles of at most 16 blocks, all
-of one size, that overlap by as much as the transform looks around. What lies outside the picture is
-masked (see jvrc.model.transforms), so the result is that of the whole picture at once, while few
+of one size, that overlap by as much as the transform looks around. What lies outside the image is
+masked (see jvrc.model.transforms), so the result is that of the whole image at once, while few
 shapes are ever compiled and memory stays bounded.
 """
 
@@ -22,7 +22,7 @@ _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 class Span(NamedTuple):
     """One tile along one axis, in blocks: [start, start + size), of which [low, high) is kept.
 
-    The end may exceed the picture.
+    The end may exceed the image.
     """
 
     start: int
@@ -86,7 +86,7 @@ def _cut(x: np.ndarray, rows: Span, cols: Span, unit: int) -> np.ndarray:
 
 
 def _valid(rows: Span, cols: Span, blocks: tuple[int, int]) -> np.ndarray:
-    """(top, bottom, left, right) in pixels: the part of the tile that lies inside the picture."""
+    """(top, bottom, left, right) in pixels: the part of the tile that lies inside the image."""
     inside = [
         (max(0, -span.start), min(span.size, n - span.start))
         for span, n in zip((rows, cols), blocks, strict=True)

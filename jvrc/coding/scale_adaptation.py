@@ -1,10 +1,10 @@
-"""The scales of one picture: how many tables further each channel of y is coded.
+"""Scale adaptation: a stream may shift the scale indices of each channel of y to fit its image.
 
-A model's scales are right on average over photographs. In one picture a channel may hold more or
-less than they say; in a grey one, channels of colour hold nothing. So a file may give for each
-channel a shift of its scale indices, by which the tables of its symbols are chosen: M symbols
-behind those of z. Nothing else depends on it, least of all y^, so an encoder decides last. What it
-saves: tests/benchmarks/bench_scale_adaptation.py.
+A model's scales sigma / Delta are right on average over photographs. In one image a channel may
+hold more or less than they say; in a grey one, the channels of colour hold nothing. So a file may
+give for each channel an integer that is added to the scale indices when the CDF tables of its
+symbols are chosen: M symbols behind those of z. Nothing else depends on it, least of all y^, so an
+encoder chooses it last. What it saves: tests/benchmarks/bench_scale_adaptation.py.
 """
 
 from typing import TypeVar
@@ -16,59 +16,67 @@ from jvrc.coding import tables
 
 T = TypeVar("T", np.ndarray, jax.Array)
 
-REACH = 12  # shifts that the table holds; any other is escaped
-# Of 0, then of 1 … REACH, either sign: nine of ten channels stay as they are, the others spread.
+REACH = 12  # largest shift that the table holds; any other is escaped
+# Frequencies of a shift of 0, then of 1 … REACH, either sign: in nine of ten channels it is 0.
 _FREQUENCIES = (58979, 661, 534, 433, 352, 287, 235, 193, 160, 134, 112, 95, 82)
 
-# Magnitudes whose bits stand for all up to the next one: all to 16, then eight an octave.
+# Classes of magnitudes that are counted as one: all to 16, then eight an octave.
 _SIZES = np.unique(
     np.concatenate([np.arange(16), np.rint(2.0 ** np.arange(4, 12, 1 / 8))]).astype(int)
 )
 _SIZE_OF = np.searchsorted(_SIZES, np.arange(_SIZES[-1] + 1), side="right") - 1
-_SAMPLES = 2**20  # counted at a time
+_SAMPLES = 2**20  # counted at a time, to bound memory
 
 
-def table() -> tables.SymbolTables:
-    """The one table under which shifts are coded."""
+def table() -> tables.CdfTables:
+    """Return the one table under which shifts are coded (FORMAT.md, section 6)."""
     first, *others = _FREQUENCIES
     freq = np.array([*reversed(others), first, *others, 1], np.uint16)
-    return tables.SymbolTables(
-        freq, np.array([0, len(freq)], np.int32), np.array([-REACH], np.int32)
-    )
+    start = np.array([0, len(freq)], np.int32)
+    return tables.CdfTables(freq, start, np.array([-REACH], np.int32))
 
 
-def apply(index: T, shifts: T, count: int) -> T:
-    """Tables uint8 [...,M], of `count`, for scale indices uint8 [...,M] and any shifts [M].
+def apply(index: T, index_shift: T, count: int) -> T:
+    """Return the tables, uint8 [...,M], of `count`, for scale indices uint8 [...,M].
 
-    Arrays of NumPy or JAX (FORMAT.md, section 6).
+    FORMAT.md, section 6. index_shift: int32 [M] or [...,M], any values. Arrays of NumPy or JAX.
     """
-    bounded = shifts.clip(-count, count).astype(np.int16)
-    return (index + bounded).clip(0, count - 1).astype(np.uint8)
+    bounded = index_shift.clip(-count, count).astype(np.int16)
+    return (index.astype(np.int16) + bounded).clip(0, count - 1).astype(np.uint8)
 
 
-def choose(values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables) -> np.ndarray:
-    """The shifts int32 [M] that save most; all zero if they'd save less than they cost.
+def choose(
+    values: np.ndarray,
+    index: np.ndarray,
+    symbol_tables: tables.CdfTables,
+    *,
+    samples: int = _SAMPLES,
+) -> np.ndarray:
+    """Return the shifts, int32 [M], that save most; all zero if they save less than they cost.
 
-    values: int [h,w,M]. index: their scale indices, uint8 [h,w,M].
+    values: int [h,w,M]. index: their scale indices, uint8 [h,w,M]. samples: how many are counted at
+    a time; the result does not depend on it.
     """
-    bits = _bits(values, index, symbol_tables)
+    bits = _bits(values, index, symbol_tables, samples)
     stored = bits + 16 - np.log2(table().freq[:-1])
     if stored.min(1).sum() < bits[:, REACH].sum():
         return (stored.argmin(1) - REACH).astype(np.int32)
     return np.zeros(len(bits), np.int32)
 
 
-def _bits(values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables) -> np.ndarray:
-    """What each channel takes under each shift: [M,2 * REACH + 1]."""
+def _bits(
+    values: np.ndarray, index: np.ndarray, symbol_tables: tables.CdfTables, samples: int
+) -> np.ndarray:
+    """Return the bits of each channel under each shift: [M,2 * REACH + 1]."""
     m, count = values.shape[-1], len(symbol_tables.low)
     seen = np.zeros(m * count * len(_SIZES))
-    rows = max(1, _SAMPLES // values[0].size)
+    rows = max(1, samples // values[0].size)
     for begin in range(0, len(values), rows):
         part = slice(begin, begin + rows)
         size = _SIZE_OF[np.minimum(np.abs(values[part]), _SIZES[-1])]
         kind = (np.arange(m) * count + index[part]) * len(_SIZES) + size
         seen += np.bincount(kind.ravel(), minlength=len(seen))
     signs = [tables.bit_costs(symbol_tables, sign * _SIZES) for sign in (1, -1)]
-    further = np.arange(count) + np.arange(-REACH, REACH + 1)[:, None]
-    costs = np.mean(signs, axis=0)[np.clip(further, 0, count - 1)]
+    shifted = np.arange(count) + np.arange(-REACH, REACH + 1)[:, None]
+    costs = np.mean(signs, axis=0)[np.clip(shifted, 0, count - 1)]
     return seen.reshape(m, -1) @ costs.reshape(len(costs), -1).T

@@ -37,5 +37,9 @@ def z_step(params: dict, qstep: Array) -> Array:
 
 
 def reconstruct(q: Array, mu: Array, qstep: Array | float, delta: Array) -> Array:
-    """Return y^ = mu + Delta * sign(q) * (|q| - delta), which is mu where q = 0."""
-    return mu + qstep * (q - jnp.sign(q) * delta)
+    """Return y^ = mu + Delta * sign(q) * (|q| - delta), which is mu where q = 0.
+
+    Arrays of JAX or NumPy, all of one shape. delta is in units of Delta.
+    """
+    xp = q.__array_namespace__()
+    return mu + qstep * (q - xp.sign(q) * delta)

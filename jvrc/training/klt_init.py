@@ -6,8 +6,6 @@ taps are small noise. The first step of training thus starts at an orthogonal tr
 instead of noise, which replaces thousands of steps.
 """
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,19 +13,9 @@ import numpy as np
 from jvrc.model import context, layers, transforms
 from jvrc.model.config import Config
 from jvrc.model.modules import init_params
+from jvrc.training.klt_scales import GAIN
 
-# An orthonormal coefficient is quantised with a step of UNIT (of a range of 1) at Delta = 1:
-# the high-rate optimum for lambda = 0.18 is sqrt(18 / (ln 2 * 0.18 * 255^2)) = 0.047.
-UNIT = 0.06
-GAIN = 4.0  # activations are this times an average over their block: GDN acts from the start
-HYPER_UNIT = 8.0
 _NOISE = 0.02
-
-
-def klt_config(config: Config) -> Config:
-    """`config` with the constants that go with `klt_params`."""
-    # four levels halve an orthonormal transform (norm 2 each), so that averages stay averages
-    return replace(config, latent_scale=16 / (UNIT * GAIN), hyper_scale=HYPER_UNIT)
 
 
 def _blocks(x: np.ndarray) -> np.ndarray:
@@ -57,7 +45,7 @@ def _centre(kernel: np.ndarray, basis: np.ndarray, *, transposed: bool) -> np.nd
 
 
 def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
-    """Parameters fitted to crops [n,H,W,3] in [0,1]; config from `klt_config`.
+    """Parameters fitted to crops [n,H,W,3] in [0,1]; config from `klt_scales.klt_config`.
 
     Channels beyond the pyramid's keep their usual random analysis and a synthesis of small noise.
     """
@@ -97,6 +85,5 @@ def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
     if config.has_context:
         reach = np.concatenate([np.full(config.M, 3.0), 4 * spread / config.hyper_scale])
         reach = 1.0 + reach - np.minimum(bias, 0)
-        params["entropy_parameters"] = context.with_linear_range(
-            params["entropy_parameters"], reach
-        )
+        new = params["entropy_parameters"]
+        params["entropy_parameters"] = context.with_linear_range(new, reach)

@@ -1,8 +1,8 @@
-"""Seconds and memory of whole pictures, in this process and as commands, with the shipped model.
+"""Seconds and memory of whole images, in this process and as commands, with the shipped model.
 
-    python tests/benchmarks/bench_codec.py PICTURE... [--qstep 2] [--rounds 7]
+    python tests/benchmarks/bench_codec.py IMAGE... [--qstep 2] [--rounds 7]
 
-For each picture: median seconds and MP/s of `compress` and `decompress` when everything is
+For each image: median seconds and MP/s of `compress` and `decompress` when everything is
 compiled, and their shares by stage; then `jvrc compress` and `jvrc decompress` as processes of
 their own, with a warm compilation cache: seconds, of these start and imports and the rest (tracing,
 cache, files, computing), and the peak memory. CPU seconds stand beside wall-clock seconds, for a
@@ -10,32 +10,20 @@ machine that is busy with something else. Not for Windows (`os.wait4`).
 """
 
 import argparse
-import collections
-import contextlib
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
+import stages
+from stages import Seconds
 
 import jvrc
-from jvrc.codec import image as codec
 from jvrc.io.images import read_image
 
 MODEL = "mbt2018-mean"
-STAGES = {
-    "_g_a": "g_a",
-    "_h_a": "h_a",
-    "_h_s": "h_s",
-    "_g_s": "g_s",
-    "_encode_stream": "entropy coding",
-    "_decode_stream": "entropy coding",
-}
 # What a command costs before it does anything: the interpreter, and JAX.
 STARTS = {"python": "pass", "python, jax": "import jax; jax.devices()"}
 
@@ -50,59 +38,22 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-class Seconds(collections.defaultdict):
-    """Seconds by stage: [wall-clock, CPU]."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda: [0.0, 0.0])
-
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        self[stage][0] += time.perf_counter() - wall
-        self[stage][1] += time.process_time() - cpu
-
-
-@contextlib.contextmanager
-def stages_measured(seconds: Seconds) -> Iterator[None]:
-    """Replaces the stages of the codec by ones that wait for their results and are timed."""
-    originals = {name: getattr(codec, name) for name in STAGES}
-
-    def measured(function: Callable, stage: str) -> Callable:
-        def run(*args, **options):
-            with seconds.measure(stage):
-                return jax.block_until_ready(function(*args, **options))
-
-        return run
-
-    try:
-        for name, function in originals.items():
-            setattr(codec, name, measured(function, STAGES[name]))
-        yield
-    finally:
-        for name, function in originals.items():
-            setattr(codec, name, function)
-
-
 def in_process(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, rounds: int) -> int:
-    """Prints the table of both directions; returns the bytes."""
+    """Print the table of both directions; return the bytes."""
     data = jvrc.compress(model, img, qstep)
     calls = {
-        "compress": lambda: jvrc.compress(model, img, qstep),
-        "decompress": lambda: jvrc.decompress(model, data),
+        "compress": lambda measure: stages.compress(model, img, qstep, measure),
+        "decompress": lambda measure: stages.decompress(model, data, measure),
     }
+    assert calls["compress"](Seconds().measure) == data
     megapixels = img.shape[0] * img.shape[1] / 1e6
     for name, call in calls.items():
-        call()
+        call(Seconds().measure)
         found = []
         for _ in range(rounds):
             seconds = Seconds()
-            with stages_measured(seconds), seconds.measure("all"):
-                call()
-            for i in (0, 1):
-                stages = sum(pair[i] for stage, pair in seconds.items() if stage in STAGES.values())
-                seconds["rest"][i] = seconds["all"][i] - stages
+            with seconds.measure("all"):
+                call(seconds.measure)
             found.append(seconds)
         median = {s: [statistics.median(f[s][i] for f in found) for i in (0, 1)] for s in found[0]}
         wall, cpu = median.pop("all")
@@ -132,7 +83,7 @@ def print_process(name: str, rounds: int, *argv: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--qstep", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
@@ -140,7 +91,7 @@ def main() -> None:
     print(f"{MODEL} {model.model_id}, step {args.qstep:g}, medians of {args.rounds} rounds")
     for name, code in STARTS.items():
         print_process(name, args.rounds, "-c", code)
-    for path in args.pictures:
+    for path in args.images:
         img = read_image(path)
         print(f"{path.name}, {img.shape[0]}x{img.shape[1]}")
         size = in_process(model, img, args.qstep, args.rounds)

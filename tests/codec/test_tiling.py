@@ -1,4 +1,4 @@
-"""Claims about tiles: they cover a picture once, and a transform in tiles is that of the whole."""
+"""Claims about tiles: they cover an image once, and a transform in tiles is that of the whole."""
 
 import jax
 import numpy as np
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jvrc.codec import image as codec
 from jvrc.codec import tiling
+from jvrc.codec.latents import HYPER_MARGIN, IMAGE_MARGIN
 from jvrc.codec.tiling import BLOCK, TILE, map_tiles, spans
 from jvrc.model import transforms
 
@@ -61,10 +61,10 @@ def test_a_blur_in_tiles_is_the_blur_of_the_whole(height, width, margin):
 BLOCKS = (6, 7)
 # Input samples a block, margin: as jvrc.codec uses them.
 TRANSFORMS = {
-    "g_a": (64, codec._MARGIN_PIXELS),
-    "h_a": (4, codec._MARGIN_HYPER),
-    "h_s": (1, codec._MARGIN_HYPER),
-    "g_s": (4, codec._MARGIN_PIXELS),
+    "g_a": (64, IMAGE_MARGIN),
+    "h_a": (4, HYPER_MARGIN),
+    "h_s": (1, HYPER_MARGIN),
+    "g_s": (4, IMAGE_MARGIN),
 }
 
 

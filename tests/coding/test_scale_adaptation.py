@@ -1,4 +1,4 @@
-"""Claims about the shifts that fit a model's tables to one picture."""
+"""Claims about scale adaptation: shifts that fit a model's tables to one image."""
 
 import numpy as np
 import pytest
@@ -13,16 +13,18 @@ TABLES = freezing.gaussian_tables()
 SCALES = hyper_synthesis.scale_table()
 
 
-def bits(values, index, by):
+def bits(values, index, index_shift):
     """What a stream holds of y under the shifts, escapes as the coder stores them, and of them."""
-    table = scale_adaptation.apply(index, by, len(TABLES.low)).ravel()
+    table = scale_adaptation.apply(index, index_shift, len(TABLES.low)).ravel()
     symbols, escaped = tables.to_symbols(values.ravel(), table, TABLES)
     size = tables.ideal_bits(symbols, table, TABLES) + 16 * len(escaped)
-    if not by.any():
+    if not index_shift.any():
         return size
-    zeros = np.zeros(len(by), np.int32)
+    zeros = np.zeros(len(index_shift), np.int32)
     return size + tables.ideal_bits(
-        tables.to_symbols(by, zeros, scale_adaptation.table())[0], zeros, scale_adaptation.table()
+        tables.to_symbols(index_shift, zeros, scale_adaptation.table())[0],
+        zeros,
+        scale_adaptation.table(),
     )
 
 
@@ -80,17 +82,18 @@ def test_no_choice_is_much_better_and_none_is_worse_than_no_shifts(seed, factor,
         assert took <= 1.01 * bits(values, index, other) + 1
 
 
-def test_large_pictures_are_counted_in_parts(monkeypatch):
+def test_large_images_are_counted_in_parts():
     values, index = drawn(1.3, (60, 30))
-    whole = scale_adaptation._bits(values, index, TABLES)
-    monkeypatch.setattr(scale_adaptation, "_SAMPLES", 700)
-    np.testing.assert_allclose(scale_adaptation._bits(values, index, TABLES), whole)
+    whole = scale_adaptation.choose(values, index, TABLES)
+    parts = scale_adaptation.choose(values, index, TABLES, samples=700)
+    assert whole.any()
+    np.testing.assert_array_equal(parts, whole)
 
 
 def test_tables_stay_within_those_there_are():
     index = np.array([[0, 89, 40]], np.uint8)
-    for by in (-(2**20), 2**20):
-        expected = 0 if by < 0 else 89
+    for shift in (-(2**20), 2**20):
+        expected = 0 if shift < 0 else 89
         np.testing.assert_array_equal(
-            scale_adaptation.apply(index, np.full(3, by), 90), [[expected] * 3]
+            scale_adaptation.apply(index, np.full(3, shift), 90), [[expected] * 3]
         )

@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 
 import jvrc
-from jvrc.codec import image as codec
+from jvrc.codec.image import decode_symbols
+from jvrc.codec.latent_coder import Symbols
 
 
-def hashes(latents: codec.Latents) -> dict[str, str]:
+def hashes(z: np.ndarray, symbols: Symbols) -> dict[str, str]:
     """SHA-256 of z, y and the scale index, as little-endian int32, and mu, float32; row-major."""
 
     def sha256(values: np.ndarray, kind: str) -> str:
         return hashlib.sha256(np.ascontiguousarray(values, kind).tobytes()).hexdigest()
 
-    integers = {part: sha256(getattr(latents, part), "<i4") for part in ("z", "y", "index")}
-    return integers | {"mu": sha256(latents.mu + np.float32(0), "<f4")}  # + 0: -0 is 0
+    integers = {"z": z, "y": symbols.y, "index": symbols.index}
+    found = {name: sha256(values, "<i4") for name, values in integers.items()}
+    return found | {"mu": sha256(symbols.mu + np.float32(0), "<f4")}  # + 0: -0 is 0
 
 
 def decoded(folder: Path) -> dict[str, dict[str, str]]:
@@ -33,7 +35,7 @@ def decoded(folder: Path) -> dict[str, dict[str, str]]:
             path = folder / weights
             models[weights] = jvrc.load(path if path.exists() else weights)
         data = (folder / f"{name}.jvrc").read_bytes()
-        found[name] = hashes(codec.decode_latents(models[weights], data))
+        found[name] = hashes(*decode_symbols(models[weights], data))
     return found
 
 

@@ -109,5 +109,5 @@ def test_reconstruction_without_offset_is_the_middle_of_the_bin():
 
 @pytest.mark.parametrize("q", [-1.0, 0.0, 5.0])
 def test_the_offset_has_a_gradient_where_the_symbol_is_not_zero(q):
-    slope = jax.grad(variable_rate.reconstruct, argnums=3)(q, 0.3, 4.0, 0.1)
+    slope = jax.grad(variable_rate.reconstruct, argnums=3)(jnp.float32(q), 0.3, 4.0, 0.1)
     assert slope == -4.0 * np.sign(q)

@@ -13,7 +13,8 @@ from jvrc.io import images
 from jvrc.model import hyperprior
 from jvrc.model.config import Config
 from jvrc.model.modules import init_params
-from jvrc.training import loop, objectives, warm_start
+from jvrc.training import objectives, warm_start
+from jvrc.training.run_folder import load_run
 
 SIZES = {"N": 4, "M": 6, "latent_scale": 20.0, "hyper_scale": 3.0}
 MEAN, CONTEXT, SCALE = (
@@ -90,11 +91,11 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
     over = ["--transforms-from", str(other), "-o", str(run)]
     assert main(["train", *small, *over]) == 1
     assert "--transforms-from needs --from" in capsys.readouterr().err
-    context = ["--model", "mbt2018", "--from", str(base), "--transforms", "no"]
+    context = ["--model", "mbt2018", "--from", str(base), "--train-transforms", "no"]
     assert main(["train", *small, *adam, *context, *over]) == 0
-    before, after = loop.load_run(base), loop.load_run(run)
+    before, after = load_run(base), load_run(run)
     described = f"run base, step 2 (mbt2018-mean), transforms of model {model_id}"
-    assert after.recipe.init == described
+    assert after.recipe.warm_start == described
     for name, given in warm_start.transforms_from(other, after.config)[0].items():
         jax.tree.map(np.testing.assert_array_equal, after.params[name], given)
     moved = after.params["h_s"]["conv2"]["bias"] != before.params["h_s"]["conv2"]["bias"]
@@ -103,7 +104,7 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
     post = ["--data", str(photos), "--batch", "2", "--crop", "64", *adam, "--qsteps", "1,4"]
     output = tmp_path / "post"
     assert main(["posttrain", *post, "--from", str(run), "-o", str(output)]) == 0
-    trained = loop.load_run(output).params
+    trained = load_run(output).params
     assert np.any(trained["context"]["conv"]["kernel"] != after.params["context"]["conv"]["kernel"])
     model = jvrc.load(output / "model.safetensors")
     assert model.config.architecture == "mbt2018"

@@ -20,7 +20,7 @@ from PIL import Image
 
 import jvrc
 from jvrc import demo
-from jvrc.codec import image as codec
+from jvrc.codec.image import decode_symbols
 from jvrc.coding import range_coder
 from jvrc.export import freezing
 from jvrc.frozen.file import read_model, save_model
@@ -71,7 +71,7 @@ def tiny_model(name: str) -> FrozenModel:
     return freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     """A slope with noise, uint8 [H,W,3]."""
     rng = np.random.default_rng((height, width))
     slope = np.add.outer(np.arange(height) * 2, np.arange(width))[:, :, None] % 256
@@ -83,7 +83,7 @@ def write(name: str, weights: str, model: FrozenModel, img: np.ndarray, qstep: f
     data = jvrc.compress(model, img, qstep)
     (HERE / f"{name}.jvrc").write_bytes(data)
     Image.fromarray(jvrc.decompress(model, data)).save(HERE / f"{name}.png")
-    return {"weights": weights, **decode.hashes(codec.decode_latents(model, data))}
+    return {"weights": weights, **decode.hashes(*decode_symbols(model, data))}
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def main() -> None:
         for suffix, shape in SHAPES.items():
             stream = f"{name}-{suffix}"
             if stream not in entries:
-                img = picture(*shape)
+                img = image(*shape)
                 lanes = LANES[suffix]
                 with mock.patch.object(range_coder, "choose_lanes", return_value=lanes):
                     entries[stream] = write(stream, path.name, model, img, QSTEPS[suffix])

@@ -1,0 +1,74 @@
+"""The latent coder of models in which sigma and mu depend on z alone (both hyperpriors).
+
+All symbols of y are coded at once, in row-major order.
+"""
+
+from functools import partial
+
+import jax
+import numpy as np
+from jax import Array
+
+from jvrc.codec.latent_coder import Symbols, reconstruct_with_offsets
+from jvrc.codec.latents import hyper_synthesis_tiles, round_to_symbols
+from jvrc.codec.streams import decode_stream, encode_stream
+from jvrc.coding import scale_adaptation
+from jvrc.coding.container import Stream
+from jvrc.frozen.model import FrozenModel
+from jvrc.integer import hyper_synthesis
+from jvrc.integer.network import Network
+from jvrc.model.config import Config
+from jvrc.qstep import qstep_of
+
+
+class IndependentCoder:
+    """Implements jvrc.codec.latent_coder.LatentCoder."""
+
+    rdoq_rounds = 1
+
+    def __init__(self, model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> None:
+        self.model, self.qstep_code = model, qstep_code
+        self._index, self._mu = self.entropy_parameters(z_q)
+
+    def entropy_parameters(self, z_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (scale index uint8, mu float32), each [H/16,W/16,M], by the integer h_s."""
+        h_s = partial(_h_s, qstep_code=np.int32(self.qstep_code))
+        index, mu = hyper_synthesis_tiles(h_s, self.model, z_q, self.qstep_code)
+        return index, mu
+
+    def quantise(self, y: np.ndarray) -> Symbols:
+        """Return q = round((y - mu) / Delta)."""
+        qstep = np.float32(qstep_of(self.qstep_code))
+        return Symbols(round_to_symbols((y - self._mu) / qstep), self._index, self._mu)
+
+    def consistent(self, symbols: Symbols) -> Symbols:
+        """Return the same symbols: index and mu do not depend on them."""
+        return symbols
+
+    def encode(self, symbols: Symbols, index_shift: np.ndarray) -> Stream:
+        """Return the stream of symbols in row-major order."""
+        tables = self._tables_of(index_shift)
+        return encode_stream(symbols.y.ravel(), tables.ravel(), self.model.y_tables)
+
+    def decode(self, stream: Stream, index_shift: np.ndarray) -> Symbols:
+        """Return the symbols of a stream; BitstreamError if it is damaged."""
+        tables = self._tables_of(index_shift)
+        y = decode_stream(stream, tables.ravel(), self.model.y_tables)
+        return Symbols(y.reshape(tables.shape), self._index, self._mu)
+
+    def reconstruct(self, symbols: Symbols) -> np.ndarray:
+        """Return y^ from symbols, mu and offsets."""
+        return reconstruct_with_offsets(self.model, symbols, self.qstep_code)
+
+    def _tables_of(self, index_shift: np.ndarray) -> np.ndarray:
+        return scale_adaptation.apply(self._index, index_shift, len(self.model.y_tables.low))
+
+
+@partial(jax.jit, static_argnums=0)
+def _h_s(
+    config: Config, network: Network, z_hat: Array, qstep_code: Array, valid: Array
+) -> tuple[Array, Array]:
+    """Return (scale index uint8, mu float32) of a tile."""
+    log_sigma, mu = hyper_synthesis.synthesise(config, network, z_hat[None], tuple(valid))
+    index = hyper_synthesis.scale_index(log_sigma[0], qstep_code)
+    return index, hyper_synthesis.mu_of(network, mu[0])

@@ -1,0 +1,75 @@
+"""The contract for coding y, which each architecture fulfils in its own way.
+
+A latent coder is made for one image: from the model, the integers of z and the step. It knows what
+h_s says of y, and does four things:
+
+    quantise     y -> symbols                      encoder encode       symbols -> stream
+    encoder decode       stream -> symbols                 decoder, on integers alone: exact on
+    every machine reconstruct  symbols -> y^                     both
+
+Implementations: jvrc.codec.independent and jvrc.codec.wavefront; jvrc.codec.coders chooses.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from jvrc.coding.container import Stream
+from jvrc.frozen.model import FrozenModel
+from jvrc.model.variable_rate import reconstruct
+from jvrc.qstep import qstep_of
+
+_ROWS = 64  # of latents reconstructed at a time, so that temporary arrays stay small
+
+
+class Symbols(NamedTuple):
+    """The integers of y, and what the model predicted for each."""
+
+    y: np.ndarray  # int32 [H/16,W/16,M], q = round((y - mu) / Delta)
+    index: np.ndarray  # uint8 [H/16,W/16,M], index of the scale sigma / Delta
+    mu: np.ndarray  # float32 [H/16,W/16,M], an integer times a power of two
+
+
+class LatentCoder(Protocol):
+    """Quantises, codes and reconstructs y of one image."""
+
+    model: FrozenModel
+    qstep_code: int
+    # Searches of RDOQ: one, or more where mu depends on the symbols and has to follow them.
+    rdoq_rounds: int
+
+    def quantise(self, y: np.ndarray) -> Symbols:
+        """Return the symbols nearest to y, float32 [H/16,W/16,M]."""
+        ...
+
+    def consistent(self, symbols: Symbols) -> Symbols:
+        """Return symbols near those given whose index and mu are those that a decoder will find."""
+        ...
+
+    def encode(self, symbols: Symbols, index_shift: np.ndarray) -> Stream:
+        """Return the stream of symbols; index_shift: int32 [M] (jvrc.coding.scale_adaptation)."""
+        ...
+
+    def decode(self, stream: Stream, index_shift: np.ndarray) -> Symbols:
+        """Return the symbols of a stream that `encode` made; BitstreamError if it is damaged."""
+        ...
+
+    def reconstruct(self, symbols: Symbols) -> np.ndarray:
+        """Return y^, float32 [H/16,W/16,M], that g_s makes the image of."""
+        ...
+
+
+# (model, integers of z [H/64,W/64,N], qstep code) -> the coder of one image's y
+CoderOf = Callable[[FrozenModel, np.ndarray, int], LatentCoder]
+
+
+def reconstruct_with_offsets(model: FrozenModel, symbols: Symbols, qstep_code: int) -> np.ndarray:
+    """Return y^ = mu + Delta * sign(q) * (|q| - delta): float32 [H/16,W/16,M]."""
+    qstep = np.float32(qstep_of(qstep_code))
+    y_hat = np.empty(symbols.y.shape, np.float32)
+    for begin in range(0, len(y_hat), _ROWS):
+        y, index, mu = (part[begin : begin + _ROWS] for part in symbols)
+        delta = model.delta(index, qstep_code)
+        y_hat[begin : begin + _ROWS] = reconstruct(y.astype(np.float32), mu, qstep, delta)
+    return y_hat

@@ -1,0 +1,70 @@
+"""Integers to the streams of a file and back, under the tables of a frozen model.
+
+A value that its table lacks is coded as the escape code, and stored beside the range coder's words.
+"""
+
+import numpy as np
+
+from jvrc.coding import escapes, range_coder, scale_adaptation, tables
+from jvrc.coding.container import Container, Stream
+from jvrc.coding.tables import CdfTables
+from jvrc.frozen.model import FrozenModel
+from jvrc.qstep import qstep_row
+
+
+def encode_stream(values: np.ndarray, index: np.ndarray, symbol_tables: CdfTables) -> Stream:
+    """Return the stream of integers [n], each under the table that `index`, int [n], names."""
+    symbols, escaped = tables.to_symbols(values, index, symbol_tables)
+    expected = tables.ideal_bits(symbols, index, symbol_tables) / 8
+    lanes = range_coder.choose_lanes(expected)
+    words = range_coder.encode(symbols, index, range_coder.prepare(symbol_tables), lanes)
+    return Stream(words, escapes.pack_escapes(escaped), lanes)
+
+
+def decode_stream(stream: Stream, index: np.ndarray, symbol_tables: CdfTables) -> np.ndarray:
+    """Return the integers, int32 [n], of a stream; BitstreamError if it is damaged."""
+    prepared = range_coder.prepare(symbol_tables)
+    symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)
+    outside = tables.escapes_in(symbols, index, symbol_tables)
+    escaped = escapes.unpack_escapes(stream.escapes, int(np.count_nonzero(outside)))
+    escapes.check_limit(escaped)
+    return tables.to_values(symbols, index, symbol_tables, escaped)
+
+
+def encode_z(
+    model: FrozenModel, z_q: np.ndarray, index_shift: np.ndarray, qstep_code: int
+) -> Stream:
+    """Return the stream of z's integers [H/64,W/64,N] and, unless all are 0, of the shifts [M]."""
+    adapted = bool(index_shift.any())
+    values = np.concatenate([z_q.ravel(), index_shift]) if adapted else z_q.ravel()
+    return encode_stream(values, *_z_tables(model, qstep_code, z_q.shape[:2], adapted))
+
+
+def decode_z(
+    model: FrozenModel, container: Container, blocks: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (z's integers [*blocks,N], shifts of the scale indices of y [M]), int32.
+
+    blocks: of 64x64 pixels, H/64 and W/64.
+
+    Raises:
+      BitstreamError: the stream is damaged.
+    """
+    n, m = model.config.N, model.config.M
+    expected = _z_tables(model, container.qstep_code, blocks, container.scale_adapted)
+    values = decode_stream(container.z, *expected)
+    index_shift = values[-m:] if container.scale_adapted else np.zeros(m, np.int32)
+    return values[: blocks[0] * blocks[1] * n].reshape(*blocks, n), index_shift
+
+
+def _z_tables(
+    model: FrozenModel, qstep_code: int, blocks: tuple[int, int], adapted: bool
+) -> tuple[np.ndarray, CdfTables]:
+    """Return (the table of each symbol of the z stream, the tables)."""
+    n = model.config.N
+    found = model.z_tables.select(int(model.z_step_index[qstep_row(qstep_code)]) * n, n)
+    channels = np.tile(np.arange(n, dtype=np.int32), blocks[0] * blocks[1])
+    if not adapted:
+        return channels, found
+    index = np.concatenate([channels, np.full(model.config.M, n, np.int32)])
+    return index, tables.concatenate([found, scale_adaptation.table()])
