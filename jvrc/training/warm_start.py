@@ -85,7 +85,7 @@ def _read_in_scales(
 
 
 def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = None) -> dict:
-    """Return parameters for `config` from those of another architecture of the same sizes and scales.
+    """Return parameters for `config` from those of another architecture, same sizes and scales.
 
     Parts of the same shapes are taken over, parts that `config` does not have are dropped, the
     others are new. A new h_s gets the last bias of the old one: its average output.
