@@ -9,7 +9,7 @@ import pytest
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.frozen.model import FrozenModel
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.model.modules import init_params
 
 
@@ -35,7 +35,7 @@ def quick_compilation():
 
 def tiny_model(architecture: str, folder) -> FrozenModel:
     """A frozen model with random weights, saved and read back."""
-    config = Config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
+    config = config_of(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
     params = init_params(jax.random.key(1), config)
     model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
     return save_model(model, folder / f"{architecture}.safetensors")

@@ -22,7 +22,7 @@ from jvrc.frozen.model import ARRAYS, TABLES, FrozenModel
 from jvrc.integer import fixed_point
 from jvrc.integer.formats import FixedPointFormat, LayerFormat
 from jvrc.io.files import write_bytes
-from jvrc.model.config import Config
+from jvrc.model.config import Config, config_of
 
 Tensors = dict[str, np.ndarray]
 
@@ -111,7 +111,7 @@ def to_tensors(model: FrozenModel) -> Tensors:
 
 def from_tensors(tensors: Tensors, header: str) -> FrozenModel:
     """Return the model that a file's arrays and header describe."""
-    config = Config(**json.loads(header)["config"])
+    config = config_of(**json.loads(header)["config"])
     params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
     _check_reach(tensors)
     fixed_point_format = _read_format(tensors)

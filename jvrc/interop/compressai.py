@@ -15,7 +15,7 @@ import numpy as np
 from jvrc.export import freezing
 from jvrc.frozen.model import FrozenModel
 from jvrc.interop.layout import Entry, arrays_of, is_vbr
-from jvrc.model.config import Config
+from jvrc.model.config import Config, config_of
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 _KNOWN = "bmshj2018-hyperprior, mbt2018-mean or mbt2018, or one of these with -vbr"
@@ -175,7 +175,7 @@ def _config_of(arrays: dict[str, np.ndarray]) -> Config:
         architecture = "mbt2018"
     else:
         architecture = "bmshj2018-hyperprior" if last == m else "mbt2018-mean"
-    return Config(architecture, n, m, log_scale=False)
+    return config_of(architecture, N=n, M=m, log_scale=False)
 
 
 def _name_of(config: Config, arrays: dict[str, np.ndarray]) -> str:

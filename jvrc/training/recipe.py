@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, Config, config_of
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 from jvrc.training.klt_scales import klt_config
 from jvrc.training.options import Rule, at_least, between, check, option, other_default
@@ -149,7 +149,7 @@ class SingleRateRecipe(Recipe):
             raise ValueError(f"qstep_high must be {rule}; got {self.qstep_high}")
 
     def config(self) -> Config:
-        config = Config(self.model, self.n, self.m, log_scale=self.log_scale)
+        config = config_of(self.model, N=self.n, M=self.m, log_scale=self.log_scale)
         return klt_config(config) if self.initialisation == "klt" else config
 
     def qstep_range(self) -> tuple[float, float]:
@@ -219,8 +219,8 @@ class MultiRateRecipe(Recipe):
             raise ValueError("init must hold the parameters of a trained model; got None")
 
     def config(self) -> Config:
-        scales = (self.latent_scale, self.hyper_scale, self.log_scale)
-        return Config(self.model, self.n, self.m, *scales)
+        scales = {k: getattr(self, k) for k in ("latent_scale", "hyper_scale", "log_scale")}
+        return config_of(self.model, N=self.n, M=self.m, **scales)
 
     def qstep_range(self) -> tuple[float, float]:
         return min(self.qsteps), max(self.qsteps)

@@ -42,9 +42,9 @@ def write_model(path: Path, model: str, img: np.ndarray, n: int, m: int) -> None
     """Write the weights file of a model with random weights."""
     from jvrc.export import freezing
     from jvrc.frozen.file import save_model
-    from jvrc.model.config import Config
+    from jvrc.model.config import config_of
 
-    config = Config(model, N=n, M=m)
+    config = config_of(model, N=n, M=m)
     save_model(freezing.freeze(config, random_params(config, img), qstep_range=(1.0, 16.0)), path)
 
 

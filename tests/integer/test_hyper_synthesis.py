@@ -15,7 +15,7 @@ from jvrc.export.format_fitting import drawn_z
 from jvrc.frozen.header import read_header
 from jvrc.integer import hyper_synthesis
 from jvrc.model import transforms
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_code_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
@@ -122,7 +122,7 @@ def test_scale_indices_and_means_are_those_of_the_float_network_nearly(golden, n
 
 def log2_of(sigma):
     """log2 of integers [n] in units of 2**-9, as a network that predicts sigma itself gives it."""
-    config = Config("bmshj2018-hyperprior", M=len(sigma), log_scale=False)
+    config = config_of("bmshj2018-hyperprior", M=len(sigma), log_scale=False)
     return np.asarray(hyper_synthesis.split_parameters(config, jnp.array(sigma, jnp.int32))[0])
 
 

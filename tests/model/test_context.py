@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jvrc.model import context, layers, modules
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
 
-CONFIG = Config("mbt2018", N=4, M=6, hyper_scale=3.0)
+CONFIG = config_of("mbt2018", N=4, M=6, hyper_scale=3.0)
 
 
 def random_context(seed=0):
@@ -55,7 +55,7 @@ def test_a_position_sees_only_what_is_coded_before_it(position):
 
 def test_the_linear_range_ends_at_its_reach():
     """Above -reach the network passes psi on; below, LeakyReLU bends it."""
-    config, m = Config("mbt2018", N=4, M=6), 12
+    config, m = config_of("mbt2018", N=4, M=6), 12
     fresh = modules.init_params(jax.random.key(0), config)["entropy_parameters"]
     reach = np.linspace(1, 12, m).astype(np.float32)
     params = context.with_linear_range(fresh, reach)
@@ -67,7 +67,7 @@ def test_the_linear_range_ends_at_its_reach():
 
 def test_at_its_start_the_model_is_mbt2018_mean():
     """The entropy parameters network passes psi on; the context adds a little that is random."""
-    config = Config("mbt2018", N=4, M=6)
+    config = config_of("mbt2018", N=4, M=6)
     params = modules.init_params(jax.random.key(0), config)
     rng = np.random.default_rng(3)
     psi = rng.uniform(-7, 7, (1, 4, 4, 12)).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jvrc.model import context, entropy_models, hyperprior, modules, transforms, variable_rate
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.training import objectives
 
 SIZES = {"N": 4, "M": 6}
@@ -146,7 +146,7 @@ def trained_params(config):
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def config(request):
-    return Config(request.param, **SIZES, latent_scale=20.0, hyper_scale=3.0)
+    return config_of(request.param, **SIZES, latent_scale=20.0, hyper_scale=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +178,8 @@ def test_layout_is_compressais_but_for_transpositions(architecture):
     h_s = SCALE_H_S if architecture == "bmshj2018-hyperprior" else MEAN_H_S
     with_context = architecture == "mbt2018"
     rows = TRANSFORMS + h_s + BOTTLENECK + (PARAMETERS if with_context else [])
-    ours = {
-        name: leaf.shape for name, leaf in by_name(shapes_of(Config(architecture, 4, 6))).items()
-    }
+    shapes = shapes_of(config_of(architecture, N=4, M=6))
+    ours = {name: leaf.shape for name, leaf in by_name(shapes).items()}
     assert ours == {name: shape for name, shape, *_ in rows} | VARIABLE_RATE | (
         CONTEXT if with_context else {}
     )

@@ -9,14 +9,14 @@ import optax
 import pytest
 
 from jvrc.model import context, entropy_models, hyperprior, layers, modules, transforms
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.model.hyperprior import ENCODER
 from jvrc.model.modules import VariableRateModel
 from jvrc.qstep import rd_lambda
 
 # These run once: better compiled quickly than well.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-MEAN, CONTEXT = (Config(name, N=4, M=6) for name in ("mbt2018-mean", "mbt2018"))
+MEAN, CONTEXT = (config_of(name, N=4, M=6) for name in ("mbt2018-mean", "mbt2018"))
 KEY, NOISE = jax.random.key(1), jax.random.key(2)
 QSTEP = np.array([0.7, 3.0], np.float32)
 
@@ -28,7 +28,7 @@ def x():
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def config(request):
-    return Config(request.param, N=4, M=6, latent_scale=20.0, hyper_scale=3.0)
+    return config_of(request.param, N=4, M=6, latent_scale=20.0, hyper_scale=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_a_module_computes_what_its_function_does(module, function, inputs):
 
 def test_a_model_trains_two_steps_by_init_and_apply(x):
     """As the README shows it: every parameter moves, and the loss falls."""
-    config = Config("mbt2018", N=4, M=6, latent_scale=20.0, hyper_scale=3.0)
+    config = config_of("mbt2018", N=4, M=6, latent_scale=20.0, hyper_scale=3.0)
     model, params = VariableRateModel(config), modules.init_params(KEY, config)
     optimizer = optax.adam(1e-3)
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from jvrc.model import modules, transforms
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
 
 NAMES = ("bmshj2018-hyperprior", "mbt2018-mean")  # mbt2018 has the transforms of the latter
-SCALE, MEAN = (Config(a, N=4, M=6, latent_scale=20.0, hyper_scale=4.0) for a in NAMES)
+SCALE, MEAN = (config_of(a, N=4, M=6, latent_scale=20.0, hyper_scale=4.0) for a in NAMES)
 TRANSFORMS = {"g_a": (1, 16), "g_s": (16, 1), "h_a": (16, 64), "h_s": (64, 16)}  # strides in, out
 INPUTS = {"g_a": 3, "g_s": 6, "h_a": 6, "h_s": 4}  # channels
 CASES = [

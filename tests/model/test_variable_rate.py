@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jvrc.model import modules, variable_rate
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
 
 # These run once: better compiled quickly than well.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -31,7 +31,7 @@ def random_mlp(seed, sizes):
 
 
 def new_params():
-    return modules.init_params(jax.random.key(0), Config("mbt2018-mean", N=4, M=6))
+    return modules.init_params(jax.random.key(0), config_of("mbt2018-mean", N=4, M=6))
 
 
 def test_offsets_start_at_zero_and_hidden_layers_do_not():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
 from jvrc.model.modules import init_params
 from jvrc.training import optimizer
 
@@ -38,7 +38,7 @@ def test_a_run_that_enters_the_schedule_later_warms_up_to_the_same_cosine():
 
 @pytest.mark.parametrize("name", ["muon", "adam"])
 def test_an_outlier_does_not_move_parameters_further(name):
-    params = init_params(jax.random.key(0), Config(N=4, M=6))
+    params = init_params(jax.random.key(0), config_of("mbt2018-mean", N=4, M=6))
     rule = optimizer.make_optimizer(
         name, optimizer.schedule(1e-3, 10, warmup=1, final_fraction=0.0)
     )

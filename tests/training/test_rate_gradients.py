@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jvrc.model import hyperprior
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.qstep import rd_lambda
 from jvrc.training import devices, klt_init, moo, objectives, rate_gradients
 from jvrc.training.klt_scales import klt_config
@@ -36,7 +36,7 @@ def jit(function, **options):
 
 def model(architecture="mbt2018-mean"):
     """A transform codec, so that the gradients of all parts count."""
-    config = klt_config(Config(architecture, N=4, M=6))
+    config = klt_config(config_of(architecture, N=4, M=6))
     params = klt_init.klt_params(jax.random.key(0), config, np.asarray(smooth_images(4)))
     # offsets and the step of z start at a constant: let them depend on what they see
     moved = jax.tree.map(lambda a: a + 0.05, (params["offset"], params["z_step"]))

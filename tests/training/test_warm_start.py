@@ -11,14 +11,14 @@ from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
 from jvrc.model import hyperprior
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
 from jvrc.model.modules import init_params
 from jvrc.training import objectives, warm_start
 from jvrc.training.run_folder import load_run
 
 SIZES = {"N": 4, "M": 6, "latent_scale": 20.0, "hyper_scale": 3.0}
 MEAN, CONTEXT, SCALE = (
-    Config(name, **SIZES) for name in ("mbt2018-mean", "mbt2018", "bmshj2018-hyperprior")
+    config_of(name, **SIZES) for name in ("mbt2018-mean", "mbt2018", "bmshj2018-hyperprior")
 )
 KEY = jax.random.key(1)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -124,7 +124,7 @@ def test_a_model_may_take_the_transforms_of_another_and_keep_its_entropy_model(m
     for name in ("g_a", "g_s"):
         jax.tree.map(np.testing.assert_array_equal, transforms[name], expected[name])
     with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
-        warm_start.transforms_from(file, Config("mbt2018", N=8, M=6))
+        warm_start.transforms_from(file, config_of("mbt2018", N=8, M=6))
 
 
 def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
@@ -144,4 +144,4 @@ def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
 def test_other_sizes_are_refused(tmp_path, tiny_context):
     save_model(tiny_context, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="M is 10, the recipe says 12"):
-        warm_start.params_from(tmp_path / "m.safetensors", Config("mbt2018-mean", N=6, M=12))
+        warm_start.params_from(tmp_path / "m.safetensors", config_of("mbt2018-mean", N=6, M=12))

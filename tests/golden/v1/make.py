@@ -26,7 +26,7 @@ from jvrc.export import freezing
 from jvrc.frozen.file import read_model, save_model
 from jvrc.frozen.model import FrozenModel
 from jvrc.io import images
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
 from jvrc.model.modules import init_params
 
 HERE = Path(__file__).parent
@@ -34,10 +34,10 @@ sys.path.insert(0, str(HERE.parent))
 import decode  # noqa: E402
 
 TINY = {
-    "tiny-mean": Config("mbt2018-mean", N=6, M=10),
-    "tiny-scale": Config("bmshj2018-hyperprior", N=6, M=10),
-    "tiny-linear": Config("mbt2018-mean", N=5, M=7, log_scale=False),  # as imported models are
-    "tiny-context": Config("mbt2018", N=6, M=10),
+    "tiny-mean": config_of("mbt2018-mean", N=6, M=10),
+    "tiny-scale": config_of("bmshj2018-hyperprior", N=6, M=10),
+    "tiny-linear": config_of("mbt2018-mean", N=5, M=7, log_scale=False),  # as imported models are
+    "tiny-context": config_of("mbt2018", N=6, M=10),
 }
 SHAPES = {"a": (1, 1), "b": (37, 61), "c": (150, 128), "d": (130, 67)}
 QSTEPS = {"a": 2.0, "b": 0.5, "c": 1.37, "d": 32.0}
