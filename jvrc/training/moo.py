@@ -38,16 +38,21 @@ def _objectives(stacked: Any) -> int:
     return sizes[0]
 
 
+def _wide_dtype(*arrays: Array) -> jnp.dtype:
+    """Return float64 if an array is of that, else float32."""
+    return jnp.dtype("float64" if any(a.dtype == jnp.float64 for a in arrays) else "float32")
+
+
 def gram(stacked: Any) -> Array:
     """Return the Gram matrix [K,K], G_jk = <g_j, g_k>, of stacked gradients.
 
     Sums run over all leaves [K, ...], in float32 or wider.
     """
-    k = _objectives(stacked)
-    total = jnp.zeros((k, k), jnp.float32)
-    for leaf in jax.tree.leaves(stacked):
-        flat = leaf.reshape(k, -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        total = total + jnp.matmul(flat, flat.T, precision=FULL_PRECISION)
+    k, leaves = _objectives(stacked), jax.tree.leaves(stacked)
+    total = jnp.zeros((k, k), _wide_dtype(*leaves))
+    for leaf in leaves:
+        flat = leaf.reshape(k, -1).astype(_wide_dtype(leaf))
+        total = total + jnp.matmul(flat, flat.T, precision=FULL_PRECISION).astype(total.dtype)
     return total
 
 
@@ -55,7 +60,7 @@ def combine(stacked: Any, weights: Array) -> Any:
     """Return sum_k w_k g_k of leaves [K, ...] and weights [K]: leaves [...] of the same dtypes."""
 
     def one(leaf: Array) -> Array:
-        wide = leaf.astype(jnp.promote_types(leaf.dtype, weights.dtype))
+        wide = leaf.astype(_wide_dtype(leaf, weights))
         total = jnp.tensordot(weights.astype(wide.dtype), wide, axes=1, precision=FULL_PRECISION)
         return total.astype(leaf.dtype)
 
