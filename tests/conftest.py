@@ -21,6 +21,13 @@ def _compile_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _strict_promotion():
+    """Broadcasts and conversions are written out: a forgotten axis or dtype is an error."""
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """For programs that compile longer than they run. What is compiled already is forgotten: what
