@@ -13,6 +13,7 @@ from jvrc.cli.common import (
     output_path,
     parse_notes,
 )
+from jvrc.runtime import extras
 
 _ABOUT = """
 
@@ -31,7 +32,7 @@ def add_import_compressai(subparsers: Any) -> None:
         subparsers,
         "import-compressai",
         _run_import_compressai,
-        "convert a model trained with CompressAI (needs torch, to read the file)",
+        "convert a model trained with CompressAI (needs torch and the extra `train`)",
         "jvrc import-compressai mbt2018-mean-vbr.pth.tar -o mean-vbr.safetensors --data photos/",
         "jvrc compress photo.png --model mean-vbr.safetensors --qstep 4",
         "jvrc import-compressai checkpoint_best_loss.pth.tar -o base.safetensors "
@@ -50,6 +51,7 @@ def _run_import_compressai(args: argparse.Namespace) -> None:
     args.output = args.output or _default_output(args.input)
     output, notes = output_path(args, ""), parse_notes(args.note)
     checkpoint = _read_checkpoint(args.input)
+    extras.require("train")
     library()
     from jvrc.frozen.file import save_model
     from jvrc.interop import from_compressai
