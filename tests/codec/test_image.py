@@ -259,7 +259,8 @@ def test_the_decoder_restores_what_the_encoder_meant(tiny):
     z_q, symbols = decode_symbols(model, data)
 
     def run(name, x):
-        return jax.jit(getattr(transforms, name), static_argnums=0)(config, params[name], x)
+        run = jax.jit(getattr(transforms, name), static_argnums=0)
+        return jax.tree.map(np.asarray, run(config, params[name], x))
 
     y = run("g_a", img[None] / np.float32(255))
     z = run("h_a", y)
@@ -483,7 +484,7 @@ GOOD = np.zeros((4, 5, 3), np.uint8)
         (GOOD[..., :1], r"img must have shape \[H,W,3\], got \[4, 5, 1\]"),
         (np.zeros((4, 5, 4), np.uint8), r"got \[4, 5, 4\]; with alpha: img\[..., :3\]"),
         (GOOD.transpose(2, 0, 1), "channels first: img.transpose"),
-        (GOOD[None], "a batch: one image at a time"),
+        (GOOD[None], "a batch: pass one image at a time"),
         (GOOD[:0], r"img must have at least one pixel, got shape \[0, 5, 3\]"),
         (GOOD[:, :0], r"img must have at least one pixel, got shape \[4, 0, 3\]"),
         (Image.new("F", (4, 4)), "img: floating-point samples; convert to 8 bits"),

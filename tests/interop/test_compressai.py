@@ -90,7 +90,7 @@ def compiled(config):
 def evaluate(config, params, x, latents, qstep, y_hat):
     """What the reference's evaluation gives; y_hat: what its context has seen."""
     z_step = variable_rate.z_step(params["z_step"], qstep)
-    m = entropy_models.medians(params["bottleneck"])
+    m = entropy_models.medians(params["bottleneck"])[None, None, None]
     z_hat = m + z_step * jnp.round((latents.z - m) / z_step)
     psi = transforms.hyper_layers(config, params["h_s"], z_hat)[-1]
     if config.has_context:

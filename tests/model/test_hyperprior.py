@@ -247,7 +247,7 @@ def test_noise_changes_the_rate_and_not_the_picture(x, rounded, trained):
 
 
 def test_every_picture_has_its_own_step(config, params, x, rounded):
-    """A picture's result does not depend on its neighbours in the batch."""
+    """An image's result does not depend on its neighbours in the batch."""
     turned = forward(config, params, x[::-1], QSTEP[::-1], None)
     for a, b in zip(rounded, turned, strict=True):
         np.testing.assert_allclose(a, b[::-1], rtol=1e-4, atol=1e-4)

@@ -44,16 +44,16 @@ def normal(*shape):
 
 @pytest.mark.parametrize(("name", "config"), CASES)
 def test_a_picture_inside_a_larger_tile_gives_what_it_gives_alone(name, config):
-    """`valid` makes everything outside zero, as padding at the picture's border is."""
+    """`valid` makes everything outside zero, as padding at the image's border is."""
     before, after = TRANSFORMS[name]
-    picture = normal(2, 64 // before, 128 // before, INPUTS[name])
+    image = normal(2, 64 // before, 128 // before, INPUTS[name])
     margins = [(0, 0), (64 // before, 0), (64 // before, 128 // before), (0, 0)]
-    tile = np.pad(picture, margins)
+    tile = np.pad(image, margins)
     if name == "g_a":
-        tile = np.where(np.pad(np.ones_like(picture), margins) == 1, tile, 9.0)  # masked by g_a
+        tile = np.where(np.pad(np.ones_like(image), margins) == 1, tile, 9.0)  # masked by g_a
     valid = np.array([64, 128, 64, 192], np.int32)
     inside = np.s_[:, 64 // after : 128 // after, 64 // after : 192 // after]
-    alone, embedded = outputs(name, config, picture), outputs(name, config, tile, valid)
+    alone, embedded = outputs(name, config, image), outputs(name, config, tile, valid)
     assert embedded.shape[1:3] == (128 // after, 320 // after)
     assert np.std(alone) > 0.01
     np.testing.assert_allclose(embedded[inside], alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
