@@ -1,13 +1,13 @@
-"""3x3 convolutions in fewer multiplications, for processors: accelerators have their own.
+"""Winograd's algorithm for 3x3 convolutions on CPUs: fewer multiplications.
 
-Minimal filtering F(4x4, 3x3) (Lavin & Gray 2015, arXiv 1509.09308): blocks of 4x4 outputs
-take 36 products of matrices [blocks,I] x [I,O] where the sum over taps takes 144. The transforms
-around them are additions and small factors. In float32 results differ from a direct sum by about
-1e-5 of their size: for g_a and g_s, never for what must be exact.
+Minimal filtering F(4x4, 3x3) (Lavin & Gray 2015, arXiv 1509.09308): a block of 4x4 outputs takes 36
+products of matrices [blocks,I] x [I,O] in place of 144. The transforms before and after them are
+additions and products with small constants. In float32 results differ from a direct sum by about
+1e-5 of their size: good enough for g_a and g_s, not for the integer networks.
 
-A convolution of stride 2 is one of stride 1 over cells of 2x2 pixels, [B,H,2,W,2,I]: `strided`. Its
-5x5 kernel lacks the sixth taps, the last ones of odd rows and columns, and the products of the last
-point, which see these taps alone, are left out: 121 in place of 144.
+A convolution of stride 2 is one of stride 1 over cells of 2x2 pixels, [B,H,2,W,2,I]: `strided`. A
+5x5 kernel fills only 5 of the 6 taps that three cells have along an axis. The products that would
+see the sixth taps alone are left out: 121 remain of 144.
 """
 
 from collections.abc import Iterator
@@ -46,8 +46,8 @@ def convolve(x: Array, kernel: Array) -> Array:
 def strided(x: Array, kernel: Array) -> Array:
     """5x5 convolution of stride 2, zero padding of 2: [B,H,W,I] -> [B,H/2,W/2,O].
 
-    kernel: [3,3,4*I,O] on cells of 2x2 pixels, without sixth taps (`ops.block_kernel`). H and W:
-    multiples of 8.
+    kernel: [3,3,4*I,O] on cells of 2x2 pixels, without sixth taps (`convolution.block_kernel`). H
+    and W: multiples of 8.
     """
     return _convolve(_cells(x), kernel)
 

@@ -1,9 +1,8 @@
-"""A calibrated start: a linear transform pyramid, fitted to photographs, in the places of the CNN.
+"""KLT initialisation: new parameters that make an orthogonal transform codec of photographs.
 
-Each layer of g_a takes, in its 2x2 centre taps, the leading eigenvectors of the 2x2 blocks of the
-previous layer's output (a Karhunen-Loeve transform for each level), g_s their transposes; the other
-taps are small noise. The first step of training thus starts at an orthogonal transform codec
-instead of noise, which replaces thousands of steps.
+The 2x2 centre taps of each layer of g_a hold the leading eigenvectors of the 2x2 blocks of the
+previous layer's output, a Karhunen-Loeve transform (KLT) at each of four levels; those of g_s hold
+the transposes. All other taps are small noise. Training that begins here saves thousands of steps.
 """
 
 import jax
@@ -15,23 +14,26 @@ from jvrc.model.config import Config
 from jvrc.model.modules import init_params
 from jvrc.training.klt_scales import GAIN
 
-_NOISE = 0.02
+_NOISE = 0.02  # factor on the usual random values of taps
 
 
 def _blocks(x: np.ndarray) -> np.ndarray:
-    """[B,H,W,C] -> [B*H/2*W/2, 4*C], the 2x2 blocks."""
+    """Return the 2x2 blocks of x: [B,H,W,C] -> [B*H/2*W/2,4*C]."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 4 * c)
 
 
 def _leading(blocks: np.ndarray, count: int) -> np.ndarray:
-    """Eigenvectors of the second moment, largest first: [4*C, min(count, 4*C)]."""
+    """Return the leading eigenvectors of the second moment of blocks: [4*C, min(count, 4*C)]."""
     _, vectors = np.linalg.eigh(blocks.T @ blocks / len(blocks))
     return vectors[:, ::-1][:, :count]
 
 
 def _centre(kernel: np.ndarray, basis: np.ndarray, *, transposed: bool) -> np.ndarray:
-    """Writes a basis [4*I, K] into taps 2..3 of noise: [5,5,I,O] or, transposed, [5,5,O,I]."""
+    """Return a kernel with a basis [4*I,K] in taps 2 and 3, over reduced values elsewhere.
+
+    kernel: [5,5,I,O] or, transposed, [5,5,O,I].
+    """
     out = np.array(kernel)
     k = basis.shape[1]
     taps = basis.reshape(2, 2, -1, k)
@@ -45,9 +47,9 @@ def _centre(kernel: np.ndarray, basis: np.ndarray, *, transposed: bool) -> np.nd
 
 
 def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
-    """Parameters fitted to crops [n,H,W,3] in [0,1]; config from `klt_scales.klt_config`.
+    """Return parameters fitted to crops [n,H,W,3] in [0,1]; config: of `klt_scales.klt_config`.
 
-    Channels beyond the pyramid's keep their usual random analysis and a synthesis of small noise.
+    Channels that the transform does not fill keep random kernels in g_a and small ones in g_s.
     """
     params = jax.tree.map(np.array, init_params(key, config))
     g_a, g_s, x = params["g_a"], params["g_s"], np.asarray(crops)
@@ -70,9 +72,9 @@ def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
 
 
 def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
-    """Sets the last bias of h_s to each channel's spread and mean, in place.
+    """Set the last bias of h_s to the spread and the mean of each channel of y, in place.
 
-    And how far below zero the entropy parameters network of mbt2018 starts to bend.
+    In mbt2018 the entropy parameters network is made linear over the range that y has.
     """
     y = np.asarray(jax.jit(lambda p, x: transforms.g_a(config, p, x))(params["g_a"], crops))
     bias = np.zeros_like(params["h_s"]["conv2"]["bias"])

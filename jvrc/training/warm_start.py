@@ -1,4 +1,4 @@
-"""Where training begins: parameters of an earlier run or of a frozen model."""
+"""Warm start: parameters of an earlier run or of a frozen model, to train further."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +22,13 @@ Crops = Callable[[], np.ndarray]
 
 
 def read_source(source: str | Path) -> tuple[Config, dict, str]:
-    """(config, parameters in its scales, a line for the record) of a run or a model.
+    """Return (config, parameters, a line for the record) of a run or a frozen model.
 
-    A model (a shipped one's name, or a weights file) has all scales at one; its parameters get back
-    those in which it was trained.
+    source: a run's folder, a weights file or the name of a shipped model. A frozen model has
+    latent_scale and hyper_scale at one; its parameters get back the scales of its training.
 
     Raises:
-      ValueError: no such thing.
+      ValueError: the source is none of these.
     """
     if Path(source).is_dir():
         run = load_run(source)
@@ -42,13 +42,14 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
 def params_from(
     source: str | Path, config: Config, crops: Crops | None = None, *, seed: int = 0
 ) -> tuple[dict, str]:
-    """(parameters in the scales of `config`, a line for the record) of a run or a model.
+    """Return (parameters in the scales of `config`, a line for the record) of a source.
 
-    From another architecture come the parts that both have (see `grafted`); what a context model
-    begins with is fitted to crops() [n,H,W,3] in [0,1], asked for only then.
+    source: as for `read_source`. If it is of another architecture, the parts that both have are
+    taken over (see `grafted`); a new context model is fitted to crops() [n,H,W,3] in [0,1], which
+    is called only then.
 
     Raises:
-      ValueError: the source is of another size than `config`, or no such thing.
+      ValueError: the source has another N, M or log_scale than `config`, or does not exist.
     """
     found, params, described = _read_in_scales(source, config, ("N", "M", "log_scale"))
     if found.architecture != config.architecture:
@@ -58,12 +59,13 @@ def params_from(
 
 
 def transforms_from(source: str | Path, config: Config) -> tuple[dict, str]:
-    """(g_a and g_s in the scales of `config`, a line for the record), of any architecture.
+    """Return (g_a and g_s in the scales of `config`, a line for the record) of a source.
 
-    An entropy model of the same latents, or nearly, keeps up when it is trained with them.
+    source: as for `read_source`, of any architecture. An entropy model that was trained with
+    earlier versions of these transforms still fits, and adapts in further training.
 
     Raises:
-      ValueError: the source is of another N or M than `config`, or no such thing.
+      ValueError: the source has another N or M than `config`, or does not exist.
     """
     _, params, described = _read_in_scales(source, config, ("N", "M"))
     return {name: params[name] for name in objectives.TRANSFORMS}, described
@@ -72,7 +74,7 @@ def transforms_from(source: str | Path, config: Config) -> tuple[dict, str]:
 def _read_in_scales(
     source: str | Path, config: Config, same: tuple[str, ...]
 ) -> tuple[Config, dict, str]:
-    """`read_source`, in the scales of `config`, whose fields `same` must be those found."""
+    """Return what `read_source` does in the scales of `config`; the fields `same` must agree."""
     found, params, described = read_source(source)
     for name in same:
         if getattr(found, name) != getattr(config, name):
@@ -117,7 +119,7 @@ def _reach_of_psi(config: Config, params: dict, crops: np.ndarray) -> jax.Array:
 
 
 def _training_scales(model: FrozenModel) -> dict[str, float]:
-    """Those that its header's recipe states; one (the literature's) where it states none."""
+    """Return the scales in which a model was trained, by its header; 1 where it has none."""
     recipe = model.metadata.get("recipe")
     recipe = with_present_names(recipe) if isinstance(recipe, dict) else {}
     if recipe.get("initialisation") == "klt":
