@@ -94,6 +94,7 @@ def test_notebooks_install_and_set_constants_in_tagged_cells(path):
     assert tags == ["install", "parameters"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("agg", "quick_compilation")
 def test_posttrain_trains_a_base_and_all_rates_and_compares_real_files(tmp_path, capsys):
     (path,) = (p for p in NOTEBOOKS if p.stem == "posttrain")

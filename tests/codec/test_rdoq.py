@@ -78,6 +78,7 @@ def test_a_stream_of_any_effort_decodes_to_the_integers_that_were_chosen(model, 
     assert jvrc.decompress(model, data).shape == img.shape
 
 
+@pytest.mark.slow
 def test_images_of_several_tiles_are_searched_too(img, monkeypatch, quick):
     tiny = read_model(Path(__file__).parents[1] / "golden" / "v1" / "tiny-mean.safetensors")
     wide = np.tile(img, (1, 4, 1))

@@ -141,6 +141,7 @@ def test_every_parameter_is_there_in_its_shape(case):
 
 
 @each_case
+@pytest.mark.slow
 def test_latents_are_theirs(case):
     ours, _ = evaluated(case, 1.0)
     close(ours.analysed.y, stored(case)["y"])
@@ -148,6 +149,7 @@ def test_latents_are_theirs(case):
 
 
 @each_step
+@pytest.mark.slow
 def test_scales_means_offsets_rates_and_pixels_are_theirs(case, qstep):
     """For mbt2018 in their order, position after position: the context sees what theirs saw."""
     ours, theirs = evaluated(case, qstep)
@@ -165,6 +167,7 @@ def test_scales_means_offsets_rates_and_pixels_are_theirs(case, qstep):
     close(ours.z_step, getattr(theirs, "z_step", 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "qstep"), [c for c in CASES if "context" not in c[0]])
 def test_what_training_computes_is_theirs(case, qstep):
     ours, theirs = evaluated(case, qstep)
@@ -173,6 +176,7 @@ def test_what_training_computes_is_theirs(case, qstep):
     close(ours.trained.bits_z, -np.log2(theirs.p_z).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["hyperprior-vbr", "mean-vbr"])
 @pytest.mark.parametrize("qstep", [1.0, 10.0])
 def test_the_rate_of_z_is_that_of_their_coder_and_not_of_their_forward_pass(case, qstep):

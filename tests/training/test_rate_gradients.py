@@ -144,6 +144,7 @@ for exact in (True, False):
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_make_the_update_of_one(tmp_path):
     code = DEVICES.format(folder=str(Path(__file__).parent))
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}

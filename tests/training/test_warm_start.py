@@ -76,6 +76,7 @@ def saved(params, path):
     return save_model(freezing.freeze(plain, params, qstep_range=(1, 16)), path)
 
 
+@pytest.mark.slow
 def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_path, photo, capsys):
     """Begun from another architecture, on a third model's transforms; it compresses."""
     photos = tmp_path / "photos"
