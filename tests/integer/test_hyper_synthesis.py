@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jvrc
+from jvrc.codec.latents import analyse, dequantise_z, quantise_z
 from jvrc.export.format_fitting import drawn_z
+from jvrc.frozen.file import read_model
 from jvrc.frozen.header import read_header
 from jvrc.integer import hyper_synthesis
 from jvrc.model import transforms
@@ -19,6 +21,7 @@ from jvrc.model.config import config_of
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_code_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
+TRAINED = GOLDEN.parent / "trained" / "mbt2018-mean.safetensors"
 # Those without a context model: of that, see test_context.py
 WEIGHTS = [
     path
@@ -115,6 +118,26 @@ def test_scale_indices_and_means_are_those_of_the_float_network_nearly(golden, n
     error = np.asarray(hyper_synthesis.mu_of(model.network, mu)) - expected
     assert np.abs(error).max() < 0.5
     assert wasted_bits(scale, SCALES[index], error / qstep) < waste
+
+
+@pytest.mark.parametrize("qstep", [0.5, 2.0, 16.0])
+def test_a_trained_models_indices_and_means_are_nearly_those_of_its_float_network(photo, qstep):
+    """On a photograph, with a small model that was trained for this test and never changes."""
+    model, code = read_model(TRAINED), qstep_code_of(qstep)
+    z = analyse(model, photo[:256, :320])[1]
+    z_hat = dequantise_z(model, quantise_z(model, z, code), code)
+    log_sigma, mu = ours(model, z_hat)
+    index = np.asarray(hyper_synthesis.scale_index(log_sigma, code)).astype(int)
+    float_h_s = jax.jit(transforms.h_s, static_argnums=0)
+    sigma, expected = (
+        np.asarray(a[0])
+        for a in float_h_s(model.config, model.params["h_s"], z_hat[None] / np.float32(16))
+    )
+    nearest = np.abs(np.log(sigma[..., None] / qstep / SCALES)).argmin(-1)
+    assert np.mean(np.abs(index - nearest) <= 1) > 0.9999  # an index is 9 % of the scale
+    error = np.asarray(hyper_synthesis.mu_of(model.network, mu)) - expected
+    assert np.quantile(np.abs(error) / sigma, 0.99) < 0.2
+    assert wasted_bits(sigma / qstep, SCALES[index], error / qstep) < 0.001
 
 
 # -- the logarithmic grid
