@@ -1,8 +1,7 @@
-"""`jvrc demo`: one photograph at five steps, restored from the written files, beside JPEG."""
+"""`jvrc demo`: one photograph at five quantisation steps, beside JPEG files of the same size."""
 
 import importlib.util
 import os
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 import jvrc
+from jvrc.evaluation import peers
 from jvrc.evaluation.metrics import psnr
 from jvrc.io.files import write_bytes
 from jvrc.io.images import read_image, write_image
@@ -19,12 +19,13 @@ QSTEPS = (1.0, 2.0, 4.0, 8.0, 16.0)
 SHEET = "side-by-side.png"
 
 _COLUMNS = 3
-_CAPTION_HEIGHT = 32  # pixels
-_TILE_LIMIT = 960  # pixels: of larger pictures the sheet shows the centre, never a reduced view
+# All in pixels. Of larger images the contact sheet shows the centre, not a reduced view.
+_CAPTION_HEIGHT, _CAPTION_WIDTH, _FONT_SIZE = 32, 280, 18
+_GAP, _CENTRE_LIMIT = 8, 960
 
 
 class Row(NamedTuple):
-    """The result at one step."""
+    """The result at one quantisation step."""
 
     qstep: float
     size: int  # bytes of the file
@@ -40,11 +41,17 @@ def run(
     model_name: str,
     force: bool = False,
 ) -> list[Row]:
-    """Compresses, restores and compares; writes the .jvrc files and the pictures side by side.
+    """Write a .jvrc file for each step and a sheet of the restored images; return the results.
+
+    Args:
+      folder: where to write; made if missing.
+      image: the image to compress; by default the bundled photograph.
+      model_name: as for `jvrc.load`.
+      force: overwrite files.
 
     Raises:
-      FileExistsError: a file to write exists and ``force`` is False.
-      ValueError, OSError: as ``read_image`` and writing raise them.
+      FileExistsError: a file to write exists and `force` is False.
+      ValueError, OSError: as `read_image` and `write_bytes`.
     """
     folder = Path(folder)
     source = Path(image) if image else bundled_photo()
@@ -53,21 +60,22 @@ def run(
     _check_free([*paths, folder / SHEET], force)
     folder.mkdir(parents=True, exist_ok=True)
     model = jvrc.load(model_name)
-    rows, pictures, captions = [], [img], [f"original, {img.shape[0]}x{img.shape[1]}"]
-    progress = tqdm(zip(QSTEPS, paths, strict=True), "steps", len(QSTEPS), False, disable=None)
+    rows, shown, captions = [], [img], [f"original, {img.shape[0]}x{img.shape[1]}"]
+    progress = tqdm(zip(QSTEPS, paths, strict=True), "qsteps", len(QSTEPS), False, disable=None)
     for qstep, path in progress:
         write_bytes(path, jvrc.compress(model, img, qstep))
-        pictures.append(jvrc.decompress(model, path.read_bytes()))
-        rows.append(_row(qstep, path, img, pictures[-1]))
-        captions.append(f"step {qstep:g}: {rows[-1].bpp:.3f} bpp, {rows[-1].psnr:.2f} dB")
-    write_image(folder / SHEET, contact_sheet(pictures, captions))
+        restored = jvrc.decompress(model, path.read_bytes())
+        rows.append(_row(qstep, path, img, restored))
+        shown.append(restored)
+        captions.append(f"qstep {qstep:g}: {rows[-1].bpp:.3f} bpp, {rows[-1].psnr:.2f} dB")
+    write_image(folder / SHEET, contact_sheet(shown, captions))
     return rows
 
 
 def bundled_photo() -> Path:
-    """Returns the path of the coffee cup that scikit-image's wheel holds, without importing it.
+    """Return the path of a photograph in scikit-image's wheel; the package is not imported.
 
-    Rachel Michetti's photograph, 400x600, CC0.
+    A coffee cup by Rachel Michetti, 400x600 pixels, CC0.
     """
     spec = importlib.util.find_spec("skimage")
     for package in spec.submodule_search_locations if spec else []:
@@ -78,7 +86,7 @@ def bundled_photo() -> Path:
 
 
 def free_folder(name: str = "jvrc-demo") -> Path:
-    """Returns the first of name, name-2, name-3, ... that does not exist."""
+    """Return the first path of name, name-2, name-3, ... that does not exist."""
     number, folder = 1, Path(name)
     while folder.exists():
         number += 1
@@ -87,7 +95,7 @@ def free_folder(name: str = "jvrc-demo") -> Path:
 
 
 def format_table(rows: list[Row]) -> str:
-    """Returns the rows as aligned text under a head."""
+    """Return the results as a table in text."""
     lines = ["qstep     bytes     bpp   PSNR dB   JPEG dB at that size"]
     for row in rows:
         jpeg = "-" if row.jpeg_psnr is None else f"{row.jpeg_psnr:.2f}"
@@ -96,32 +104,32 @@ def format_table(rows: list[Row]) -> str:
 
 
 def jpeg_within(img: np.ndarray, limit: int) -> np.ndarray | None:
-    """Returns ``img`` as the best JPEG of at most ``limit`` bytes restores it; None if none fits.
+    """Return `img` as the best JPEG of at most `limit` bytes restores it; None if none fits.
 
     The better, by PSNR, of 4:2:0 and 4:4:4, each at the highest quality that fits; progressive,
     with optimised Huffman tables.
     """
-    fitting = [_jpeg_within(img, limit, subsampling) for subsampling in ("4:2:0", "4:4:4")]
-    restored = [np.asarray(Image.open(BytesIO(data))) for data in fitting if data is not None]
+    files = [peers.jpeg(chroma).encode_within(img, limit) for chroma in ("4:2:0", "4:4:4")]
+    restored = [peers.decode(data) for data in files if data is not None]
     return max(restored, key=lambda candidate: psnr(img, candidate), default=None)
 
 
-def contact_sheet(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
-    """Returns uint8 [H,W,3]: pictures of one shape in rows of three, a caption above each.
+def contact_sheet(images: list[np.ndarray], captions: list[str]) -> np.ndarray:
+    """Return uint8 [H,W,3] with images of one shape in rows of three, a caption above each.
 
-    Of a picture with a side above 960 pixels, its centre.
+    Of images with a side above 960 pixels it shows the centre.
     """
-    tiles = [_centre(picture) for picture in pictures]
-    height, width = tiles[0].shape[:2]
-    # A caption needs its room even above a tiny picture.
-    cell = (max(width, 280) + 8, height + _CAPTION_HEIGHT + 8)
-    rows = -(-len(tiles) // _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * cell[0], rows * cell[1]), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=18)
-    for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
-        left, top = i % _COLUMNS * cell[0] + 4, i // _COLUMNS * cell[1]
-        draw.text((left, top + 6), caption, "black", font)
-        sheet.paste(Image.fromarray(tile), (left, top + _CAPTION_HEIGHT))
+    centres = [_centre(img) for img in images]
+    height, width = centres[0].shape[:2]
+    cell_width = max(width, _CAPTION_WIDTH) + _GAP
+    cell_height = height + _CAPTION_HEIGHT + _GAP
+    rows = -(-len(centres) // _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * cell_width, rows * cell_height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=_FONT_SIZE)
+    for i, (img, caption) in enumerate(zip(centres, captions, strict=True)):
+        left, top = i % _COLUMNS * cell_width + _GAP // 2, i // _COLUMNS * cell_height
+        draw.text((left, top + (_CAPTION_HEIGHT - _FONT_SIZE) // 2), caption, "black", font)
+        sheet.paste(Image.fromarray(img), (left, top + _CAPTION_HEIGHT))
     return np.asarray(sheet)
 
 
@@ -143,26 +151,6 @@ def _row(qstep: float, path: Path, img: np.ndarray, restored: np.ndarray) -> Row
     )
 
 
-def _jpeg_within(img: np.ndarray, limit: int, subsampling: str) -> bytes | None:
-    """Bisects Pillow's quality, 1 ... 100."""
-    best, low, high = None, 1, 100
-    while low <= high:
-        quality = (low + high) // 2
-        data = _jpeg(img, quality, subsampling)
-        if len(data) <= limit:
-            best, low = data, quality + 1
-        else:
-            high = quality - 1
-    return best
-
-
-def _jpeg(img: np.ndarray, quality: int, subsampling: str) -> bytes:
-    buffer = BytesIO()
-    options = {"quality": quality, "subsampling": subsampling}
-    Image.fromarray(img).save(buffer, "JPEG", optimize=True, progressive=True, **options)
-    return buffer.getvalue()
-
-
 def _centre(img: np.ndarray) -> np.ndarray:
-    top, left = (max(0, side - _TILE_LIMIT) // 2 for side in img.shape[:2])
-    return img[top : top + _TILE_LIMIT, left : left + _TILE_LIMIT]
+    top, left = (max(0, side - _CENTRE_LIMIT) // 2 for side in img.shape[:2])
+    return img[top : top + _CENTRE_LIMIT, left : left + _CENTRE_LIMIT]

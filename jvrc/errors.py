@@ -1,5 +1,5 @@
-"""Errors that callers may want to catch."""
+"""The exception classes of jvrc's own."""
 
 
 class BitstreamError(ValueError):
-    """Not a stream that this model can decode: damaged, truncated, foreign or too new."""
+    """Raised for bytes that a model can't decode: damaged, truncated, of another model."""

@@ -9,8 +9,8 @@ import pytest
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.frozen.model import FrozenModel
-from jvrc.model import hyperprior
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, config_of
+from jvrc.model.modules import init_params
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +19,13 @@ def _compile_once(tmp_path_factory):
     folder = os.environ.get("JVRC_TEST_CACHE") or str(tmp_path_factory.mktemp("compiled"))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _strict_promotion():
+    """Broadcasts and conversions are written out: a forgotten axis or dtype is an error."""
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +42,8 @@ def quick_compilation():
 
 def tiny_model(architecture: str, folder) -> FrozenModel:
     """A frozen model with random weights, saved and read back."""
-    config = Config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
-    quick = {"xla_backend_optimization_level": 0}  # drawing compiles longer than it runs
-    init = jax.jit(hyperprior.init_params, static_argnums=1, compiler_options=quick)
-    params = init(jax.random.key(1), config)
+    config = config_of(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
+    params = init_params(jax.random.key(1), config)
     model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
     return save_model(model, folder / f"{architecture}.safetensors")
 

@@ -590,7 +590,7 @@ def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
     return Symbols(z, y, index, means(weights, config, mu))
 
 
-# Section 7: the picture
+# Section 7: the image
 
 
 def inverse_gdn(x: Array, b: Array, g: Array) -> Array:
@@ -614,8 +614,8 @@ def synthesis(weights: Weights, y_hat: Array) -> Array:
     return x
 
 
-def picture(weights: Weights, config: Config, data: bytes) -> Array:
-    """Section 7: the picture of a file, uint8 `[height, width, 3]`, computed in float64."""
+def image(weights: Weights, config: Config, data: bytes) -> Array:
+    """Section 7: the image of a file, uint8 `[height, width, 3]`, computed in float64."""
     container = read_stream(data)
     _, y, index, mu = decode_symbols(weights, config, data)
     delta = weights["offsets"][container.code + 128].astype(np.float64)[index] / 512
@@ -634,11 +634,11 @@ def digest(integers: Array) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the hashes of a stream's integers and write its picture."""
+    """Print the hashes of a stream's integers and write its image."""
     parser = argparse.ArgumentParser(description="Decode a jvrc stream, slowly.")
     parser.add_argument("weights", type=Path)
     parser.add_argument("stream", type=Path)
-    parser.add_argument("-o", "--output", type=Path, help="the picture, as PNG or another format")
+    parser.add_argument("-o", "--output", type=Path, help="the image, as PNG or another format")
     options = parser.parse_args(arguments)
     weights, config = load(options.weights)
     data = options.stream.read_bytes()
@@ -646,7 +646,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("z", "y", "index"):
         print(name, digest(getattr(symbols, name)))
     if options.output:
-        Image.fromarray(picture(weights, config, data)).save(options.output)
+        Image.fromarray(image(weights, config, data)).save(options.output)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ TINY = {
         "BATCH": 2,
         "OPTIMIZER": "adam",
         "RATES": (8.0, 2.0),
-        "SHOWN_STEPS": (1, 8),
+        "SHOWN_QSTEPS": (1, 8),
     },
 }
 
@@ -104,13 +104,13 @@ def test_posttrain_trains_a_base_and_all_rates_and_compares_real_files(tmp_path,
     for curve in (names["before"], names["after"]):
         assert curve.shape == (2, 2)
         assert np.isfinite(curve).all()
-        assert curve[0, 0] > curve[1, 0]  # fewer bits at the larger step
+        assert curve[0, 0] > curve[1, 0]  # fewer bits at the larger qstep
     assert not np.array_equal(names["before"], names["after"])
-    with Image.open(tmp_path / "all-rates.png") as picture:
-        assert min(picture.size) > 200
+    with Image.open(tmp_path / "all-rates.png") as plot:
+        assert min(plot.size) > 200
     drawn = [line.get_xydata() for line in names["axes"].lines]
     np.testing.assert_array_equal(drawn, [names["before"], names["after"]])
-    assert capsys.readouterr().out.startswith("5 pictures to train on, 1 held back\n")
+    assert capsys.readouterr().out.startswith("5 images to train on, 1 held out\n")
 
 
 def assert_base_and_all_rates(folder):
@@ -118,7 +118,7 @@ def assert_base_and_all_rates(folder):
     after = read_model(folder / "all-rates.safetensors")
     assert base.metadata["qstep_range"] == [1.0, 1.0]
     assert after.metadata["qstep_range"] == [2.0, 8.0]
-    assert after.metadata["recipe"]["init"] == "run base, step 2"
+    assert after.metadata["recipe"]["warm_start"] == "run base, step 2"
     assert (base.offsets == 0).all()
 
 
@@ -133,5 +133,5 @@ def assert_weights_of_each_rate(rows):
     (row,) = (row for row in rows if "weight" in row)
     assert row["step"] == 2
     assert sum(row["weight"]) == pytest.approx(1, abs=1e-4)
-    assert min(row["weight"]) > 0.01  # FLOOR sees to that
+    assert min(row["weight"]) > 0.01  # by WEIGHT_FLOOR
     assert np.isfinite(row["cosine"]).all()

@@ -1,18 +1,20 @@
-"""The command line: parse, call the library, print one line of result; nothing else.
+"""The command line `jvrc`: parse arguments, call the library, print a line of result.
 
-Each command is a pair ``add_<command>``, ``_run_<command>`` in a module of this package, and an
-entry in ``_COMMANDS``. Heavy imports (JAX) happen inside the ``_run_`` functions, behind the checks
-that can fail without them, so help and mistakes answer at once.
+Each command is a pair of functions in a module of this package, `add_<command>` (its arguments) and
+`_run_<command>`, and an entry in `_COMMANDS`. The `_run_` functions import JAX and other large
+packages themselves, after the checks that need none, so that help and mistakes take no time.
 
-Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted, 141 nobody
-reads the output.
+Exit codes: 0 done, 1 error (one line on stderr), 2 wrong usage, 130 interrupted (SIGINT), 141 the
+reader of the output has closed it (SIGPIPE).
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from jvrc import __version__
 from jvrc.cli.codec import add_compress, add_decompress
@@ -23,8 +25,8 @@ from jvrc.cli.listing import add_annotate, add_info, add_models
 from jvrc.cli.plot import add_plot
 from jvrc.cli.train import add_freeze, add_posttrain, add_train
 
-# RuntimeError is what JAX raises where a device is missing or out of memory.
-_REPORTED = (ValueError, OSError, MemoryError, FloatingPointError, RuntimeError)
+# JAX raises RuntimeError if a device is missing or out of memory.
+_REPORTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError, RuntimeError)
 
 _COMMANDS = (
     add_compress,
@@ -43,25 +45,26 @@ _COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code. Wrong usage leaves through SystemExit(2)."""
-    args = _parser().parse_args(argv)
-    with warnings.catch_warnings():
-        warnings.showwarning = _print_warning
+    """Run one command and return its exit code; wrong usage raises SystemExit(2)."""
+    args = build_parser().parse_args(argv)
+    with _warnings_on_one_line():
         try:
             args.run(args)
             sys.stdout.flush()
         except KeyboardInterrupt:
             return 130
-        except BrokenPipeError:  # who reads our output has enough
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more at exit, and must not fail then.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + 13
+            return 141
         except _REPORTED as error:
             print(f"jvrc: error: {_one_line(error)}", file=sys.stderr)
             return 1
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `jvrc` with all its commands."""
     parser = argparse.ArgumentParser(
         prog="jvrc",
         description="Learned image compression, one model for all rates.",
@@ -82,5 +85,23 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+@contextlib.contextmanager
+def _warnings_on_one_line() -> Iterator[None]:
+    """Print warnings as one line each inside this context.
+
+    It replaces `warnings.showwarning` alone: the filters are shared by all threads.
+    """
+    shown = warnings.showwarning
+    warnings.showwarning = _print_warning
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+def _print_warning(
+    message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object
+) -> None:
+    if Path(filename).parent.name == "PIL":
+        return  # odd metadata or many pixels: nothing that the user has to know
     print(f"jvrc: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`python -m jvrc.cli`, where the `jvrc` script is not on the path."""
+"""`python -m jvrc.cli`, the same as the script `jvrc`."""
 
 import sys
 

@@ -12,35 +12,35 @@ from jvrc.cli.common import (
     add_output,
     library,
     output_path,
+    parse_qstep,
     read_stream,
     result_text,
     timed,
 )
 from jvrc.frozen import zoo
-from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 _DEFAULT_QSTEP = 2.0
 
 
 def add_compress(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "compress",
         _run_compress,
-        "compress a picture",
+        "compress an image",
         "jvrc compress photo.png",
         "jvrc compress photo.png -o small.jvrc --qstep 8 --verify",
         "jvrc compress photo.png --effort 3",
     )
-    parser.add_argument("input", metavar="IN", type=Path, help="a picture that Pillow can read")
+    parser.add_argument("input", metavar="IN", type=Path, help="an image file that Pillow can read")
     add_output(parser, "OUT.jvrc", "default: IN with the suffix .jvrc")
-    quality = parser.add_mutually_exclusive_group()
-    quality.add_argument(
+    parser.add_argument(
         "--qstep",
-        type=_qstep,
+        type=parse_qstep,
         default=_DEFAULT_QSTEP,
-        help=f"quantisation step, {QSTEP_MIN:g} (best picture) to "
+        help=f"quantisation step, {QSTEP_MIN:g} (highest quality) to "
         f"{QSTEP_MAX:g} (fewest bytes); default: %(default)g",
     )
     parser.add_argument(
@@ -51,25 +51,25 @@ def add_compress(subparsers: Any) -> None:
         type=int,
         choices=range(4),
         default=0,
-        help="search for a smaller file of the same quality, the longer the higher; "
-        "default: %(default)s",
+        help="rate-distortion optimised quantisation (RDOQ): higher takes longer and gives fewer "
+        "bytes at the same quality; default: %(default)s",
     )
-    parser.add_argument("--verify", action="store_true", help="decode again and print the PSNR")
+    parser.add_argument("--verify", action="store_true", help="decompress and print the PSNR too")
 
 
 def add_decompress(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "decompress",
         _run_decompress,
-        "restore a picture",
+        "decompress to an image",
         "jvrc decompress photo.jvrc",
         "jvrc decompress photo.jvrc -o restored.webp",
     )
-    parser.add_argument("input", metavar="IN.jvrc", type=Path, help="what compress wrote")
+    parser.add_argument("input", metavar="IN.jvrc", type=Path, help="a file that compress wrote")
     add_output(parser, "OUT.png", "the suffix chooses the format; default: IN with .png")
-    parser.add_argument("--model", help=f"{MODEL_HELP}; default: the shipped one that IN names")
+    parser.add_argument("--model", help=f"{MODEL_HELP}; default: the shipped model that made IN")
 
 
 def _run_compress(args: argparse.Namespace) -> None:
@@ -82,15 +82,15 @@ def _run_compress(args: argparse.Namespace) -> None:
     model = jvrc.load(args.model)
     options = {"effort": args.effort, "progress": True}
     data, seconds = timed(partial(jvrc.compress, **options), model, img, args.qstep)
-    quality = _verified(model, img, data) if args.verify else ""
+    quality = f", {_psnr(model, img, data):.2f} dB" if args.verify else ""
     write_bytes(output, data)
     print(f"{output}: {result_text(len(data), *img.shape[:2], seconds)}{quality}")
 
 
-def _verified(model: Any, img: Any, data: bytes) -> str:
+def _psnr(model: Any, img: Any, data: bytes) -> float:
     from jvrc.evaluation.metrics import psnr
 
-    return f", {psnr(img, library().decompress(model, data)):.2f} dB"
+    return psnr(img, library().decompress(model, data))
 
 
 def _run_decompress(args: argparse.Namespace) -> None:
@@ -113,14 +113,3 @@ def _shipped_model(model_id: str) -> str:
     if name is None:
         raise ValueError(f"no shipped model has the id {model_id}: name its file with --model")
     return name
-
-
-def _qstep(text: str) -> float:
-    try:
-        value = float(text)
-        qstep_code_of(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a number in {QSTEP_MIN:g} ... {QSTEP_MAX:g}, got {text}"
-        ) from None
-    return value

@@ -1,4 +1,4 @@
-"""What several commands share: options, output paths, the library with its cache, result lines."""
+"""Shared by the commands: options and their values, output paths, importing JAX, result lines."""
 
 import argparse
 import gc
@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from jvrc.errors import BitstreamError
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 from jvrc.runtime import compile_cache, memory
 
 DEFAULT_MODEL = "mbt2018-mean"
 MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
-# Keys of a weights file's header that mean something.
+# Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),
     *("calibration", "imported", "measured"),
 )
-_CALIBRATION_PICTURES, _CALIBRATION_CROP = 64, 384
+_CALIBRATION_IMAGES, _CALIBRATION_CROP = 64, 384  # their number, and their side in pixels
 
 
 def add_command(
     subparsers: Any, name: str, run: Callable[..., None], summary: str, *examples: str
 ) -> argparse.ArgumentParser:
-    """Adds an empty command with help and examples; returns its parser."""
+    """Add a command with help and examples but no arguments; return its parser."""
     parser = subparsers.add_parser(
         name,
         help=summary,
@@ -37,23 +38,39 @@ def add_command(
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
-    """Adds -o and --force."""
+    """Add -o and --force."""
     parser.add_argument("-o", "--output", metavar=metavar, type=Path, help=text)
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def add_freezing_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --note and --data, which what writes a weights file has."""
+    """Add --note and --data, options of the commands that write weights files."""
     parser.add_argument(
-        "--note", action="append", default=[], metavar="KEY=TEXT", help="for the header"
+        "--note", action="append", default=[], metavar="KEY=TEXT", help="a line for the header"
     )
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="fit the tables to some of these pictures"
+        "--data", metavar="DIR", type=Path, help="fit the CDF tables to some of these images"
     )
+
+
+def parse_qstep(text: str) -> float:
+    """Return the quantisation step that an option names.
+
+    Raises:
+      ArgumentTypeError: not a number in QSTEP_MIN ... QSTEP_MAX.
+    """
+    try:
+        value = float(text)
+        qstep_code_of(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a number in {QSTEP_MIN:g} ... {QSTEP_MAX:g}, got {text}"
+        ) from None
+    return value
 
 
 def parse_notes(pairs: list[str]) -> dict[str, str]:
-    """The values of --note by key; ValueError for what is no pair or a key that means something."""
+    """Return the values of --note by key; ValueError for no pair, or a key that jvrc uses."""
     for pair in pairs:
         key, equals, _ = pair.partition("=")
         if not equals or key in _RESERVED:
@@ -64,19 +81,19 @@ def parse_notes(pairs: list[str]) -> dict[str, str]:
 
 
 def calibrated(model: Any, photographs: Any) -> Any:
-    """The frozen model with tables and units fitted to some of the photographs that train."""
+    """Return the model with CDF tables and fixed-point formats fitted to some training images."""
     from jvrc.export import calibration
     from jvrc.training import data
 
-    size, limit = _CALIBRATION_CROP, _CALIBRATION_PICTURES
+    size, limit = _CALIBRATION_CROP, _CALIBRATION_IMAGES
     return calibration.calibrate(model, data.centres(photographs.train, size=size, limit=limit))
 
 
 def output_path(args: argparse.Namespace, suffix: str) -> Path:
-    """Returns where to write: -o, or the input with another suffix.
+    """Return where to write: -o, or the input with another suffix.
 
     Raises:
-      FileExistsError: something is there and --force was not given.
+      FileExistsError: the file exists and --force was not given.
       FileNotFoundError: its folder does not exist.
       ValueError: it is the input.
     """
@@ -92,10 +109,10 @@ def output_path(args: argparse.Namespace, suffix: str) -> Path:
 
 
 def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
-    """Returns a file's bytes and the Container they hold; options as for `container.unpack`.
+    """Return a file's bytes and the Container they hold; options as for `container.unpack`.
 
     Raises:
-      BitstreamError: no intact stream; the message names the file.
+      BitstreamError: not an intact stream; the message names the file.
     """
     from jvrc.coding.container import unpack
 
@@ -107,8 +124,8 @@ def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
 
 
 def library() -> Any:
-    """Returns the package ``jvrc``, JAX imported and its compilation cache on."""
-    memory.keep_freed_memory()  # the process is ours, and short
+    """Return the package `jvrc`, with JAX imported and set up for a process of its own."""
+    memory.keep_freed_memory()
     if "jax" not in sys.modules:
         _import_jax()
     compile_cache.enable()
@@ -118,7 +135,7 @@ def library() -> Any:
 
 
 def _import_jax() -> None:
-    """Imports JAX without looking for garbage among what stays: that saves 0.15 s of a command."""
+    """Import JAX without garbage collection of its many objects, which takes 0.15 s."""
     gc.disable()
     try:
         import jax  # noqa: F401
@@ -128,14 +145,14 @@ def _import_jax() -> None:
 
 
 def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """Returns (the function's result, seconds)."""
+    """Return (the function's result, seconds)."""
     start = time.perf_counter()
     result = function(*args)
     return result, time.perf_counter() - start
 
 
 def result_text(size: int, height: int, width: int, seconds: float) -> str:
-    """Returns bytes, bits per pixel, seconds and megapixels per second as text."""
+    """Return bytes, bits per pixel, seconds and megapixels per second as text."""
     pixels = height * width
     speed = pixels / 1e6 / max(seconds, 1e-9)
     return f"{size} bytes, {8 * size / pixels:.3f} bpp, {seconds:.2f} s, {speed:.2f} MP/s"

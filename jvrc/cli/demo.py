@@ -8,17 +8,19 @@ from jvrc.cli.common import DEFAULT_MODEL, add_command, add_output, library
 
 
 def add_demo(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "demo",
         _run_demo,
-        "compress a photograph at five steps, beside JPEG",
+        "compress a photograph at five quantisation steps, beside JPEG",
         "jvrc demo",
-        "jvrc demo -o pictures --image photo.png",
+        "jvrc demo -o sheet --image photo.png",
     )
     add_output(parser, "DIR", "folder for the files; default: a new one, jvrc-demo")
-    parser.add_argument("--image", type=Path, help="another picture than the bundled photograph")
+    parser.add_argument(
+        "--image", type=Path, help="an image to take instead of the bundled photograph"
+    )
 
 
 def _run_demo(args: argparse.Namespace) -> None:

@@ -13,26 +13,26 @@ from jvrc.cli.common import (
     output_path,
     parse_notes,
 )
+from jvrc.runtime import extras
 
 _ABOUT = """
 
-bmshj2018-hyperprior, mbt2018-mean, mbt2018 and their variable-rate forms (-vbr), of any N and M:
-a state dict, or what CompressAI's examples/train.py saves. A -vbr model codes at every step
-between its own, 1 … 10 as published; a single-rate one codes well at step 1 alone, and is a base
-for `jvrc posttrain`, or for `jvrc train --log-scale no`. --data makes files smaller: those of
-this package's models by 2 to 3 %, of its mbt2018 by 3 to 13 %.
+FILE is a state dict, or a checkpoint of CompressAI's examples/train.py, of bmshj2018-hyperprior,
+mbt2018-mean, mbt2018 or one of their variable-rate forms (-vbr), of any N and M. A -vbr model codes
+well at all quantisation steps that it was trained for, 1 … 10 as published; a single-rate model
+only at 1, and can be the base of `jvrc posttrain` or `jvrc train --log-scale no`. Calibration with
+--data makes compressed files smaller (our own models: by 2 to 3 %, mbt2018 by 3 to 13 %).
 
-CompressAI's documentation, "Model Zoo", says where published weights are; nothing is downloaded
-here."""
+Nothing is downloaded. CompressAI's documentation, "Model Zoo", has the published weights."""
 
 
 def add_import_compressai(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "import-compressai",
         _run_import_compressai,
-        "convert a model trained with CompressAI (needs torch, to read the file)",
+        "convert a model trained with CompressAI (needs torch and the extra `train`)",
         "jvrc import-compressai mbt2018-mean-vbr.pth.tar -o mean-vbr.safetensors --data photos/",
         "jvrc compress photo.png --model mean-vbr.safetensors --qstep 4",
         "jvrc import-compressai checkpoint_best_loss.pth.tar -o base.safetensors "
@@ -40,7 +40,9 @@ def add_import_compressai(subparsers: Any) -> None:
         "jvrc posttrain --from base.safetensors --data photos/ -o runs/all-rates",
     )
     parser.description += _ABOUT
-    parser.add_argument("input", metavar="FILE.pth.tar", type=Path, help="what torch.save wrote")
+    parser.add_argument(
+        "input", metavar="FILE.pth.tar", type=Path, help="a file that torch.save wrote"
+    )
     add_freezing_options(parser)
     add_output(parser, "OUT.safetensors", "default: FILE.safetensors")
 
@@ -49,6 +51,7 @@ def _run_import_compressai(args: argparse.Namespace) -> None:
     args.output = args.output or _default_output(args.input)
     output, notes = output_path(args, ""), parse_notes(args.note)
     checkpoint = _read_checkpoint(args.input)
+    extras.require("train")
     library()
     from jvrc.frozen.file import save_model
     from jvrc.interop import from_compressai
@@ -66,7 +69,7 @@ def _run_import_compressai(args: argparse.Namespace) -> None:
     low, high = model.metadata["qstep_range"]
     print(
         f"{output}: model {model.model_id}, {imported['model']}, N = {config.N}, M = {config.M}, "
-        f"steps {low:.3g} … {high:.3g}, {output.stat().st_size} bytes"
+        f"qsteps {low:.3g} … {high:.3g}, {output.stat().st_size} bytes"
     )
 
 
@@ -75,12 +78,12 @@ def _default_output(path: Path) -> Path:
 
 
 def _read_checkpoint(path: Path) -> Any:
-    """What torch.save wrote: arrays and plain values, on the CPU; code in a file is not run."""
-    path.open("rb").close()
+    """Read a file of torch.save: arrays and plain values; code in the file is not run."""
+    path.open("rb").close()  # a missing file is reported first
     try:
         import torch
     except ImportError as error:
-        raise ValueError(
+        raise ImportError(
             "reading a file of PyTorch needs torch, its CPU build will do: pip install torch "
             "(or hand the arrays to jvrc.interop.from_compressai)"
         ) from error

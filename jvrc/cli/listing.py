@@ -1,4 +1,4 @@
-"""`jvrc info`, `jvrc models`, `jvrc annotate`: what files and the package hold."""
+"""`jvrc info`, `jvrc models` and `jvrc annotate`: streams, weights files and their headers."""
 
 import argparse
 import json
@@ -6,51 +6,57 @@ from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import add_command, library, parse_notes, read_stream
+from jvrc.coding.container import CRC_BYTES
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_of
 
 
 def add_info(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "info",
         _run_info,
-        "describe a compressed picture, or a model",
+        "describe a compressed image or a model",
         "jvrc info photo.jvrc",
         "jvrc info mbt2018-mean",
         "jvrc info runs/small/model.safetensors --json",
     )
     parser.add_argument(
-        "input", metavar="FILE|MODEL", type=Path, help="a stream, a weights file, a shipped model"
+        "input",
+        metavar="FILE|MODEL",
+        type=Path,
+        help="a compressed image, a weights file or a shipped model",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
 def add_annotate(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "annotate",
         _run_annotate,
-        "write into a weights file's header what is known of the model; its id stays",
+        "add notes or measured results to a weights file's header; the model id stays",
         "jvrc annotate small.safetensors --note license=Apache-2.0 --note 'data=my photographs'",
         "jvrc annotate small.safetensors --measured kodak=comparison/results.json",
     )
     parser.add_argument("input", metavar="FILE", type=Path, help="a weights file")
-    parser.add_argument("--note", action="append", default=[], metavar="KEY=TEXT")
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="KEY=TEXT", help="a line for the header"
+    )
     parser.add_argument(
         "--measured",
         action="append",
         default=[],
         metavar="SET=RESULTS.json",
-        help="the model's means over a set of pictures, from what `jvrc eval` wrote",
+        help="the model's means over a set of images, from results.json of `jvrc eval`",
     )
 
 
 def add_models(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "models",
@@ -74,27 +80,27 @@ def _run_info(args: argparse.Namespace) -> None:
     sections = ", ".join(f"{name} {size}" for name, size in info["sections"].items())
     print(f"file      {info['file']}")
     print(f"size      {info['bytes']} bytes, {info['bpp']:.3f} bpp")
-    print(f"picture   {info['height']}x{info['width']} (height x width)")
-    print(f"qstep     {info['qstep']:.4g} (code {info['step_code']})")
+    print(f"image     {info['height']}x{info['width']} (height x width)")
+    print(f"qstep     {info['qstep']:.4g} (qstep_code {info['qstep_code']})")
     print(f"model     {info['model_id']} ({info['model'] or 'none of the shipped ones'})")
-    print(f"lanes     z {info['lanes']['z']}, y {info['lanes']['y']}")
-    print(f"tables    {'shifted' if info['shifted'] else 'as the model says'}")
+    print(f"lanes     z {info['lanes']['z']}, y {info['lanes']['y']} (of the range coder)")
+    print(f"scales    {'adapted to the image' if info['scale_adapted'] else 'of the model'}")
     print(f"sections  {sections} (bytes)")
 
 
 def _info(path: Path) -> dict[str, Any]:
-    data, container = read_stream(path, max_pixels=2**64)  # nothing is decoded: any size will do
+    data, container = read_stream(path, max_pixels=2**64)  # nothing is decoded
     return {
         "file": str(path),
         "bytes": len(data),
         "bpp": 8 * len(data) / (container.height * container.width),
         "height": container.height,
         "width": container.width,
-        "qstep": qstep_of(container.step_code),
-        "step_code": container.step_code,
+        "qstep": qstep_of(container.qstep_code),
+        "qstep_code": container.qstep_code,
         "model_id": container.model_id,
         "model": zoo.name_of(container.model_id),
-        "shifted": container.shifted,
+        "scale_adapted": container.scale_adapted,
         "lanes": {"z": container.z.lanes, "y": container.y.lanes},
         "sections": _section_bytes(len(data), container.z, container.y),
     }
@@ -107,9 +113,8 @@ def _section_bytes(total: int, z: Any, y: Any) -> dict[str, int]:
         "y words": len(y.words),
         "y escapes": len(y.escapes),
     }
-    checksum = 4
-    header = total - sum(payload.values()) - checksum
-    return {"header": header, **payload, "checksum": checksum}
+    header = total - sum(payload.values()) - CRC_BYTES
+    return {"header": header, **payload, "checksum": CRC_BYTES}
 
 
 def _describe_model(path: Path, *, as_json: bool) -> None:
@@ -123,13 +128,13 @@ def _describe_model(path: Path, *, as_json: bool) -> None:
     print(f"model     {config['architecture']}, N = {config['N']}, M = {config['M']}")
     print(f"id        {header.pop('model_id')}")
     print(f"size      {path.stat().st_size} bytes")
-    print(f"steps     trained for {low:.3g} … {high:.3g}")
+    print(f"qsteps    trained for {low:.3g} … {high:.3g}")
     for key, value in header.items():
         print(f"{key:<9} {_plain(value)}")
     for name, means in measured.items():
-        print(f"{name:<9} mean of {means['images']} pictures")
+        print(f"{name:<9} mean of {means['images']} images")
         for qstep, bpp, psnr in zip(means["qstep"], means["bpp"], means["psnr"], strict=True):
-            print(f"          step {qstep:<5g} {bpp:.4f} bpp  {psnr:.3f} dB")
+            print(f"          qstep {qstep:<5g} {bpp:.4f} bpp  {psnr:.3f} dB")
 
 
 def _plain(value: Any) -> str:
@@ -158,12 +163,12 @@ def _run_annotate(args: argparse.Namespace) -> None:
 
 
 def _means(path: Path, model_id: str) -> dict[str, Any]:
-    """The means of one model, as lists over its steps."""
+    """Return the means of one model, as lists over its quantisation steps."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["means"]
         rows = [row for row in rows if row["version"] == model_id]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not what `jvrc eval` writes as results.json") from error
+        raise ValueError(f"{path}: not a results.json of `jvrc eval`") from error
     if not rows:
         raise ValueError(f"{path}: holds no means of model {model_id}")
     lists = {key: [row[key] for row in rows] for key in ("bpp", "psnr", "psnr_luma", "ms_ssim")}

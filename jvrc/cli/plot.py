@@ -6,21 +6,21 @@ from typing import Any
 
 from jvrc.cli.common import add_command, add_output, output_path
 
-_METRICS, _PICTURE = "metrics.jsonl", "metrics.png"
+_METRICS, _PLOT = "metrics.jsonl", "metrics.png"
 
 
 def add_plot(subparsers: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = add_command(
         subparsers,
         "plot",
         _run_plot,
-        "draw how a training run goes or went (needs the extra `eval`)",
+        "plot the metrics of a training run (needs the extra `eval`)",
         "jvrc plot runs/all-rates -o all-rates.png",
         "jvrc plot runs/all-rates --force",
     )
-    parser.add_argument("input", metavar="RUN", type=Path, help="what train or posttrain writes")
-    add_output(parser, "FILE", f"its suffix is the format; default: RUN/{_PICTURE}")
+    parser.add_argument("input", metavar="RUN", type=Path, help="a folder of train or posttrain")
+    add_output(parser, "FILE", f"its suffix is the format; default: RUN/{_PLOT}")
 
 
 def _run_plot(args: argparse.Namespace) -> None:
@@ -29,13 +29,13 @@ def _run_plot(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{args.input}: no such run")
     if not metrics.is_file():
         raise ValueError(f"{args.input}: not a run: it holds no {_METRICS}")
-    args.output = args.output or args.input / _PICTURE
+    args.output = args.output or args.input / _PLOT
     output = output_path(args, ".png")
     from jvrc.training.log import read_metrics
     from jvrc.training.log_plot import plot_run
 
     rows = read_metrics(metrics)
     if not rows:
-        raise ValueError(f"{metrics}: nothing is reported yet: wait until some steps are done")
+        raise ValueError(f"{metrics}: nothing is reported yet: wait for more training steps")
     plot_run(rows, output, title=args.input.resolve().name)
     print(f"{output}: step {rows[-1]['step']}, {output.stat().st_size} bytes")

@@ -6,9 +6,15 @@ from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.latent_coder import LatentCoder
 from jvrc.codec.wavefront import WavefrontCoder
 from jvrc.frozen.model import FrozenModel
+from jvrc.model import config
+
+_CODERS = {
+    config.ScaleHyperpriorConfig: IndependentCoder,
+    config.MeanScaleHyperpriorConfig: IndependentCoder,
+    config.JointAutoregressiveConfig: WavefrontCoder,
+}
 
 
 def coder_of(model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> LatentCoder:
     """Return the coder of y for an image whose z has the integers z_q, int32 [H/64,W/64,N]."""
-    make = WavefrontCoder if model.config.has_context else IndependentCoder
-    return make(model, z_q, qstep_code)
+    return _CODERS[type(model.config)](model, z_q, qstep_code)

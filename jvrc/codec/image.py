@@ -40,9 +40,8 @@ def compress(
       qstep: the quantisation step Delta, 0.5 (best image) … 32 (fewest bytes); it is snapped to a
         grid of 0.54 %.
       effort: 0 … 3. Above 0, rate-distortion-optimised quantisation of y (jvrc.codec.rdoq), with
-      12,
-        40 or 120 passes through g_s and back, each about five times as long as decompressing. The
-        image comes out no worse, by the loss that the model was trained for.
+        12, 40 or 120 passes through g_s and back, each about five times as long as decompressing.
+        The image comes out no worse, by the loss that the model was trained for.
       progress: show a bar on stderr during that search.
 
     Returns:
@@ -95,8 +94,8 @@ def encode_image(
         model_id=model.model_id,
         height=img.shape[0],
         width=img.shape[1],
-        step_code=qstep_code,
-        shifted=bool(index_shift.any()),
+        qstep_code=qstep_code,
+        scale_adapted=bool(index_shift.any()),
         z=encode_z(model, z_q, index_shift, qstep_code),
         y=coder.encode(symbols, index_shift),
     )
@@ -134,7 +133,7 @@ def _decode(
 ) -> tuple[np.ndarray, Symbols, LatentCoder]:
     _check_header(model, coded)
     z_q, index_shift = decode_z(model, coded, blocks_of(coded.height, coded.width))
-    coder = coder_of(model, z_q, coded.step_code)
+    coder = coder_of(model, z_q, coded.qstep_code)
     return z_q, coder.decode(coded.y, index_shift), coder
 
 
@@ -152,5 +151,5 @@ def _check_header(model: FrozenModel, coded: Container) -> None:
             f"the stream was made with model {coded.model_id}, this is {model.model_id}: "
             "load the model that made it"
         )
-    if not QSTEP_CODE_MIN <= coded.step_code <= QSTEP_CODE_MAX:
-        raise BitstreamError(f"damaged stream: there is no step code {coded.step_code}")
+    if not QSTEP_CODE_MIN <= coded.qstep_code <= QSTEP_CODE_MAX:
+        raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")

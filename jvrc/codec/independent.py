@@ -16,6 +16,7 @@ from jvrc.coding import scale_adaptation
 from jvrc.coding.container import Stream
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import hyper_synthesis
+from jvrc.integer.network import Network
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of
 
@@ -65,7 +66,7 @@ class IndependentCoder:
 
 @partial(jax.jit, static_argnums=0)
 def _h_s(
-    config: Config, network: hyper_synthesis.Network, z_hat: Array, qstep_code: Array, valid: Array
+    config: Config, network: Network, z_hat: Array, qstep_code: Array, valid: Array
 ) -> tuple[Array, Array]:
     """Return (scale index uint8, mu float32) of a tile."""
     log_sigma, mu = hyper_synthesis.synthesise(config, network, z_hat[None], tuple(valid))

@@ -158,14 +158,14 @@ def _tile(
     valid: np.ndarray,
 ) -> _Tile:
     qstep = np.float32(qstep_of(qstep_code))
-    ones = jnp.ones((1, *index.shape[:2], 1), bool)
+    ones = jnp.ones((1, *index.shape[:2], 1))
     return _Tile(
         img=jnp.asarray(img, jnp.float32) / 255,
         weight=jnp.asarray(counts, jnp.float32) * (rd_lambda(qstep) * 255**2 / 3),
         table=jnp.asarray(table, jnp.int32),
         mu=jnp.asarray(mu),
         delta=jnp.asarray(model.delta(index, qstep_code)),
-        inside=transforms.within(ones, tuple(valid), 16)[0],
+        inside=transforms.within(ones, tuple(valid), 16)[0] > 0,
         qstep=jnp.asarray(qstep),
         valid=jnp.asarray(valid),
     )

@@ -7,23 +7,23 @@ import numpy as np
 
 from jvrc.coding import escapes, range_coder, scale_adaptation, tables
 from jvrc.coding.container import Container, Stream
-from jvrc.coding.tables import SymbolTables
+from jvrc.coding.tables import CdfTables
 from jvrc.frozen.model import FrozenModel
 from jvrc.qstep import qstep_row
 
 
-def encode_stream(values: np.ndarray, index: np.ndarray, symbol_tables: SymbolTables) -> Stream:
+def encode_stream(values: np.ndarray, index: np.ndarray, symbol_tables: CdfTables) -> Stream:
     """Return the stream of integers [n], each under the table that `index`, int [n], names."""
     symbols, escaped = tables.to_symbols(values, index, symbol_tables)
     expected = tables.ideal_bits(symbols, index, symbol_tables) / 8
     lanes = range_coder.choose_lanes(expected)
-    words = range_coder.encode(symbols, index, _coder_tables(symbol_tables), lanes)
+    words = range_coder.encode(symbols, index, range_coder.prepare(symbol_tables), lanes)
     return Stream(words, escapes.pack_escapes(escaped), lanes)
 
 
-def decode_stream(stream: Stream, index: np.ndarray, symbol_tables: SymbolTables) -> np.ndarray:
+def decode_stream(stream: Stream, index: np.ndarray, symbol_tables: CdfTables) -> np.ndarray:
     """Return the integers, int32 [n], of a stream; BitstreamError if it is damaged."""
-    prepared = _coder_tables(symbol_tables)
+    prepared = range_coder.prepare(symbol_tables)
     symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)
     outside = tables.escapes_in(symbols, index, symbol_tables)
     escaped = escapes.unpack_escapes(stream.escapes, int(np.count_nonzero(outside)))
@@ -51,15 +51,15 @@ def decode_z(
       BitstreamError: the stream is damaged.
     """
     n, m = model.config.N, model.config.M
-    expected = _z_tables(model, container.step_code, blocks, container.shifted)
+    expected = _z_tables(model, container.qstep_code, blocks, container.scale_adapted)
     values = decode_stream(container.z, *expected)
-    index_shift = values[-m:] if container.shifted else np.zeros(m, np.int32)
+    index_shift = values[-m:] if container.scale_adapted else np.zeros(m, np.int32)
     return values[: blocks[0] * blocks[1] * n].reshape(*blocks, n), index_shift
 
 
 def _z_tables(
     model: FrozenModel, qstep_code: int, blocks: tuple[int, int], adapted: bool
-) -> tuple[np.ndarray, SymbolTables]:
+) -> tuple[np.ndarray, CdfTables]:
     """Return (the table of each symbol of the z stream, the tables)."""
     n = model.config.N
     found = model.z_tables.select(int(model.z_step_index[qstep_row(qstep_code)]) * n, n)
@@ -67,8 +67,4 @@ def _z_tables(
     if not adapted:
         return channels, found
     index = np.concatenate([channels, np.full(model.config.M, n, np.int32)])
-    return index, found.followed_by(scale_adaptation.table())
-
-
-def _coder_tables(symbol_tables: SymbolTables) -> range_coder.Prepared:
-    return range_coder.prepare(range_coder.Tables(*symbol_tables.cdf()))
+    return index, tables.concatenate([found, scale_adaptation.table()])

@@ -22,7 +22,7 @@ from jvrc.coding.container import Stream
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context
-from jvrc.integer.hyper_synthesis import Network
+from jvrc.integer.network import Network
 from jvrc.model.config import Config
 
 
@@ -108,7 +108,7 @@ def decode_batch(
     escaped = [escapes.unpack_all(s.escapes) for s in streams]
     for values in escaped:
         escapes.check_limit(values)
-    prepared = range_coder.prepare(range_coder.Tables(*model.y_tables.cdf()))
+    prepared = range_coder.prepare(model.y_tables)
     batch = wavefront_loop.Streams(
         words=_stacked([words for _, words in opened], np.uint16),
         escapes=_stacked(escaped, np.int32),

@@ -17,10 +17,10 @@ from jax import Array, lax
 
 from jvrc.codec.latent_coder import Symbols
 from jvrc.codec.wavefront_order import LOOK_BACK, arranged, plan, power_of_two, to_raster
-from jvrc.coding import escapes, range_coder, scale_adaptation
+from jvrc.coding import escapes, rans, scale_adaptation
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context, hyper_synthesis
-from jvrc.integer.hyper_synthesis import Network
+from jvrc.integer.network import Network
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of, qstep_row
 
@@ -125,8 +125,8 @@ def _decode_slots(
         # x is read after the last write of `state`, else XLA copies `state` in every step
         x, state, lane, position, escape, values = c
         table = index[i]
-        x, symbol = range_coder.decode_step(x, table.astype(jnp.uint32) << 16, *lookup)
-        x, need = range_coder.refill(x, at(words, position))
+        x, symbol = rans.decode_step(x, table.astype(jnp.uint32) << 16, *lookup)
+        x, need = rans.refill(x, at(words, position))
         state = lax.dynamic_update_index_in_dim(state, x, lane, 0)
         lane = (lane + 1) & (lanes - 1)
         outside = symbol + 1 == first[table + 1]
@@ -255,8 +255,8 @@ def _constants(model: FrozenModel, qstep_codes: Sequence[int]) -> QstepConstants
     codes = np.array(qstep_codes, np.int32)
     return QstepConstants(
         code=codes,
-        step=np.array([context.step_integer(c) for c in qstep_codes], np.int32),
+        step=np.array([context.qstep_integer(c) for c in qstep_codes], np.int32),
         qstep=np.array([qstep_of(c) for c in qstep_codes], np.float32),
-        bias=model.network.layers[3].bias[context.step_row(codes)],
+        bias=model.network.context.conv.bias[context.bias_row(codes)],
         offsets=np.asarray(model.offsets)[rows].astype(np.int32),
     )

@@ -28,7 +28,7 @@ def order(height: int, width: int) -> np.ndarray:
 class Plan(NamedTuple):
     """Where the positions of a batch stand in the loop, T wavefronts of P slots.
 
-    Position order[b][i] of image b is coded in wavefront wavefront[b][i], slot slot[b][i].
+    Position `order[b][i]` of image b is coded in wavefront `wavefront[b][i]`, slot `slot[b][i]`.
     """
 
     order: list[np.ndarray]  # of each image, int [h*w], as `order` gives it

@@ -1,6 +1,6 @@
-"""The file: a header, four payload sections and a checksum, as FORMAT.md specifies byte by byte.
+"""The container: a header, the sections of two streams and a checksum (FORMAT.md, section 1).
 
-A released version stays readable for ever: any change of these bytes is a new format version.
+Files of a released version stay readable: any change of these bytes is a new format version.
 """
 
 import zlib
@@ -11,49 +11,51 @@ from jvrc.errors import BitstreamError
 MAGIC = b"JVRC"
 VERSION = 1
 MAX_PIXELS = 2**27
-BLOCK = 64  # pixels; pictures are coded padded to multiples of it
+BLOCK = 64  # pixels; images are coded padded to multiples of it
 MAX_LANES_LOG2 = 12
+CRC_BYTES = 4
 
 _MODEL_ID_START = 5
 _MODEL_ID_END = 9
-_CRC_BYTES = 4
 _VARINT_BYTES = 5
 _VARINT_LIMIT = 2**32
 
 
 def coded_pixels(height: int, width: int) -> int:
-    """Pixels of the picture padded to whole blocks: what memory and time are proportional to."""
+    """Return the pixels of an image padded to whole blocks, which memory and time grow with."""
     return -(-height // BLOCK) * -(-width // BLOCK) * BLOCK**2
 
 
 class Stream(NamedTuple):
-    """What one range coder wrote."""
+    """The coded integers of one latent, y or z."""
 
-    words: bytes  # the coder's words and states, as it packs them
+    words: bytes  # what range_coder.encode returned: final states, then 16-bit words
     escapes: bytes  # the values outside the tables (jvrc.coding.escapes)
-    lanes: int  # interleaved coder lanes, a power of two, 1 ... 4096
+    lanes: int  # interleaved lanes of the range coder, a power of two, 1 ... 4096
 
 
 class Container(NamedTuple):
-    """All that a file holds."""
+    """The contents of a file."""
 
     model_id: str  # eight hex digits
     height: int  # pixels, >= 1
     width: int  # pixels, >= 1
-    step_code: int  # see jvrc.qstep
-    shifted: bool  # the z stream ends with shifts of y's tables (jvrc.coding.scale_adaptation)
+    qstep_code: int  # see jvrc.qstep
+    scale_adapted: bool  # the z stream ends with index shifts (jvrc.coding.scale_adaptation)
     z: Stream
     y: Stream
 
 
 class _StreamSizes(NamedTuple):
+    """A stream's description in the header."""
+
     lanes_log2: int
     words: int  # bytes
     escapes: int  # bytes
 
 
 def write_varint(value: int) -> bytes:
-    """Returns the LEB128 bytes of a number in 0 ... 2**32 - 1; ValueError outside."""
+    """Return the LEB128 bytes of a number in 0 ... 2**32 - 1; ValueError outside."""
     if not 0 <= value < _VARINT_LIMIT:
         raise ValueError(f"varint must be in 0 ... 2**32 - 1, got {value}")
     out = bytearray()
@@ -65,7 +67,11 @@ def write_varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """Returns (number, offset behind); BitstreamError if cut off, too long or not canonical."""
+    """Return a LEB128 number and the offset behind it.
+
+    Raises:
+      BitstreamError: it is cut off, exceeds 32 bits or has superfluous bytes.
+    """
     value = 0
     for i, byte in enumerate(data[offset : offset + _VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * i
@@ -82,37 +88,36 @@ def read_varint(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def pack(container: Container) -> bytes:
-    """Returns the file's bytes; ValueError if a field can't be stored."""
-    model_id, height, width, step_code, shifted, z, y = container
+    """Return the bytes of a file; ValueError if a field can't be stored."""
+    model_id, height, width, qstep_code, scale_adapted, z, y = container
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be at least 1, got {height} and {width}")
-    body = b"".join(
-        [
-            MAGIC,
-            bytes([VERSION]),
-            _model_id_bytes(model_id),
-            write_varint(height),
-            write_varint(width),
-            write_varint(2 * (-2 * step_code - 1 if step_code < 0 else 2 * step_code) + shifted),
-            _stream_header(z),
-            _stream_header(y),
-            z.words,
-            z.escapes,
-            y.words,
-            y.escapes,
-        ]
+    parts = (
+        MAGIC,
+        bytes([VERSION]),
+        _model_id_bytes(model_id),
+        write_varint(height),
+        write_varint(width),
+        write_varint(2 * _zigzag(qstep_code) + scale_adapted),
+        _stream_header(z),
+        _stream_header(y),
+        z.words,
+        z.escapes,
+        y.words,
+        y.escapes,
     )
-    return body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")
+    body = b"".join(parts)
+    return body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
 
 
 def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
-    """Returns what the bytes of a file hold.
+    """Return the contents of a file.
 
-    Allocates no more than a copy of ``data``: the sizes that the header claims are checked first.
+    Allocates no more than a copy of `data`: the sizes that the header claims are checked first.
 
     Raises:
-      BitstreamError: the bytes are no intact file of a known version, or the picture, padded to
-        whole blocks of 64x64, has more than ``max_pixels`` pixels.
+      BitstreamError: the bytes are no intact file of a known version, or the image, padded to
+        whole blocks of 64x64 pixels, has more than `max_pixels` pixels.
     """
     data = _as_bytes(data)
     _check_kind(data)
@@ -120,11 +125,10 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     height, offset = read_varint(data, _MODEL_ID_END)
     width, offset = read_varint(data, offset)
     number, offset = read_varint(data, offset)
-    zigzag = number >> 1
     z, offset = _read_stream_header(data, offset)
     y, offset = _read_stream_header(data, offset)
     lengths = (z.words, z.escapes, y.words, y.escapes)
-    _check_length(data, offset + sum(lengths) + _CRC_BYTES)
+    _check_length(data, offset + sum(lengths) + CRC_BYTES)
     _check_crc(data)
     _check_dimensions(height, width, max_pixels)
     sections = []
@@ -135,8 +139,8 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
         model_id=model_id,
         height=height,
         width=width,
-        step_code=zigzag >> 1 ^ -(zigzag & 1),
-        shifted=bool(number & 1),
+        qstep_code=_unzigzag(number >> 1),
+        scale_adapted=bool(number & 1),
         z=Stream(words=sections[0], escapes=sections[1], lanes=_lanes(z)),
         y=Stream(words=sections[2], escapes=sections[3], lanes=_lanes(y)),
     )
@@ -156,6 +160,14 @@ def _model_id_bytes(model_id: str) -> bytes:
     if len(raw) != 4 or raw.hex() != model_id:
         raise ValueError(f"model_id must be eight lower-case hex digits, got {model_id!r}")
     return raw
+
+
+def _zigzag(value: int) -> int:
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def _unzigzag(number: int) -> int:
+    return number >> 1 ^ -(number & 1)
 
 
 def _stream_header(stream: Stream) -> bytes:
@@ -206,18 +218,18 @@ def _check_length(data: bytes, expected: int) -> None:
 
 
 def _check_crc(data: bytes) -> None:
-    stored = int.from_bytes(data[-_CRC_BYTES:], "little")
-    actual = zlib.crc32(memoryview(data)[:-_CRC_BYTES])
+    stored = int.from_bytes(data[-CRC_BYTES:], "little")
+    actual = zlib.crc32(memoryview(data)[:-CRC_BYTES])
     if stored != actual:
         raise BitstreamError(f"damaged stream: checksum is {actual:08x}, should be {stored:08x}")
 
 
 def _check_dimensions(height: int, width: int, max_pixels: int) -> None:
     if height < 1 or width < 1:
-        raise BitstreamError(f"damaged stream: a picture of {height} x {width} pixels")
+        raise BitstreamError(f"damaged stream: an image of {height} x {width} pixels")
     if coded_pixels(height, width) > max_pixels:
         raise BitstreamError(
-            f"a picture of {height} x {width} pixels, padded to whole blocks of {BLOCK}, exceeds "
+            f"an image of {height} x {width} pixels, padded to whole blocks of {BLOCK}, exceeds "
             f"the limit of {max_pixels} pixels: pass max_pixels=... to decode it anyway"
         )
 

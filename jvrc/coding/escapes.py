@@ -1,21 +1,22 @@
-"""Values outside the coding tables, as bytes: zigzag LEB128 numbers one after another.
+"""Escape values: integers outside their CDF table, as zigzag LEB128 numbers (FORMAT.md, section 3).
 
-The range coder marks such a symbol with its table's escape code; the value itself stands here, in
-the order of the symbols. Same varints as in the header (jvrc.coding.container): canonical, below
-2**32. An escape is rare, but not under an adversary: everything is vectorised.
+The range coder codes such an integer as its table's escape code, and the integer itself follows
+here, in the order of the symbols. The varints are those of the header (jvrc.coding.container),
+canonical and below 2**32. All is vectorised: escapes are rare in images, but a hostile stream may
+hold nothing else.
 """
 
 import numpy as np
 
 from jvrc.errors import BitstreamError
 
-LIMIT = 2**20  # of a stream's integers: far beyond any latent, and safe to compute with
+LIMIT = 2**20  # largest magnitude of a stream's integers, far beyond that of any latent
 _MAX_BYTES = 5
 _INT32 = np.iinfo(np.int32)
 
 
 def pack_escapes(values: np.ndarray) -> bytes:
-    """Returns the bytes of an int array of any shape, in C order; ValueError outside int32."""
+    """Return the bytes of an int array of any shape, in C order; ValueError outside int32."""
     values = np.asarray(values).ravel()
     if values.size == 0:
         return b""
@@ -24,17 +25,17 @@ def pack_escapes(values: np.ndarray) -> bytes:
     if values.min() < _INT32.min or values.max() > _INT32.max:
         raise ValueError(f"values must fit int32, got {values.min()} ... {values.max()}")
     signed = values.astype(np.int64)
-    numbers = (signed << 1) ^ (signed >> 63)
-    groups = numbers[:, None] >> 7 * np.arange(_MAX_BYTES)
+    numbers = (signed << 1) ^ (signed >> 63)  # zigzag
+    groups = numbers[:, None] >> 7 * np.arange(_MAX_BYTES)  # each byte has the lowest 7 bits of one
     needed = groups > 0
     needed[:, 0] = True
-    more = np.zeros_like(needed)
+    more = np.zeros_like(needed)  # the top bit: another byte follows
     more[:, :-1] = needed[:, 1:]
     return ((groups & 0x7F) | more << 7).astype(np.uint8)[needed].tobytes()
 
 
 def unpack_escapes(data: bytes, count: int) -> np.ndarray:
-    """Returns the int32 values, shape [count]; BitstreamError if the bytes hold anything else."""
+    """Return the int32 values [count]; BitstreamError if the bytes hold anything else."""
     values = unpack_all(data)
     if len(values) != count:
         raise BitstreamError(f"damaged stream: {len(values)} escape values, {count} were announced")
@@ -42,7 +43,7 @@ def unpack_escapes(data: bytes, count: int) -> np.ndarray:
 
 
 def unpack_all(data: bytes) -> np.ndarray:
-    """Returns the int32 values, however many; BitstreamError if the bytes hold anything else."""
+    """Return the int32 values, however many; BitstreamError if the bytes hold anything else."""
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets < 0x80) + 1
     if octets.size and octets[-1] >= 0x80:
@@ -61,6 +62,6 @@ def unpack_all(data: bytes) -> np.ndarray:
 
 
 def check_limit(values: np.ndarray) -> None:
-    """BitstreamError unless all values, int [n], are within LIMIT."""
+    """Raise BitstreamError unless all values, int [n], are within -LIMIT ... LIMIT."""
     if values.size and not -LIMIT <= values.min() <= values.max() <= LIMIT:
         raise BitstreamError(f"damaged stream: a value beyond {LIMIT}")

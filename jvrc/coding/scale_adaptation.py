@@ -28,12 +28,12 @@ _SIZE_OF = np.searchsorted(_SIZES, np.arange(_SIZES[-1] + 1), side="right") - 1
 _SAMPLES = 2**20  # counted at a time, to bound memory
 
 
-def table() -> tables.SymbolTables:
+def table() -> tables.CdfTables:
     """Return the one table under which shifts are coded (FORMAT.md, section 6)."""
     first, *others = _FREQUENCIES
     freq = np.array([*reversed(others), first, *others, 1], np.uint16)
     start = np.array([0, len(freq)], np.int32)
-    return tables.SymbolTables(freq, start, np.array([-REACH], np.int32))
+    return tables.CdfTables(freq, start, np.array([-REACH], np.int32))
 
 
 def apply(index: T, index_shift: T, count: int) -> T:
@@ -48,7 +48,7 @@ def apply(index: T, index_shift: T, count: int) -> T:
 def choose(
     values: np.ndarray,
     index: np.ndarray,
-    symbol_tables: tables.SymbolTables,
+    symbol_tables: tables.CdfTables,
     *,
     samples: int = _SAMPLES,
 ) -> np.ndarray:
@@ -65,7 +65,7 @@ def choose(
 
 
 def _bits(
-    values: np.ndarray, index: np.ndarray, symbol_tables: tables.SymbolTables, samples: int
+    values: np.ndarray, index: np.ndarray, symbol_tables: tables.CdfTables, samples: int
 ) -> np.ndarray:
     """Return the bits of each channel under each shift: [M,2 * REACH + 1]."""
     m, count = values.shape[-1], len(symbol_tables.low)

@@ -1,83 +1,90 @@
-"""Integer tables for the range coder, from cumulative distribution functions.
+"""CDF tables: the integer distributions under which the range coder codes symbols.
 
-A table covers the integers low … low + size - 2; its last symbol is the escape code for all others.
-Frequencies are positive and sum to 2**16 exactly. Tables are made once, when a model is frozen, in
-float64; a receiver only reads them.
+Symbol s of a table stands for the integer low + s; the last symbol is the escape code, for every
+integer that the table does not cover. Frequencies are positive and sum to 2**16 in each table. The
+tables are made once, in float64, when a model is frozen; encoder and decoder only read them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-TOTAL = 1 << 16
-# A value less likely than this is left to the escape code, which costs about as much.
+TOTAL = 2**16  # sum of the frequencies of a table
+# A less likely integer is left to the escape code, which costs about as many bits.
 _RARE = 2.0**-17
+_FIRST_REACH, _LAST_REACH = 8, 2**13  # integers to either side of the centre that a table may cover
 
 
-class SymbolTables(NamedTuple):
-    """n tables, flat. Table t has the frequencies freq[start[t] : start[t+1]], the last: escape."""
+class CdfTables(NamedTuple):
+    """n tables, stored one after another: table t has freq[start[t] : start[t + 1]]."""
 
-    freq: np.ndarray  # uint16 [total]
+    freq: np.ndarray  # uint16 [total], frequencies
     start: np.ndarray  # int32 [n + 1]
     low: np.ndarray  # int32 [n], the integer that symbol 0 stands for
 
-    def select(self, first: int, count: int) -> "SymbolTables":
-        """Tables first … first + count - 1."""
+    def select(self, first: int, count: int) -> "CdfTables":
+        """Return the tables first ... first + count - 1."""
         start = np.asarray(self.start[first : first + count + 1])
         freq = np.asarray(self.freq[start[0] : start[-1]])
-        return SymbolTables(freq, start - start[0], np.asarray(self.low[first : first + count]))
+        return CdfTables(freq, start - start[0], np.asarray(self.low[first : first + count]))
 
-    def followed_by(self, *others: "SymbolTables") -> "SymbolTables":
-        """These tables, then those."""
-        parts = (self, *others)
-        sizes = np.concatenate([np.diff(p.start) for p in parts])
-        return SymbolTables(
-            freq=np.concatenate([p.freq for p in parts]),
-            start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
-            low=np.concatenate([p.low for p in parts]).astype(np.int32),
-        )
 
-    def cdf(self) -> tuple[np.ndarray, np.ndarray]:
-        """(cumulative frequencies int32 [total + n], start int32 [n + 1]): 0 … 2**16 per table."""
-        n = len(self.low)
-        sums = np.concatenate([[0], np.cumsum(np.asarray(self.freq, np.int64))])
-        table = np.repeat(np.arange(n), np.diff(self.start) + 1)
-        start = np.asarray(self.start) + np.arange(n + 1)
-        within = np.arange(len(table)) - table
-        return (sums[within] - table * TOTAL).astype(np.int32), start.astype(np.int32)
+def concatenate(parts: Sequence[CdfTables]) -> CdfTables:
+    """Concatenate sets of tables: those of parts[0] come first."""
+    return CdfTables(
+        freq=np.concatenate([part.freq for part in parts]),
+        start=_starts(np.concatenate([np.diff(part.start) for part in parts])),
+        low=np.concatenate([part.low for part in parts]).astype(np.int32),
+    )
+
+
+def build(cdfs: list[Callable[[np.ndarray], np.ndarray]], centres: list[int]) -> CdfTables:
+    """Return one table for each cumulative distribution function; see `table_from_cdf`."""
+    made = [table_from_cdf(f, c) for f, c in zip(cdfs, centres, strict=True)]
+    return CdfTables(
+        freq=np.concatenate([freq for freq, _ in made]).astype(np.uint16),
+        start=_starts([len(freq) for freq, _ in made]),
+        low=np.array([low for _, low in made], np.int32),
+    )
 
 
 def integer_frequencies(p: np.ndarray) -> np.ndarray:
-    """Positive integers [n] that sum to 2**16 and are nearly proportional to p [n] >= 0, n >= 2."""
+    """Return positive integers [n] of sum 2**16, nearly proportional to p [n] >= 0, n >= 2.
+
+    Raises:
+      ValueError: the sum of p is zero or not finite.
+    """
     total = np.sum(p, dtype=np.float64)
     if not 0 < total < np.inf:
         raise ValueError(f"p must have a positive, finite sum; got {total}: did training diverge?")
     p = np.asarray(p, np.float64) / total
     low, high = 0.0, float(TOTAL)
-    for _ in range(60):  # the scale at which rounding and the floor of one give the right sum
+    for _ in range(60):  # bisect for the scale at which the rounded frequencies have the right sum
         scale = (low + high) / 2
         freq = np.maximum(1, np.rint(p * scale)).astype(np.int64)
         low, high = (scale, high) if freq.sum() < TOTAL else (low, scale)
     freq = np.maximum(1, np.rint(p * low)).astype(np.int64)
-    missing = TOTAL - int(freq.sum())  # 0 … n: ties at the scale of the jump
+    missing = TOTAL - int(freq.sum())  # 0 ... n: several may round up at the same scale
+    # One more is worth p * log2(1 + 1 / freq) bits a symbol: give them to those that gain most.
     freq[np.argsort(-p * np.log1p(1 / freq), kind="stable")[:missing]] += 1
     return freq
 
 
 def table_from_cdf(cdf: Callable[[np.ndarray], np.ndarray], centre: int) -> tuple[np.ndarray, int]:
-    """(frequencies, low) of P(k) = cdf(k + 1/2) - cdf(k - 1/2), k integer, peaked near `centre`.
+    """Return (frequencies, low) for the integers k with P(k) = cdf(k + 1/2) - cdf(k - 1/2).
 
-    cdf maps consecutive points, float64 [n], to float64 [n]. The table grows from the centre to
-    both sides until values become rare; the rest is the escape code's.
+    cdf: maps consecutive points, float64 [n], to float64 [n]. centre: an integer near the peak. The
+    table covers the integers around it that are not rare; the escape code has the remaining
+    probability.
     """
-    reach = 8
+    reach = _FIRST_REACH
     while True:
         edges = centre + np.arange(-reach, reach + 2) - 0.5
         p = np.diff(cdf(edges))
         common = np.flatnonzero(p >= _RARE)
         inside = common.size and common[0] > 0 and common[-1] < len(p) - 1
-        if inside or reach >= 1 << 13:
+        if inside or reach >= _LAST_REACH:
             break
         reach *= 2
     first, last = (common[0], common[-1]) if common.size else (reach, reach)
@@ -86,51 +93,59 @@ def table_from_cdf(cdf: Callable[[np.ndarray], np.ndarray], centre: int) -> tupl
     return integer_frequencies(np.append(kept, escape)), int(centre - reach + first)
 
 
-def build(cdfs: list[Callable[[np.ndarray], np.ndarray]], centres: list[int]) -> SymbolTables:
-    """One table for each cumulative distribution function."""
-    made = [table_from_cdf(f, c) for f, c in zip(cdfs, centres, strict=True)]
-    sizes = [len(freq) for freq, _ in made]
-    return SymbolTables(
-        freq=np.concatenate([freq for freq, _ in made]).astype(np.uint16),
-        start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
-        low=np.array([low for _, low in made], np.int32),
-    )
+def to_symbols(values: np.ndarray, index: np.ndarray, tables: CdfTables) -> tuple:
+    """Return (symbols int32 [n], escape values [k] in order) of integers [n].
 
-
-def to_symbols(values: np.ndarray, index: np.ndarray, tables: SymbolTables) -> tuple:
-    """Integers -> (symbols int32 [n], escaped values int32 [k], in order). Flat arrays [n]."""
+    index: int [n], which table each value is coded under.
+    """
     symbols = values - np.asarray(tables.low)[index]
-    escape = (np.diff(tables.start) - 1)[index]
+    escape = _escape_codes(tables)[index]
     outside = (symbols < 0) | (symbols >= escape)
     return np.where(outside, escape, symbols).astype(np.int32), values[outside]
 
 
-def escapes_in(symbols: np.ndarray, index: np.ndarray, tables: SymbolTables) -> np.ndarray:
-    """bool [n]: which symbols are escape codes."""
-    return symbols == (np.diff(tables.start) - 1)[index]
+def escapes_in(symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> np.ndarray:
+    """Return bool [n]: which symbols are escape codes."""
+    return symbols == _escape_codes(tables)[index]
 
 
 def to_values(
-    symbols: np.ndarray, index: np.ndarray, tables: SymbolTables, escaped: np.ndarray
+    symbols: np.ndarray, index: np.ndarray, tables: CdfTables, escaped: np.ndarray
 ) -> np.ndarray:
-    """The inverse of `to_symbols`: int32 [n]."""
+    """Return the integers, int32 [n], of symbols and escape values: the inverse of `to_symbols`."""
     values = symbols + np.asarray(tables.low)[index]
     values[escapes_in(symbols, index, tables)] = escaped
     return values.astype(np.int32)
 
 
-def bit_costs(tables: SymbolTables, values: np.ndarray) -> np.ndarray:
-    """Bits of the integers [n] under each table, what escapes take included: float32 [tables,n]."""
-    start, last = np.asarray(tables.start[:-1]), np.diff(tables.start) - 1
-    bits = 16 - np.log2(np.asarray(tables.freq, np.float32))
+def bit_costs(tables: CdfTables, values: np.ndarray) -> np.ndarray:
+    """Return the bits of integers [n] under each table, float32 [tables,n]; escapes estimated."""
+    start, last = np.asarray(tables.start[:-1]), _escape_codes(tables)
+    bits = _symbol_bits(tables)
     symbol = values - np.asarray(tables.low)[:, None]
     regular = (symbol >= 0) & (symbol < last[:, None])
-    escaped = bits[start + last][:, None] + 8 + 2 * np.log2(np.maximum(1, np.abs(values)))  # about
+    # Of an escape: its code's bits, and a rough guess at those of the varint behind it.
+    escaped = bits[start + last][:, None] + 8 + 2 * np.log2(np.maximum(1, np.abs(values)))
     at = start[:, None] + np.clip(symbol, 0, last[:, None])
     return np.where(regular, bits[at], escaped).astype(np.float32)
 
 
-def ideal_bits(symbols: np.ndarray, index: np.ndarray, tables: SymbolTables) -> float:
-    """Sum of -log2 p over the symbols [n] (escaped values themselves not counted)."""
-    cost = 16 - np.log2(np.asarray(tables.freq, np.float32))
-    return float(np.sum(cost[np.asarray(tables.start)[index] + symbols], dtype=np.float64))
+def ideal_bits(symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> float:
+    """Return the sum of -log2 p over the symbols [n]; escape values are not counted."""
+    at = np.asarray(tables.start)[index] + symbols
+    return float(np.sum(_symbol_bits(tables)[at], dtype=np.float64))
+
+
+def _starts(sizes: Sequence[int]) -> np.ndarray:
+    """Return where tables of these sizes begin, and the end of the last: int32 [n + 1]."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+
+
+def _escape_codes(tables: CdfTables) -> np.ndarray:
+    """Return the last symbol of each table."""
+    return np.diff(tables.start) - 1
+
+
+def _symbol_bits(tables: CdfTables) -> np.ndarray:
+    """Return -log2 p of every symbol of every table, float32 [total]."""
+    return 16 - np.log2(np.asarray(tables.freq, np.float32))

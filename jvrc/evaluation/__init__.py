@@ -1,1 +1,1 @@
-"""Measures of quality and rate for evaluation; the codec imports nothing from here."""
+"""Evaluation on images: distortion, rates, BD-rates, other codecs and the report of `jvrc eval`."""

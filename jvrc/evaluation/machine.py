@@ -1,4 +1,4 @@
-"""What a measurement ran on."""
+"""A description of the machine that a measurement ran on."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def describe() -> str:
-    """Processor, cores, system, and versions of Python and what computes, in one line."""
+    """Return processor, cores, system, Python and the versions of JAX, NumPy and Pillow."""
     packages = ", ".join(f"{p} {metadata.version(p)}" for p in ("jax", "numpy", "pillow"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"

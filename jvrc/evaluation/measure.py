@@ -1,4 +1,8 @@
-"""Measuring codecs on pictures, one file written and read back for each point; resumable."""
+"""Measuring codecs on images: bytes, distortion and times of each codec at each setting.
+
+Every measured point is a real file, written and read back. Points are appended to a journal as they
+are made, so that an interrupted run can go on where it stopped.
+"""
 
 import hashlib
 import json
@@ -20,10 +24,10 @@ JOURNAL = "points.jsonl"
 
 
 class Coder(NamedTuple):
-    """What is measured: a codec and the settings to try."""
+    """A codec and the settings to measure it at."""
 
     name: str  # unique in a comparison
-    version: str  # points of another version are measured anew
+    version: str  # points that the journal has of another version do not count
     unit: str  # of the settings: "qstep" or "quality"
     settings: tuple[float, ...]
     encode: Callable[[np.ndarray, float], bytes]  # of uint8 [H,W,3]
@@ -32,13 +36,14 @@ class Coder(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """One picture by one coder at one setting. PSNR in dB, None where the picture came back equal.
+    """The measurement of one image by one coder at one setting; a line of the journal.
 
-    ms_ssim: None for pictures with a side below 161 pixels.
+    psnr, psnr_luma: dB, None if the image came back unchanged. ms_ssim: None for images with a
+    side below 161 pixels.
     """
 
     image: str
-    digest: str  # of the picture's file
+    digest: str  # of the image's file
     height: int
     width: int
     coder: str
@@ -54,14 +59,21 @@ class Point:
 
 
 def measure(paths: list[Path], coders: list[Coder], folder: Path, root: Path) -> list[Point]:
-    """All points of all pictures, in the order of paths, coders, settings; with a progress bar.
+    """Measure all images with all coders; return points in the order of paths, coders, settings.
 
-    folder: where the journal is kept. Points that it holds are not measured again, unless the
-    picture's file or the coder's version changed. root: names of pictures are relative to it.
+    Shows a progress bar on stderr.
+
+    Args:
+      paths: image files.
+      coders: their names must differ.
+      folder: has the journal. Points that it holds are not measured again, unless the image's file
+        or the coder's version changed.
+      root: the names of images are relative to it.
     """
     journal = folder / JOURNAL
     known = {_key(p): p for p in _read(journal)}
-    write_bytes(journal, b"".join(_line(p) for p in known.values()))  # half a last line is gone
+    # A killed run leaves half a line at the end.
+    write_bytes(journal, b"".join(_line(p) for p in known.values()))
     found, warm = [], set()
     total = len(paths) * sum(len(c.settings) for c in coders)
     with (
@@ -88,7 +100,7 @@ def _settings(coders: list[Coder]) -> Iterator[tuple[Coder, float]]:
 
 
 def _warm_up(coder: Coder, img: np.ndarray, done: set) -> None:
-    """Compiles for the picture's size, outside of all timings."""
+    """Code the image once, so that no timing includes the compilation for its size."""
     key = (coder.name, img.shape)
     if key not in done:
         coder.decode(coder.encode(img, coder.settings[0]))
@@ -98,18 +110,8 @@ def _warm_up(coder: Coder, img: np.ndarray, done: set) -> None:
 def _point(
     coder: Coder, setting: float, img: np.ndarray, name: str, digest: str, folder: Path
 ) -> Point:
-    scratch = folder / ".scratch"
-    begin = time.perf_counter()
-    data = coder.encode(img, setting)
-    encoded = time.perf_counter()
-    try:
-        scratch.write_bytes(data)
-        data = scratch.read_bytes()
-    finally:
-        scratch.unlink(missing_ok=True)
-    middle = time.perf_counter()
-    restored = coder.decode(data)
-    end = time.perf_counter()
+    data, encode_s = _timed(coder.encode, img, setting)
+    restored, decode_s = _timed(coder.decode, _written_and_read(data, folder / ".scratch"))
     height, width = img.shape[:2]
     return Point(
         image=name,
@@ -122,13 +124,27 @@ def _point(
         bytes=len(data),
         bpp=8 * len(data) / (height * width),
         **quality(img, restored),
-        encode_s=encoded - begin,
-        decode_s=end - middle,
+        encode_s=encode_s,
+        decode_s=decode_s,
     )
 
 
+def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    begin = time.perf_counter()
+    result = function(*args)
+    return result, time.perf_counter() - begin
+
+
+def _written_and_read(data: bytes, path: Path) -> bytes:
+    try:
+        path.write_bytes(data)
+        return path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def quality(img: np.ndarray, restored: np.ndarray) -> dict[str, float | None]:
-    """psnr, psnr_luma and ms_ssim, as in `Point`."""
+    """Return psnr, psnr_luma and ms_ssim, as in `Point`."""
     large = min(img.shape[:2]) >= metrics.MS_SSIM_MIN_SIDE
     return {
         "psnr": _finite(metrics.psnr(img, restored)),
@@ -154,7 +170,7 @@ def _line(point: Point) -> bytes:
 
 
 def _read(journal: Path) -> Iterator[Point]:
-    """What can be read of a journal, which may end in the middle of a line."""
+    """Yield the points of a journal, which may end in the middle of a line."""
     lines = journal.read_bytes().splitlines() if journal.exists() else []
     for line in lines:
         try:

@@ -1,18 +1,25 @@
-"""Distortion between two pictures: uint8 [H,W,3]."""
+"""Distortion between two images, uint8 [H,W,3]: PSNR and MS-SSIM.
+
+[1] Wang, Simoncelli, Bovik 2003, "Multiscale structural similarity for image quality assessment".
+[2] Wang, Bovik, Sheikh, Simoncelli 2004, "Image quality assessment: from error visibility to
+    structural similarity".
+"""
 
 import math
 
 import numpy as np
 
-# Wang, Simoncelli, Bovik 2003, Sec. 3.2; Wang et al. 2004 for the window and the constants.
-_MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_WINDOW, _SIGMA = 11, 1.5
-_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_PEAK = 255
+_MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first: [1] 3.2
+_WINDOW, _SIGMA = 11, 1.5  # samples, of the Gaussian window: [2] III.B
+_C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2  # [2] III.B
 MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(_MS_SSIM_WEIGHTS) - 1) + 1  # pixels: 161
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the PSNR in dB over all samples: 10 log10(255² / MSE), ``inf`` for equal pictures.
+    """Return the PSNR in dB over all samples of R, G and B; `inf` for equal images.
+
+        PSNR = 10 log10(255² / MSE)
 
     Raises:
       ValueError: the arrays are not uint8, are empty, or their shapes differ.
@@ -22,23 +29,28 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def psnr_luma(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the PSNR in dB of the luma (full-range BT.601, not rounded); as `psnr` otherwise."""
+    """Return the PSNR in dB of the luma, not rounded (see `luma`); otherwise as `psnr`."""
     a, b = _checked("psnr_luma", a, b)
     return _decibels(luma(a) - luma(b))
 
 
 def luma(img: np.ndarray) -> np.ndarray:
-    """Y' = 0.299 R' + 0.587 G' + 0.114 B' (BT.601, full range): [...,3] -> float64 [...]."""
+    """Return the luma float64 [...] of RGB [...,3] (ITU-R BT.601, full range).
+
+    Y' = 0.299 R' + 0.587 G' + 0.114 B'
+    """
     return np.asarray(img, np.float64) @ np.array([0.299, 0.587, 0.114])
 
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the multi-scale structural similarity, 1 for equal pictures: mean over R, G and B.
+    """Return the multi-scale structural similarity, at most 1: the mean of those of R, G and B.
 
-    Wang, Simoncelli and Bovik 2003, Eq. 7, five scales; Gaussian window of 11 samples, sigma 1.5,
-    where it fits into the picture; halved by 2x2 means, odd sides with a zero before the first
-    sample that counts in the mean, as the PyTorch packages of the field have it. A negative factor
-    counts as zero.
+        MS-SSIM = mean(l_5 cs_5)^w_5 · Π_j mean(cs_j)^w_j, j = 1 ... 4       ([1] Eq. 7)
+
+    l_j is the luminance term at scale j, cs_j the product of its contrast and structure terms, in a
+    Gaussian window; the mean is over the positions where the window fits into the image. Each scale
+    is the one before it halved by 2x2 means. As in the package pytorch-msssim, an odd side gets a
+    zero before its first sample, and a negative mean counts as zero.
 
     Raises:
       ValueError: as `psnr`; a side is below 161 pixels.
@@ -61,7 +73,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def in_decibels(similarity: float) -> float:
-    """An SSIM or MS-SSIM as -10 log10(1 - s), dB: the scale on which curves are drawn."""
+    """Return -10 log10(1 - s) of an SSIM or MS-SSIM s: the dB on which curves are drawn."""
     return math.inf if similarity >= 1 else -10 * math.log10(1 - similarity)
 
 
@@ -76,11 +88,14 @@ def _checked(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _decibels(difference: np.ndarray) -> float:
     mse = float(np.mean(np.square(difference), dtype=np.float64))
-    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    return math.inf if mse == 0 else 10 * math.log10(_PEAK**2 / mse)
 
 
 def _similarity(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """SSIM's two factors, l and c*s, where the whole window fits: [C,H,W] -> [C,H-10,W-10]."""
+    """Return l and cs of every position where the window fits ([2] Eq. 6 and 13): [C,H-10,W-10].
+
+    l = (2 μx μy + C1) / (μx² + μy² + C1)      cs = (2 σxy + C2) / (σx² + σy² + C2)
+    """
     mean_x, mean_y = _blurred(x), _blurred(y)
     var_x, var_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
     covariance = _blurred(x * y) - mean_x * mean_y
@@ -89,6 +104,7 @@ def _similarity(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blurred(x: np.ndarray) -> np.ndarray:
+    """Return the Gaussian-weighted means of the windows that fit: [C,H,W] -> [C,H-10,W-10]."""
     from scipy.ndimage import correlate1d
 
     offsets = np.arange(_WINDOW) - _WINDOW // 2
@@ -100,7 +116,7 @@ def _blurred(x: np.ndarray) -> np.ndarray:
 
 
 def _halved(x: np.ndarray) -> np.ndarray:
-    """Means of 2x2 samples; an odd side gets a zero in front."""
+    """Return the means of 2x2 samples, [C,⌈H/2⌉,⌈W/2⌉]; an odd side gets a zero in front."""
     x = np.pad(x, [(0, 0), *((size % 2, 0) for size in x.shape[1:])])
     c, h, w = x.shape
     return x.reshape(c, h // 2, 2, w // 2, 2).mean((2, 4))

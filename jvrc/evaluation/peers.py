@@ -1,4 +1,4 @@
-"""Other codecs, by Pillow and its plugins, for comparison on the same pictures."""
+"""Other codecs, through Pillow and its plugins, for comparison on the same images."""
 
 from collections.abc import Callable
 from importlib import metadata
@@ -10,54 +10,58 @@ from PIL import Image, features
 
 
 class Peer(NamedTuple):
-    """A codec: pictures are uint8 [H,W,3], qualities integers of Pillow's scale for it."""
+    """A codec. Images are uint8 [H,W,3], qualities integers of Pillow's scale for the codec."""
 
     name: str
     title: str
     version: str  # of the library that codes
     mime: str
-    qualities: tuple[int, ...]  # what is swept
+    qualities: tuple[int, ...]  # those to measure
     highest: int
     encode: Callable[[np.ndarray, int], bytes]
 
+    def encode_within(self, img: np.ndarray, limit: int) -> bytes | None:
+        """Return the file of highest quality in 0 ... highest that has at most `limit` bytes.
 
-NAMES = ("jpeg", "webp", "avif", "jpegxl")
+        Found by bisection, for which bytes must rise with quality. None if even quality 0 needs
+        more.
+        """
+        best, low, high = None, 0, self.highest
+        while low <= high:
+            quality = (low + high) // 2
+            data = self.encode(img, quality)
+            if len(data) <= limit:
+                best, low = data, quality + 1
+            else:
+                high = quality - 1
+        return best
+
+
+def jpeg(subsampling: str = "4:2:0") -> Peer:
+    """Return progressive JPEG with a chroma subsampling, "4:2:0" or "4:4:4"."""
+    qualities = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 85, 90, 95)
+    version = f"libjpeg {features.version('jpg')}, {subsampling}"
+    encode = _encoder("JPEG", subsampling=subsampling, optimize=True, progressive=True)
+    return Peer("jpeg", "JPEG", version, "image/jpeg", qualities, 100, encode)
 
 
 def peer(name: str) -> Peer:
-    """The codec of that name (one of NAMES).
+    """Return the codec of a name among NAMES.
 
     Raises:
       ValueError: unknown, or this installation can't write it; the message has the remedy.
     """
-    makers = dict(zip(NAMES, (_jpeg, _webp, _avif, _jpegxl), strict=True))
-    if name not in makers:
+    if name not in _PEERS:
         raise ValueError(f"against must be some of {', '.join(NAMES)}; got {name!r}")
-    return makers[name]()
+    return _PEERS[name]()
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The picture, uint8 [H,W,3], that any of the codecs wrote."""
+    """Return the image, uint8 [H,W,3], of a file of any of these codecs."""
     return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
 
 
-def largest_within(encode: Callable[[int], bytes], limit: int, highest: int) -> bytes | None:
-    """What encode gives at the highest quality in 0 … highest of at most `limit` bytes, by halving.
-
-    None if even the lowest gives more.
-    """
-    best, low, high = None, 0, highest
-    while low <= high:
-        quality = (low + high) // 2
-        data = encode(quality)
-        if len(data) <= limit:
-            best, low = data, quality + 1
-        else:
-            high = quality - 1
-    return best
-
-
-def _save(kind: str, **options: Any) -> Callable[[np.ndarray, int], bytes]:
+def _encoder(kind: str, **options: Any) -> Callable[[np.ndarray, int], bytes]:
     def encode(img: np.ndarray, quality: int) -> bytes:
         buffer = BytesIO()
         Image.fromarray(img).save(buffer, kind, quality=quality, **options)
@@ -66,17 +70,10 @@ def _save(kind: str, **options: Any) -> Callable[[np.ndarray, int], bytes]:
     return encode
 
 
-def _jpeg() -> Peer:
-    qualities = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 85, 90, 95)
-    version = f"libjpeg {features.version('jpg')}"
-    encode = _save("JPEG", optimize=True, progressive=True)
-    return Peer("jpeg", "JPEG", f"{version}, 4:2:0", "image/jpeg", qualities, 100, encode)
-
-
 def _webp() -> Peer:
     qualities = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)
     version = f"libwebp {features.version('webp')}, method 6"
-    encode = _save("WEBP", method=6)
+    encode = _encoder("WEBP", method=6)
     return Peer("webp", "WebP", version, "image/webp", qualities, 100, encode)
 
 
@@ -85,7 +82,7 @@ def _avif() -> Peer:
         raise ValueError("avif needs Pillow's own AVIF: pip install 'pillow>=11.3'")
     qualities = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
     version = f"libavif {features.version('avif')}, speed 6, 4:2:0"
-    encode = _save("AVIF", speed=6)
+    encode = _encoder("AVIF", speed=6)
     return Peer("avif", "AVIF", version, "image/avif", qualities, 100, encode)
 
 
@@ -96,5 +93,9 @@ def _jpegxl() -> Peer:
         raise ValueError("jpegxl needs a plugin: pip install pillow-jxl-plugin") from error
     qualities = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
     version = f"pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')}, effort 7"
-    encode = _save("JXL", effort=7)
+    encode = _encoder("JXL", effort=7)
     return Peer("jpegxl", "JPEG XL", version, "image/jxl", qualities, 99, encode)
+
+
+_PEERS = {"jpeg": jpeg, "webp": _webp, "avif": _avif, "jpegxl": _jpegxl}
+NAMES = tuple(_PEERS)

@@ -1,50 +1,67 @@
-"""Rate-distortion curves as a picture."""
+"""Plots of rate-distortion curves."""
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 
-from jvrc.evaluation.summary import METRICS
+from jvrc.runtime import extras
 
-_LABELS = dict(zip(METRICS, ("PSNR (RGB), dB", "PSNR (luma), dB", "MS-SSIM, dB"), strict=True))
+_LABELS = {
+    "psnr": "PSNR (RGB), dB",
+    "psnr_luma": "PSNR (luma), dB",
+    "ms_ssim_db": "MS-SSIM, dB",
+}
+_OURS = {"lw": 2.5, "marker": "o", "ms": 4}
+_PUBLISHED = {"lw": 1.0, "ls": "--"}
+_OTHERS = {"lw": 1.2, "marker": "."}
+
+Curves = dict[str, np.ndarray]  # {name: [n,2] of bpp and dB}
 
 
-def rd_plot(
-    curves: dict[str, dict[str, np.ndarray]], ours: list[str], published: list[str], title: str
-) -> bytes:
-    """A PNG with a panel for each metric that has curves.
+def rd_plot(curves: dict[str, Curves], ours: list[str], published: list[str], title: str) -> bytes:
+    """Return a PNG with one panel of curves for each metric that has any.
 
-    curves: {metric: {name: [n,2] of bpp and dB}}. Those in `ours` are drawn bold, those in
+    curves: by metric, a name of summary.METRICS. Those named in `ours` are drawn bold, those in
     `published` dashed, the others thin.
 
     Raises:
-      ValueError: matplotlib is missing, or there is no curve.
+      ImportError: matplotlib is missing.
+      ValueError: there is no curve.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("plots need the extra `eval`: pip install 'jvrc[eval]'") from error
-    panels = [metric for metric in curves if curves[metric]]
+    extras.require("eval")
+    from matplotlib.figure import Figure
+
+    panels = {metric: found for metric, found in curves.items() if found}
     if not panels:
         raise ValueError("curves must hold two points of a coder or more; got none")
-    names = list(dict.fromkeys(name for metric in panels for name in curves[metric]))
-    colors = {name: f"C{i % 10}" for i, name in enumerate(names)}
+    names = list(dict.fromkeys(name for found in panels.values() for name in found))
+    measured = [c for found in panels.values() for n, c in found.items() if n not in published]
+    limit = 1.02 * max(curve[:, 0].max() for curve in measured)
+    styles = {
+        name: _style(name, ours, published) | {"color": f"C{i % 10}"}
+        for i, name in enumerate(names)
+    }
     figure = Figure(figsize=(6.4 * len(panels), 5), layout="constrained")
-    widest = max(c[:, 0].max() for m in panels for n, c in curves[m].items() if n not in published)
-    for place, metric in enumerate(panels, 1):
+    for place, (metric, found) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
-        for name, curve in curves[metric].items():
-            style = {"lw": 1.2, "marker": "."}
-            if name in ours:
-                style = {"lw": 2.5, "marker": "o", "ms": 4}
-            elif name in published:
-                style = {"lw": 1.0, "ls": "--"}
-            rows = curve[np.argsort(curve[:, 0])]
-            axes.plot(*rows.T, label=name, color=colors[name], **style)
-        axes.set(xlabel="bits per pixel", ylabel=_LABELS[metric], xlim=(0, widest * 1.02))
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right", fontsize=8)
+        _draw(axes, found, styles)
+        axes.set(xlabel="bits per pixel", ylabel=_LABELS[metric], xlim=(0, limit))
     figure.suptitle(title, fontsize=11)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def _style(name: str, ours: list[str], published: list[str]) -> dict[str, Any]:
+    if name in ours:
+        return _OURS
+    return _PUBLISHED if name in published else _OTHERS
+
+
+def _draw(axes: Any, curves: Curves, styles: dict[str, dict]) -> None:
+    for name, curve in curves.items():
+        rows = curve[np.argsort(curve[:, 0])]
+        axes.plot(*rows.T, label=name, **styles[name])
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)

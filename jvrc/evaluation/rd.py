@@ -1,6 +1,6 @@
 """Rate-distortion curves and the Bjøntegaard delta rate between them.
 
-A curve is float64 [n,2]: bits per pixel and PSNR in dB, one row a step or quality.
+A curve is float64 [n,2]: bits per pixel and PSNR (or another distortion) in dB, one row a setting.
 """
 
 import numpy as np
@@ -8,10 +8,12 @@ from scipy.interpolate import PchipInterpolator
 
 
 def bd_rate(anchor: np.ndarray, test: np.ndarray) -> float:
-    """Mean difference in rate at equal PSNR, in percent: negative where `test` needs fewer bits.
+    """Return the Bjøntegaard delta rate in percent; negative if `test` needs fewer bits.
 
-    Bjøntegaard's delta (VCEG-M33) with piecewise cubic Hermite interpolation (PCHIP) of the
-    logarithm of the rate, over the range of PSNR that both curves cover.
+        100 · (exp(1 / (D_high - D_low) · ∫ (ln R_test(D) - ln R_anchor(D)) dD) - 1)
+
+    over the PSNR D_low ... D_high that both curves cover. G. Bjøntegaard 2001, VCEG-M33, with
+    piecewise cubic Hermite interpolation (PCHIP) of ln R(D) in the place of its cubic polynomial.
 
     Raises:
       ValueError: fewer than two points, PSNR that does not rise with the rate, or no common range.
@@ -26,7 +28,7 @@ def bd_rate(anchor: np.ndarray, test: np.ndarray) -> float:
 
 
 def common_range(anchor: np.ndarray, test: np.ndarray) -> tuple[float, float]:
-    """The PSNR in dB, lowest and highest, that both curves cover: what `bd_rate` averages over.
+    """Return the lowest and highest PSNR in dB that both curves cover, the range of `bd_rate`.
 
     Raises:
       ValueError: as `bd_rate`.
@@ -40,7 +42,13 @@ def common_range(anchor: np.ndarray, test: np.ndarray) -> tuple[float, float]:
 
 
 def between_rates(curve: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The part of a curve between two rates (bpp), with interpolated ends where it covers them."""
+    """Return the part of a curve between two rates in bpp, with points interpolated at its ends.
+
+    Where the curve does not reach a rate, its part ends at its own last point.
+
+    Raises:
+      ValueError: as `bd_rate`; fewer than two points are left.
+    """
     curve = _checked(curve, "curve")
     log_rate = np.log(curve[:, 0])
     ends = [r for r in (low, high) if curve[0, 0] < r < curve[-1, 0]]
@@ -51,7 +59,7 @@ def between_rates(curve: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _checked(curve: np.ndarray, name: str) -> np.ndarray:
-    """Sorted by rate, duplicate rows removed."""
+    """Return a curve sorted by rate, without duplicate rows."""
     curve = np.unique(np.asarray(curve, np.float64), axis=0)
     if curve.ndim != 2 or curve.shape[1] != 2 or len(curve) < 2:
         raise ValueError(f"{name} must be [n,2] with n >= 2; got shape {list(curve.shape)}")

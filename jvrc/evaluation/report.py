@@ -1,4 +1,4 @@
-"""A self-contained HTML page: tables, the plot, and pictures side by side under a slider."""
+"""The report of `jvrc eval`: one HTML file with tables, a plot and images under a slider."""
 
 import base64
 import html
@@ -22,19 +22,19 @@ _SHOWN_BY_BROWSERS = ("image/jpeg", "image/webp", "image/avif")
 
 @dataclass(frozen=True)
 class Version:
-    """A picture as somebody codes it."""
+    """An image as one codec restores it, or the original."""
 
     label: str
-    bytes: int | None  # None: the original
+    bytes: int | None  # None, as the next three, for the original
     bpp: float | None
     psnr: float | None  # dB
     ms_ssim: float | None
-    uri: str  # data:
+    uri: str  # "data:..."
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What the slider compares; the original comes first."""
+class Comparison:
+    """The versions of one image that the slider compares; the original comes first."""
 
     name: str
     height: int
@@ -42,12 +42,12 @@ class Picture:
     versions: list[Version]
 
 
-def picture(
+def compare(
     name: str, img: np.ndarray, coders: list[Coder], setting: float, against: list[Peer]
-) -> Picture:
-    """The original, each coder at the setting, and each peer at the bytes of the first coder.
+) -> Comparison:
+    """Code an image with each coder at the setting, and with each peer in the first coder's bytes.
 
-    A peer gets the highest quality that needs no more bytes, or its lowest if all need more.
+    A peer codes at the highest quality that needs no more bytes, or its lowest if all need more.
     """
     versions = [Version("original", None, None, None, None, _uri("image/webp", _lossless(img)))]
     for coder in coders:
@@ -58,14 +58,11 @@ def picture(
         versions.append(_version(label, img, data, restored, uri))
     limit = versions[1].bytes or 0
     versions += [_peer_version(peer, img, limit) for peer in against]
-    return Picture(name, *img.shape[:2], versions)
+    return Comparison(name, *img.shape[:2], versions)
 
 
 def _peer_version(peer: Peer, img: np.ndarray, limit: int) -> Version:
-    def encode(quality: int) -> bytes:
-        return peer.encode(img, quality)
-
-    data = peers.largest_within(encode, limit, peer.highest) or encode(0)
+    data = peer.encode_within(img, limit) or peer.encode(img, 0)
     restored = peers.decode(data)
     shown = peer.mime in _SHOWN_BY_BROWSERS
     uri = _uri(peer.mime, data) if shown else _uri("image/webp", _lossless(restored))
@@ -84,17 +81,17 @@ def page(
     rows: list[Mean],
     pairs: list[BdRate],
     plot: bytes,
-    pictures: list[Picture],
+    comparisons: list[Comparison],
 ) -> str:
-    """The page as text. facts: shown as they are, name and value. plot: a PNG."""
-    data = json.dumps([asdict(p) for p in pictures]).replace("</", "<\\/")
+    """Return the page. facts: names and values, shown as they are. plot: a PNG."""
+    data = json.dumps([asdict(c) for c in comparisons]).replace("</", "<\\/")
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         facts=_table(("", ""), [[html.escape(v) for v in item] for item in facts.items()]),
         plot=_uri("image/png", plot),
         means=_means_table(rows),
         pairs="".join(_matrix(pairs, metric) for metric in dict.fromkeys(p.metric for p in pairs)),
-        pictures=data,
+        comparisons=data,
     )
 
 
@@ -119,7 +116,7 @@ def _means_table(rows: list[Mean]) -> str:
 
 
 def _matrix(pairs: list[BdRate], metric: str) -> str:
-    """Anchors to the right, tested coders downward."""
+    """Return the table of BD-rates in a metric: a row for each tested coder, a column an anchor."""
     chosen = {(p.anchor, p.test): p for p in pairs if p.metric == metric}
     names = list(dict.fromkeys(name for key in chosen for name in key))
     cells = [
@@ -136,7 +133,7 @@ def _cell(pair: BdRate | None) -> str:
 
 
 def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    """Cells are HTML."""
+    """Return an HTML table; the cells are HTML."""
 
     def line(tag: str, cells: list[str] | tuple[str, ...]) -> str:
         return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"

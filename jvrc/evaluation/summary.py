@@ -1,4 +1,4 @@
-"""From measured points to mean curves, BD-rates, JSON and CSV."""
+"""Summaries of measured points: means over images, curves, BD-rates, CSV; published curves."""
 
 import csv
 import io
@@ -19,9 +19,9 @@ METRICS = ("psnr", "psnr_luma", "ms_ssim_db")  # the distortions of curves, all 
 
 @dataclass(frozen=True)
 class Mean:
-    """Means over the pictures, of one coder at one setting; None where a picture has no value.
+    """The means of one coder at one setting over all images.
 
-    ms_ssim_db: of the mean MS-SSIM.
+    A distortion is None if an image has none (see `Point`). ms_ssim_db: the mean MS-SSIM in dB.
     """
 
     coder: str
@@ -51,7 +51,7 @@ class BdRate:
 
 
 def means(points: list[Point]) -> list[Mean]:
-    """One Mean for each coder and setting, in the points' order."""
+    """Return the means of each coder at each setting, in the order of the points."""
     groups: dict[tuple, list[Point]] = {}
     for point in points:
         groups.setdefault((point.coder, point.version, point.setting), []).append(point)
@@ -71,7 +71,7 @@ def _mean(coder: str, version: str, setting: float, group: list[Point]) -> Mean:
 
 
 def curves(rows: Iterable[Mean], metric: str) -> dict[str, np.ndarray]:
-    """{coder: [n,2] of bpp and dB}, coders with two points or more."""
+    """Return {coder: [n,2] of bpp and dB} of the coders with two points or more."""
     found: dict[str, list] = {}
     for row in rows:
         value = getattr(row, metric)
@@ -83,9 +83,9 @@ def curves(rows: Iterable[Mean], metric: str) -> dict[str, np.ndarray]:
 def bd_rates(
     found: dict[str, np.ndarray], metric: str, rates: tuple[float, float] | None = None
 ) -> list[BdRate]:
-    """Of every curve against every other one with which it shares a range of dB.
+    """Return the BD-rate of every curve against every other one with which it shares a range of dB.
 
-    rates: only the part of the tested curve between these (bpp) counts.
+    rates: the part of the tested curve that counts, in bpp.
     """
     pairs = []
     for anchor, test in itertools.permutations(found, 2):
@@ -93,19 +93,19 @@ def bd_rates(
             tested = rd.between_rates(found[test], *rates) if rates else found[test]
             low, high = rd.common_range(found[anchor], tested)
             percent = rd.bd_rate(found[anchor], tested)
-        except ValueError:  # nothing in common, or a curve that falls
+        except ValueError:  # no common range, or a curve that falls
             continue
         pairs.append(BdRate(metric, anchor, test, percent, low, high))
     return pairs
 
 
 def read_curves(path: Path) -> dict[str, np.ndarray]:
-    """Published curves: {name: [n,2] of bpp and RGB PSNR in dB}.
+    """Read published curves from a JSON file: return {name: [n,2] of bpp and RGB PSNR in dB}.
 
-    The file is JSON: {"curves": {NAME: {"bpp": [...], "psnr_rgb_db": [...]}}}.
+    The file holds {"curves": {NAME: {"bpp": [...], "psnr_rgb_db": [...]}}}.
 
     Raises:
-      ValueError: it is not.
+      ValueError: it holds something else.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["curves"]
@@ -120,7 +120,7 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
 
 
 def points_csv(points: list[Point]) -> str:
-    """The points as CSV with a head."""
+    """Return the points as CSV with a line of field names."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [f.name for f in fields(Point)], lineterminator="\n")
     writer.writeheader()

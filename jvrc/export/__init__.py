@@ -1,1 +1,1 @@
-"""From trained parameters to a frozen model."""
+"""From trained parameters to a frozen model, whose tables and networks are integers."""

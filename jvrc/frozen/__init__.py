@@ -1,1 +1,1 @@
-"""Frozen models: the type, its file, and the models that the package ships."""
+"""Frozen models: their type, their weights file, and the models that the package ships."""

@@ -1,7 +1,7 @@
-"""The file of a frozen model: one safetensors file whose header carries the description.
+"""The weights file of a frozen model: safetensors, with a JSON description in its metadata.
 
-The integers of the networks are not in it: they follow exactly from the float parameters and their
-fixed-point formats, which are.
+jvrc/coding/FORMAT.md, section 4, lists the names of its tensors. The integer networks are not in
+the file: they follow exactly from the float parameters and the fixed-point format, which are.
 """
 
 import hashlib
@@ -16,120 +16,26 @@ import safetensors
 import safetensors.numpy
 
 from jvrc.coding.escapes import LIMIT
-from jvrc.coding.tables import SymbolTables
+from jvrc.coding.tables import CdfTables
 from jvrc.frozen.header import WEIGHTS_FORMAT, read_header
 from jvrc.frozen.model import ARRAYS, TABLES, FrozenModel
 from jvrc.integer import fixed_point
+from jvrc.integer.formats import FixedPointFormat, LayerFormat
 from jvrc.io.files import write_bytes
-from jvrc.model.config import Config
+from jvrc.model.config import Config, config_of
 
+Tensors = dict[str, np.ndarray]
 
-def _flatten(tree: dict, prefix: str) -> dict[str, np.ndarray]:
-    out = {}
-    for key, value in tree.items():
-        name = f"{prefix}/{key}"
-        out |= _flatten(value, name) if isinstance(value, dict) else {name: np.asarray(value)}
-    return out
-
-
-def _unflatten(tensors: dict[str, np.ndarray], prefix: str) -> dict:
-    tree: dict = {}
-    for name, value in tensors.items():
-        head, *path = name.split("/")
-        if head == prefix:
-            node = tree
-            for key in path[:-1]:
-                node = node.setdefault(key, {})
-            node[path[-1]] = value
-    return tree
-
-
-def _stored_type(name: str) -> type:
-    return np.float16 if name.endswith("kernel") else np.float32
-
-
-def as_stored(params: dict) -> dict:
-    """Parameters as a file gives them back: kernels rounded to float16, all of them float32."""
-
-    def rounded(path: tuple, a: Any) -> np.ndarray:
-        return np.asarray(a).astype(_stored_type(path[-1].key)).astype(np.float32)
-
-    return jax.tree_util.tree_map_with_path(rounded, params)
-
-
-def to_tensors(model: FrozenModel) -> dict[str, np.ndarray]:
-    """The arrays by the names under which the file holds them; big kernels in float16."""
-    tensors = {k: v.astype(_stored_type(k)) for k, v in _flatten(model.params, "params").items()}
-    for name in ARRAYS:
-        tensors[name] = np.asarray(getattr(model, name))
-    for name in TABLES:
-        for part, value in getattr(model, name)._asdict().items():
-            tensors[f"{name}/{part}"] = np.asarray(value)
-    for part, layers in model.units._asdict().items():
-        for i, value in enumerate(layers):
-            tensors[f"units/{part}/{i}"] = np.asarray(value)
-    return {k: np.ascontiguousarray(v) for k, v in tensors.items()}
-
-
-def fingerprint(tensors: dict[str, np.ndarray], config: Config) -> str:
-    """The model id: eight hex digits of a SHA-256 over the description and all arrays."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype.str} {list(value.shape)}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()[:8]
-
-
-def from_tensors(tensors: dict[str, np.ndarray], header: str) -> FrozenModel:
-    """The model that a file's arrays and header describe."""
-    config = Config(**json.loads(header)["config"])
-    params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
-    parts = _unflatten(tensors, "units")
-    low, start = tensors["y_tables/low"], tensors["y_tables/start"]
-    if not np.abs(low.astype(np.int64)).max() + np.diff(start).max() <= LIMIT:
-        raise ValueError(f"y_tables must hold integers within {LIMIT}")
-    found = (parts.get(k, {}) for k in fixed_point.Units._fields)
-    units = fixed_point.Units(*(tuple(f[str(i)] for i in range(len(f))) for f in found))
-    return FrozenModel(
-        params=params,
-        units=units,
-        network=fixed_point.quantise(config, params, units),
-        config=config,
-        model_id=fingerprint(tensors, config),
-        header=header,
-        **{k: tensors[k] for k in ARRAYS},
-        **{k: SymbolTables(**_unflatten(tensors, k)) for k in TABLES},
-    )
-
-
-def seal(model: FrozenModel) -> FrozenModel:
-    """The model as its file will hold it: kernels in float16, description and id in the header."""
-    tensors = to_tensors(model)
-    described = json.loads(model.header) | {
-        "format": WEIGHTS_FORMAT,
-        "config": model.config.to_dict(),
-        "model_id": fingerprint(tensors, model.config),
-    }
-    return from_tensors(tensors, json.dumps(described, sort_keys=True))
-
-
-def save_model(model: FrozenModel, path: str | Path) -> FrozenModel:
-    """Writes the file (complete or not at all); returns the model as `read_model` will give it."""
-    model = seal(model)
-    metadata = {"jvrc": model.header}
-    write_bytes(path, safetensors.numpy.save(to_tensors(model), metadata=metadata))
-    return model
-
-
-def annotate(path: str | Path, described: dict[str, Any]) -> FrozenModel:
-    """Add to the header of a weights file; arrays and id stay. Raises as `read_model`."""
-    model = read_model(path)
-    return save_model(replace(model, header=json.dumps(model.metadata | described)), path)
+# The layers with the numbers 0, 1, ... in the tensors "units/exponents/0", "units/shifts/0", ...
+_LAYERS = (
+    *("h_s/deconv0", "h_s/deconv1", "h_s/conv2", "context/conv"),
+    *("entropy_parameters/conv0", "entropy_parameters/conv1", "entropy_parameters/conv2"),
+)
+_LATENT_SHIFT, _CONTEXT_BIAS = "units/latent/0", "units/bias/0"
 
 
 def read_model(path: str | Path) -> FrozenModel:
-    """Reads a frozen model.
+    """Read a frozen model.
 
     Raises:
       FileNotFoundError: no such file.
@@ -147,3 +53,129 @@ def read_model(path: str | Path) -> FrozenModel:
             f"the header says {described['model_id']}"
         )
     return model
+
+
+def save_model(model: FrozenModel, path: str | Path) -> FrozenModel:
+    """Write the file, atomically; return the model as `read_model` will give it."""
+    model = seal(model)
+    metadata = {"jvrc": model.header}
+    write_bytes(path, safetensors.numpy.save(to_tensors(model), metadata=metadata))
+    return model
+
+
+def seal(model: FrozenModel) -> FrozenModel:
+    """Return the model as its file will hold it, with kernels of float16 precision and its id."""
+    tensors = to_tensors(model)
+    described = model.metadata | {
+        "format": WEIGHTS_FORMAT,
+        "config": model.config.to_dict(),
+        "model_id": fingerprint(tensors, model.config),
+    }
+    return from_tensors(tensors, json.dumps(described, sort_keys=True))
+
+
+def annotate(path: str | Path, described: dict[str, Any]) -> FrozenModel:
+    """Add to the header of a weights file; arrays and id stay. Raises as `read_model`."""
+    model = read_model(path)
+    return save_model(replace(model, header=json.dumps(model.metadata | described)), path)
+
+
+def as_stored(params: dict) -> dict:
+    """Return parameters as a file gives them back: float32, kernels rounded to float16."""
+
+    def rounded(path: tuple, a: Any) -> np.ndarray:
+        return np.asarray(a).astype(_stored_type(path[-1].key)).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(rounded, params)
+
+
+def fingerprint(tensors: Tensors, config: Config) -> str:
+    """Return the model id: eight hex digits of a SHA-256 over the config and all arrays."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype.str} {list(value.shape)}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:8]
+
+
+def to_tensors(model: FrozenModel) -> Tensors:
+    """Return the arrays by the names under which the file holds them, big kernels in float16."""
+    tensors = {k: v.astype(_stored_type(k)) for k, v in _flatten(model.params, "params").items()}
+    tensors |= {name: getattr(model, name) for name in ARRAYS}
+    for name in TABLES:
+        tensors |= _flatten(getattr(model, name)._asdict(), name)
+    tensors |= _format_tensors(model.fixed_point_format)
+    return {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+
+
+def from_tensors(tensors: Tensors, header: str) -> FrozenModel:
+    """Return the model that a file's arrays and header describe."""
+    config = config_of(**json.loads(header)["config"])
+    params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
+    _check_reach(tensors)
+    fixed_point_format = _read_format(tensors)
+    return FrozenModel(
+        params=params,
+        fixed_point_format=fixed_point_format,
+        network=fixed_point.quantise(config, params, fixed_point_format),
+        config=config,
+        model_id=fingerprint(tensors, config),
+        header=header,
+        **{k: tensors[k] for k in ARRAYS},
+        **{k: CdfTables(**_unflatten(tensors, k)) for k in TABLES},
+    )
+
+
+def _format_tensors(fixed_point_format: FixedPointFormat) -> Tensors:
+    tensors = {}
+    for i, name in enumerate(_LAYERS):
+        if name in fixed_point_format.layers:
+            layer = fixed_point_format.layers[name]
+            tensors |= {f"units/exponents/{i}": layer.exponent, f"units/shifts/{i}": layer.shift}
+    if fixed_point_format.latent_shift is not None:
+        tensors[_LATENT_SHIFT] = fixed_point_format.latent_shift
+        tensors[_CONTEXT_BIAS] = fixed_point_format.context_bias
+    return tensors
+
+
+def _read_format(tensors: Tensors) -> FixedPointFormat:
+    layers = {
+        name: LayerFormat(tensors[f"units/exponents/{i}"], tensors[f"units/shifts/{i}"])
+        for i, name in enumerate(_LAYERS)
+        if f"units/exponents/{i}" in tensors
+    }
+    return FixedPointFormat(layers, tensors.get(_LATENT_SHIFT), tensors.get(_CONTEXT_BIAS))
+
+
+def _check_reach(tensors: Tensors) -> None:
+    """Raise ValueError if a table of y holds integers that no stream can."""
+    low, start = tensors["y_tables/low"], tensors["y_tables/start"]
+    if not np.abs(low.astype(np.int64)).max() + np.diff(start).max() <= LIMIT:
+        raise ValueError(f"y_tables must hold integers within {LIMIT}")
+
+
+def _stored_type(name: str) -> type:
+    return np.float16 if name.endswith("kernel") else np.float32
+
+
+def _flatten(tree: dict, prefix: str) -> Tensors:
+    """Return the arrays of a tree of dicts, by their paths: "prefix/key/key"."""
+    out = {}
+    for key, value in tree.items():
+        name = f"{prefix}/{key}"
+        out |= _flatten(value, name) if isinstance(value, dict) else {name: np.asarray(value)}
+    return out
+
+
+def _unflatten(tensors: Tensors, prefix: str) -> dict:
+    """Return the inverse of `_flatten`, of the tensors whose path begins with the prefix."""
+    tree: dict = {}
+    for name, value in tensors.items():
+        head, *path = name.split("/")
+        if head == prefix:
+            node = tree
+            for key in path[:-1]:
+                node = node.setdefault(key, {})
+            node[path[-1]] = value
+    return tree

@@ -1,14 +1,15 @@
-"""The description in a weights file, read without its arrays and without JAX."""
+"""Reading the header of a weights file, without its arrays and without JAX."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 WEIGHTS_FORMAT = "jvrc-frozen-2"
+_REQUIRED = {"format", "model_id", "config"}
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """What the header says: format, model_id, config, recipe, license and more.
+    """Return the contents of the header: format, model_id, config, recipe, license and more.
 
     Raises:
       FileNotFoundError: no such file.
@@ -22,11 +23,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
             header = json.loads(json.loads(file.read(min(length, size)))["__metadata__"]["jvrc"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: not a weights file of jvrc") from error
-    needed = {"format", "model_id", "config"}
-    if (
-        not isinstance(header, dict)
-        or not needed <= set(header)
-        or header["format"] != WEIGHTS_FORMAT
-    ):
+    complete = isinstance(header, dict) and set(header) >= _REQUIRED
+    if not complete or header["format"] != WEIGHTS_FORMAT:
         raise ValueError(f"{path}: not a weights file of jvrc of the format {WEIGHTS_FORMAT}")
     return header

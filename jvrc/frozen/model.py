@@ -1,7 +1,7 @@
-"""The type of a frozen model: parameters, integer networks and integer tables.
+"""The type of a frozen model: parameters, integer networks and integer CDF tables.
 
-Nothing here is trained, and a receiver computes no table; the integers of the networks follow
-exactly from what the model's file holds (jvrc.frozen.file).
+A frozen model is not trained further, and a decoder computes none of its tables. The integer
+networks follow exactly from what the weights file holds (jvrc.frozen.file).
 """
 
 import json
@@ -12,58 +12,66 @@ from typing import Any
 import jax
 import numpy as np
 
-from jvrc.coding.tables import SymbolTables
-from jvrc.integer import fixed_point, hyper_synthesis
+from jvrc.coding.tables import CdfTables
+from jvrc.integer.context import OFFSET_EXPONENT
+from jvrc.integer.formats import FixedPointFormat
+from jvrc.integer.network import Network
 from jvrc.model.config import Config
-from jvrc.qstep import QSTEP_CODE_MIN
+from jvrc.qstep import qstep_row
 
-OFFSET_UNIT = 2.0**-9
-# Fields that the file holds as they are, and those that are tables.
+OFFSET_UNIT = 2.0**OFFSET_EXPONENT  # of delta in FrozenModel.offsets
+# Fields that the weights file holds as they are, and those that are CDF tables.
 ARRAYS = ("medians", "offsets", "z_steps", "z_step_index")
 TABLES = ("z_tables", "y_tables")
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["params", "units", "network", *ARRAYS, *TABLES],
+    data_fields=["params", "fixed_point_format", "network", *ARRAYS, *TABLES],
     meta_fields=["config", "model_id", "header"],
 )
 @dataclass(frozen=True, eq=False)
 class FrozenModel:
-    """What `jvrc.load` returns. A pytree; config, model_id and header are static.
+    """A model ready for coding, as `jvrc.load` returns it.
 
-    params: g_a, g_s, h_a, and those that only training needs (bottleneck, offset, z_step); h_s, and
-      in mbt2018 context and entropy_parameters, are what training goes on with, and what `network`
-      is made of when a model is sealed or read.
-    units, network: how these are rounded, and the integers that code (jvrc.integer).
-    medians: int32 [N], z_steps: int32 [J], the grid of Delta_z, both in units of 1/16.
-    z_step_index: int32 [codes], by step code.
-    offsets: uint8 [codes, 90], delta in units of 1/512, by step code and scale index.
-    z_tables: J * N tables, y_tables: 90 tables.
+    A pytree; config, model_id and header are static.
+
+    Attributes:
+      params: arrays by part (g_a, g_s, h_a, h_s, ...) and layer. Coding computes with g_a, g_s and
+        h_a; the other parts are there for training, and `network` is derived from h_s and, in
+        mbt2018, from context and entropy_parameters.
+      fixed_point_format: how these are rounded to integers.
+      network: the result (jvrc.integer).
+      medians: int32 [N], of z, in units of 1/16.
+      z_steps: int32 [J], the grid of Delta_z, in units of 1/16.
+      z_step_index: int32 [769], the entry of z_steps for each qstep code (row `qstep_row`).
+      offsets: uint8 [769,90], delta in units of OFFSET_UNIT, by qstep code and scale index.
+      z_tables: J * N tables, by entry of z_steps and channel.
+      y_tables: 90 tables, by scale index.
     """
 
     params: dict
-    units: fixed_point.Units
-    network: hyper_synthesis.Network
+    fixed_point_format: FixedPointFormat
+    network: Network
     medians: np.ndarray
     offsets: np.ndarray
     z_steps: np.ndarray
     z_step_index: np.ndarray
-    z_tables: SymbolTables
-    y_tables: SymbolTables
+    z_tables: CdfTables
+    y_tables: CdfTables
     config: Config
     model_id: str  # eight hex digits
     header: str = field(repr=False)  # JSON
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Recipe, licence, data statement and whatever else the file's header says."""
+        """The contents of the file's header: recipe, licence, data statement and more."""
         return json.loads(self.header)
 
-    def delta(self, index: np.ndarray, code: int) -> np.ndarray:
-        """Reconstruction offsets (jvrc.model.variable_rate) from the table: float32, in steps.
+    def delta(self, index: np.ndarray, qstep_code: int) -> np.ndarray:
+        """Return the reconstruction offsets delta: float32, in units of Delta, of index's shape.
 
-        index: scale indices, uint8 of any shape, which the result has too. code: step code.
+        index: scale indices, uint8. See jvrc.model.variable_rate.reconstruct.
         """
-        table = np.asarray(self.offsets)[code - QSTEP_CODE_MIN].astype(np.float32)
-        return (table * np.float32(OFFSET_UNIT))[index]
+        row = np.asarray(self.offsets)[qstep_row(qstep_code)].astype(np.float32)
+        return (row * np.float32(OFFSET_UNIT))[index]

@@ -12,12 +12,12 @@ _FOLDER = Path(__file__).parents[1] / "weights"
 
 
 def models() -> dict[str, Path]:
-    """The shipped models: name -> weights file."""
+    """Return the shipped models: name -> weights file."""
     return {p.stem: p for p in sorted(_FOLDER.glob("*.safetensors"))}
 
 
 def load(name: str | Path) -> "FrozenModel":
-    """A shipped model by its name, or any frozen model by its file.
+    """Load a shipped model by its name, or any frozen model by the path of its weights file.
 
     Raises:
       ValueError: neither a shipped name nor a file, or the file is not a frozen model.
@@ -27,16 +27,16 @@ def load(name: str | Path) -> "FrozenModel":
     if not path.is_file():
         known = ", ".join(shipped) or "none"
         raise ValueError(f"name must be a shipped model ({known}) or a weights file; got {name!s}")
-    from jvrc.frozen.file import read_model
+    from jvrc.frozen.file import read_model  # imports JAX
 
     return read_model(path)
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What the header of a shipped model says: model_id, config, license, recipe and more."""
+    """Return the header of a shipped model: model_id, config, license, recipe and more."""
     return read_header(models()[name])
 
 
 def name_of(model_id: str) -> str | None:
-    """The name of the shipped model with this id, None if there is none."""
+    """Return the name of the shipped model with this id, None if there is none."""
     return next((name for name in models() if describe(name)["model_id"] == model_id), None)

@@ -1,1 +1,1 @@
-"""The networks that decide probabilities, on integers: the same result on every machine."""
+"""The networks that choose CDF tables, in integer arithmetic: equal results on every machine."""

@@ -1,11 +1,11 @@
-"""The context model of mbt2018 on integers: the same sigma, mu and y^ on every machine.
+"""The integer context model of mbt2018: sigma, mu and y^ that are equal on every machine.
 
-What `exact` says of h_s holds here of the context's convolution, the entropy parameters network and
-the reconstruction y^, for all of these feed back into what is decoded next. Sums are formed in
-parts (jvrc.integer.fixed_point.layers), each within 2**24, and the parts are added in int32.
+All that a latent's scale index depends on is evaluated in integers (jvrc.integer.network): the
+context's convolution, the entropy parameters network and the reconstruction y^, which later latents
+see. jvrc/coding/FORMAT.md, section 6.1, specifies it.
 
-y^ is in units of 1/64, its offsets and step included; the context sees it coarser, by a shift for
-each channel, saturated to FEATURE_MAX.
+y^ is in units of 2**MU_EXPONENT = 1/64; the context sees it divided by a power of two for each
+channel and saturated to FEATURE_MAX.
 """
 
 from functools import cache
@@ -15,97 +15,109 @@ import jax.numpy as jnp
 from jax import Array
 
 from jvrc.integer import hyper_synthesis
-from jvrc.integer.hyper_synthesis import FEATURE_MAX, Network
+from jvrc.integer.hyper_synthesis import MU_EXPONENT
+from jvrc.integer.network import Network, leaky_relu, per_channel, product, rescale, saturate
 from jvrc.model import context
 from jvrc.model.config import Config
+from jvrc.qstep import CODES_PER_OCTAVE, QSTEP_CODE_MIN
 
-Y_LIMIT = 2**20  # |mu| saturates here, in units of 1/64
-_STEP_EXPONENT = -10  # Delta is an integer number of 2**-10
-_OFFSET_BITS = 9  # delta is an integer number of 2**-9
-_PRODUCT_LIMIT = 2**30  # of (|q| - delta) * Delta: |y^ - mu| saturates at 2048
+FEATURE_MAX = 2**10 - 1  # psi, the context's input and all activations behind it saturate here
+BIAS_COUNT = 97  # biases of the context: one for each eight qstep codes, 1/16 octave
+OFFSET_EXPONENT = -9  # delta is an integer number of 2**-9
+
+_QSTEP_EXPONENT = -10  # Delta is an integer number of 2**-10
+_Y_MAX = 2**20  # |mu| saturates here, in units of 1/64
+_PRODUCT_MAX = 2**30  # of (|q| - delta) * Delta: |y^ - mu| saturates at 2048
 
 
 class Matrices(NamedTuple):
-    """The kernels as float32 matrices, made once before a loop."""
+    """The kernels as float32 matrices [I,O], made once before the loop over positions."""
 
     rows: tuple[Array, Array, Array]  # of the context: [5M,2M], [5M,2M], [2M,2M]
-    first: Array  # [2M,.], from the context's features; psi's half is `psi_part`
-    second: Array
-    third: Array
+    conv0: Array  # [2M,.]: its rows for the context's features; `psi_part` has those for psi
+    conv1: Array
+    conv2: Array
 
 
 def matrices(network: Network) -> Matrices:
-    """The kernels of the context's four layers."""
-    conv, first, second, third = (jnp.asarray(v.kernel, jnp.float32) for v in network.layers[3:])
-    width = conv.shape[2]
+    """Return the kernels of the context's convolution and of the entropy parameters network."""
+    conv = jnp.asarray(network.context.conv.kernel, jnp.float32)
+    conv0, conv1, conv2 = (
+        jnp.asarray(layer.kernel[0, 0], jnp.float32) for layer in network.context.entropy_parameters
+    )
+    width = conv.shape[-1]
     rows = tuple(conv[r].reshape(-1, width) for r in context.ROWS)
-    return Matrices(rows, first[0, 0, width:], second[0, 0], third[0, 0])
+    return Matrices(rows, conv0[width:], conv1, conv2)
 
 
 def psi_part(config: Config, network: Network, z_hat: Array, valid: tuple) -> Array:
-    """What h_s adds to the first layer of the entropy parameters: int32 [B,h,w,10M/3]."""
+    """Return what psi = h_s(z^) adds to the sums of `conv0`: int32 [B,h,w,10M/3].
+
+    z_hat, valid: as `hyper_synthesis.synthesise` takes them.
+    """
     psi = hyper_synthesis.hyper_layers(config, network, z_hat, valid)
-    psi = jnp.clip(psi, -FEATURE_MAX, FEATURE_MAX)
-    kernel = network.layers[4].kernel[0, 0, : 2 * config.M]
-    return hyper_synthesis.product(psi, kernel).astype(jnp.int32)
+    kernel = network.context.entropy_parameters.conv0.kernel[0, 0, : 2 * config.M]
+    return product(saturate(psi, FEATURE_MAX), kernel).astype(jnp.int32)
 
 
-def step_row(code: Array | int) -> Array | int:
-    """The row of the context's biases for a step code."""
-    return (code + 128 + 4) >> 3
+def bias_row(qstep_code: Array | int) -> Array | int:
+    """Return the row of the context's bias [BIAS_COUNT,2M] for a qstep code."""
+    return (qstep_code - QSTEP_CODE_MIN + 4) >> 3
 
 
 def parameters(
     config: Config, network: Network, weights: Matrices, seen: tuple, psi: Array, bias: Array
 ) -> tuple[Array, Array]:
-    """(log2 sigma, mu), int32 [...,M], as `hyper_synthesis.synthesise` gives them.
+    """Return (log2 sigma, mu), int32 [...,M], as `hyper_synthesis.synthesise` gives them.
 
-    seen: what the context sees, integers: [...,5M] and [...,5M] of the rows above, [...,2M] to the
-    left. psi: as `psi_part` gives it. bias: int32 [2M], the context's at this step.
+    seen: the context's input at each position, see `seen_latents`: [...,5M] and [...,5M] of the
+      two rows above, [...,2M] to the left.
+    psi: [...,10M/3], see `psi_part`. bias: int32 [...,2M], that of the context at the qstep.
     """
-    conv, first, second, third = network.layers[3:]
-    parts = [
-        hyper_synthesis.product(x, w).astype(jnp.int32)
-        for x, w in zip(seen, weights.rows, strict=True)
-    ]
-    features = hyper_synthesis.shifted(conv._replace(bias=bias), sum(parts))
-    features = jnp.clip(features, -FEATURE_MAX, FEATURE_MAX)
-    total = hyper_synthesis.product(features, weights.first).astype(jnp.int32) + psi
-    x = hyper_synthesis.activation(config, hyper_synthesis.shifted(first, total), FEATURE_MAX)
-    x = hyper_synthesis.activation(
-        config,
-        hyper_synthesis.shifted(second, hyper_synthesis.product(x, weights.second)),
-        FEATURE_MAX,
-    )
-    return hyper_synthesis.split_parameters(
-        config, hyper_synthesis.shifted(third, hyper_synthesis.product(x, weights.third))
-    )
+    layers = network.context.entropy_parameters
+    features = saturate(_features(network, weights, seen, bias), FEATURE_MAX)
+    x = rescale(layers.conv0, product(features, weights.conv0).astype(jnp.int32) + psi)
+    x = saturate(leaky_relu(x), FEATURE_MAX)
+    x = saturate(leaky_relu(rescale(layers.conv1, product(x, weights.conv1))), FEATURE_MAX)
+    x = rescale(layers.conv2, product(x, weights.conv2))
+    return hyper_synthesis.split_parameters(config, x)
 
 
-def seen_latents(network: Network, q: Array, mu: Array, delta: Array, step: Array) -> Array:
-    """What the context sees of y^ = mu + Delta * sign(q) * (|q| - delta): float32 integers [...,M].
+def _features(network: Network, weights: Matrices, seen: tuple, bias: Array) -> Array:
+    """Return the context's convolution: int32 [...,2M]. Arguments as in `parameters`."""
+    parts = [product(x, w).astype(jnp.int32) for x, w in zip(seen, weights.rows, strict=True)]
+    return rescale(network.context.conv._replace(bias=bias), sum(parts))
 
-    q: integers of y. mu: in each channel's unit. delta: int32, in 1/512. step: see `step_integer`.
+
+def seen_latents(network: Network, q: Array, mu: Array, delta: Array, qstep: Array) -> Array:
+    """Return y^ = mu + Delta * sign(q) * (|q| - delta) as the context sees it.
+
+    The result is float32 with integer values, [...,M]. q: symbols, int32. mu: int32 in each
+    channel's unit. delta: int32 in units of 2**OFFSET_EXPONENT. qstep: see `qstep_integer`.
     """
-    size = jnp.where(q == 0, 0, (jnp.abs(q) << _OFFSET_BITS) - delta)
-    size = jnp.minimum(size, _PRODUCT_LIMIT // step) * step
-    down = hyper_synthesis.MU_EXPONENT - _STEP_EXPONENT + _OFFSET_BITS  # 13
-    size = (size + (1 << down - 1)) >> down
-    up = network.mu_exponent - hyper_synthesis.MU_EXPONENT
-    limit = Y_LIMIT >> up
-    y_hat = (jnp.clip(mu, -limit, limit) << up) + jnp.sign(q) * size
-    shift = network.latent_shift
-    coarse = (y_hat + ((1 << shift) >> 1)) >> shift
-    return jnp.clip(coarse, -FEATURE_MAX, FEATURE_MAX).astype(jnp.float32)
+    latent_shift = per_channel(network.context.latent_shift, q)
+    up = per_channel(network.mu_exponent - MU_EXPONENT, q)
+    limit = _Y_MAX >> up
+    y_hat = (jnp.clip(mu, -limit, limit) << up) + _dequantised(q, delta, qstep)
+    coarse = (y_hat + ((1 << latent_shift) >> 1)) >> latent_shift
+    return saturate(coarse, FEATURE_MAX).astype(jnp.float32)
+
+
+def _dequantised(q: Array, delta: Array, qstep: Array) -> Array:
+    """Return Delta * sign(q) * (|q| - delta) in units of 1/64: int32."""
+    size = jnp.where(q == 0, 0, (jnp.abs(q) << -OFFSET_EXPONENT) - delta)
+    size = jnp.minimum(size, _PRODUCT_MAX // qstep) * qstep
+    down = MU_EXPONENT - _QSTEP_EXPONENT - OFFSET_EXPONENT  # 13
+    return jnp.sign(q) * ((size + (1 << down - 1)) >> down)
 
 
 @cache
-def step_integer(code: int) -> int:
-    """Delta = 2**(code / 128) in units of 2**-10, rounded; by integers alone."""
-    n = round(2 ** (code / 128 - _STEP_EXPONENT))  # about there, then exactly
-    power = 128 * (1 - _STEP_EXPONENT) + code
-    while (2 * n + 1) ** 128 <= 1 << power:
+def qstep_integer(qstep_code: int) -> int:
+    """Return Delta = 2**(qstep_code / 128) in units of 2**-10, rounded, in integer arithmetic."""
+    n = round(2 ** (qstep_code / CODES_PER_OCTAVE - _QSTEP_EXPONENT))  # within one of the result
+    power = CODES_PER_OCTAVE * (1 - _QSTEP_EXPONENT) + qstep_code
+    while (2 * n + 1) ** CODES_PER_OCTAVE <= 1 << power:
         n += 1
-    while (2 * n - 1) ** 128 > 1 << power:
+    while (2 * n - 1) ** CODES_PER_OCTAVE > 1 << power:
         n -= 1
     return n

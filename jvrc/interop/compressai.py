@@ -1,28 +1,27 @@
-"""CompressAI's state dicts: a table of names and transpositions, and a check of every shape.
+"""Conversion of CompressAI's state dicts.
 
-Both projects have the same networks, GDN and entropy bottleneck in the same parametrisation, so
-that a model of theirs is one of ours in the scales of the literature; see `to_params` for what
-its entropy models do otherwise. Their layouts: a convolution [O,I,k,k], a transposed one [I,O,k,k],
-GDN's gamma and a dense layer [O,I].
+Both projects have the same networks, with GDN and the entropy bottleneck in the same
+parametrisation; `to_params` says in what their entropy models differ, and jvrc.interop.layout where
+each array goes.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from jvrc.export import freezing
 from jvrc.frozen.model import FrozenModel
-from jvrc.model import context, transforms, variable_rate
-from jvrc.model.config import Config
+from jvrc.interop.layout import Entry, arrays_of, is_vbr
+from jvrc.model.config import Config, config_of
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 _KNOWN = "bmshj2018-hyperprior, mbt2018-mean or mbt2018, or one of these with -vbr"
-# Without these a state dict is of none of the architectures above.
+# Names that the state dicts of all these architectures have.
 _SIGNATURE = ("g_a.0.weight", "g_a.1.gamma", "g_a.6.weight", "h_a.0.weight", "h_s.4.weight")
-# Last parts of names: tables and constants that we make ourselves, and masks.
+# Last parts of the names of buffers: tables and constants that jvrc makes itself, and masks.
 _BUFFERS = {
     *("_quantized_cdf", "_offset", "_cdf_length", "scale_table", "scale_bound"),
     *("target", "pedestal", "bound", "mask", "QuantOffset"),
@@ -35,31 +34,22 @@ _SINGULAR = {"matrices": "matrix", "biases": "bias", "factors": "factor"}
 _SHOWN = 3  # names in an error
 
 
-class _Entry(NamedTuple):
-    """One array: its name and shape there, its place and its transposition here."""
-
-    name: str
-    shape: tuple[int, ...]
-    path: tuple[str, ...]
-    convert: Callable[[np.ndarray], np.ndarray] = np.asarray
-
-
 def from_compressai(state_dict: Mapping[str, Any], **metadata: Any) -> FrozenModel:
-    """A frozen model, as `jvrc.load` gives it, from the state dict of a model of CompressAI.
+    """Convert the state dict of a CompressAI model to a frozen model, as `jvrc.load` returns it.
 
-    What depends on the step is frozen for the steps of the model's gains, and for 1 alone in a
-    single-rate model, which codes badly at others until it is post-trained. Freezing rounds
-    kernels to float16, h_s (and a context model) to integers, medians of z to 1/16, its steps to
-    an eighth of an octave, offsets to 1/512 within 0 … 1/2: what is negative becomes zero.
-    `jvrc.export.calibration.calibrate` then fits tables and units to
-    photographs, and files get smaller.
+    The model is frozen for the range of quantisation steps of its gains; for 1 alone if it is a
+    single-rate model, which codes badly at other steps until it is post-trained. Freezing rounds
+    kernels to float16, h_s (and a context model) to integers, medians of z to 1/16, Delta_z to an
+    eighth of an octave, and reconstruction offsets to 1/512 within 0 … 1/2 (negative ones to zero).
+    `jvrc.export.calibration.calibrate` then fits CDF tables and fixed-point formats to photographs,
+    which makes files smaller.
 
     Args:
       state_dict: as for `to_params`.
-      metadata: anything JSON, kept in the header beside `imported`, what the model was.
+      metadata: JSON values for the header, which also gets `imported`, the model's name and steps.
 
     Raises:
-      ValueError: as in `to_params`; or weights so large that no integers stand for them.
+      ValueError: as `to_params`; or weights too large for integers.
     """
     arrays = _arrays(state_dict)
     config, params = _params_of(arrays)
@@ -72,66 +62,72 @@ def from_compressai(state_dict: Mapping[str, Any], **metadata: Any) -> FrozenMod
 
 
 def to_params(state_dict: Mapping[str, Any]) -> tuple[Config, dict]:
-    """(config, parameters float32) that give what the model of CompressAI gives.
+    """Return the config and parameters, float32, of the same model in jvrc.
 
-    Both scales of the config are 1 and log_scale is False. N and M are read from the shapes. What
-    the model lacks is as in a new one of ours: offsets of zero (a last layer of zeros behind random
-    ones, so that training moves them), a step of z of one, a context that does not see the step.
+    N and M are read from the shapes; latent_scale and hyper_scale are 1 and log_scale is False.
+    Parts that the model lacks are initialised: reconstruction offsets of zero (a last layer of
+    zeros behind random ones, so that training can change them), Delta_z = 1, and a context model
+    that does not depend on Delta.
 
-    Not matched, on purpose: the rate of z that a `-vbr` model's forward pass states, which is for
-    bins of width 1 whatever the step (its coder has the right ones, as we do); and the forward pass
-    of a single-rate mbt2018, whose context sees y rounded around 0: its `compress` rounds around
-    mu, as we do.
+    Two things differ on purpose from what CompressAI's forward passes compute; its `compress`
+    agrees with jvrc. That of a `-vbr` model reports the rate of z for bins of width 1 whatever
+    Delta_z is; jvrc for bins of width Delta_z. That of a single-rate mbt2018 shows its context
+    model y rounded around 0; jvrc rounds around mu.
 
     Args:
       state_dict: arrays by name, of PyTorch (on any device) or NumPy; or a checkpoint that has
         them under "state_dict". Names may begin with "module.", as DataParallel saves them.
 
     Raises:
-      ValueError: another architecture; missing or unknown names; a wrong shape; not finite.
+      ValueError: another architecture, missing or unknown names, a wrong shape, or a value that is
+        not finite.
     """
     return _params_of(_arrays(state_dict))
 
 
 def qsteps(state_dict: Mapping[str, Any]) -> tuple[float, ...]:
-    """The steps Delta = 1 / Gain that a `-vbr` model was trained for; 1 for a single-rate one.
+    """Return the steps Delta = 1 / Gain that a `-vbr` model was trained for; (1.0,) without gains.
 
-    state_dict and errors as in `to_params`.
+    state_dict and errors: as in `to_params`.
     """
     return _qsteps_of(_arrays(state_dict))
 
 
 def _params_of(arrays: dict[str, np.ndarray]) -> tuple[Config, dict]:
     config = _config_of(arrays)
-    table = list(_table(config, arrays))
-    names = {entry.name for entry in table} | ({"Gain"} if _is_vbr(arrays) else set())
+    table = list(arrays_of(config, arrays))
+    names = {entry.name for entry in table} | ({"Gain"} if is_vbr(arrays) else set())
     _check_names(_name_of(config, arrays), names, set(arrays))
     params: dict = _defaults(config, {entry.path[0] for entry in table})
     for entry in table:
-        value = arrays[entry.name]
-        if value.shape != entry.shape:
-            raise ValueError(
-                f"{entry.name} must have the shape {list(entry.shape)} for N = {config.N}, "
-                f"M = {config.M}; got {list(value.shape)}"
-            )
-        if not np.isfinite(value).all():
-            raise ValueError(f"{entry.name} must be finite, and is not: did training diverge?")
+        _check_array(entry, arrays[entry.name], config)
+        *folders, name = entry.path
         node = params
-        for key in entry.path[:-1]:
+        for key in folders:
             node = node.setdefault(key, {})
-        node[entry.path[-1]] = np.ascontiguousarray(entry.convert(value))
+        node[name] = np.ascontiguousarray(entry.convert(arrays[entry.name]))
     return config, params
+
+
+def _check_array(entry: Entry, value: np.ndarray, config: Config) -> None:
+    if value.shape != entry.shape:
+        raise ValueError(
+            f"{entry.name} must have the shape {list(entry.shape)} for N = {config.N}, "
+            f"M = {config.M}; got {list(value.shape)}"
+        )
+    if not np.isfinite(value).all():
+        raise ValueError(f"{entry.name} must be finite, and is not: did training diverge?")
 
 
 def _qsteps_of(arrays: dict[str, np.ndarray]) -> tuple[float, ...]:
     gains = arrays.get("Gain", np.ones(1, np.float32))
     if gains.ndim != 1 or not gains.size or not np.all(np.abs(gains) > 0):
         raise ValueError(f"Gain must be numbers other than zero; got {gains.tolist()}")
-    return tuple((1 / np.abs(gains)).tolist())  # their coder takes the magnitude too
+    return tuple((1 / np.abs(gains)).tolist())  # CompressAI also codes with |Gain|
 
 
 def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays, float32, by their newest names; without buffers."""
+    """Return the arrays, float32, by CompressAI's present names; without buffers."""
     found: Any = state_dict
     if isinstance(found, Mapping) and "state_dict" in found:
         found = found["state_dict"]
@@ -140,7 +136,7 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
             "state_dict must be arrays by name, or a checkpoint that has them under 'state_dict'; "
             f"got {type(found).__name__}"
         )
-    named = {_newest_name(name): value for name, value in found.items()}
+    named = {_present_name(name): value for name, value in found.items()}
     return {
         name: _float32(name, value)
         for name, value in named.items()
@@ -148,7 +144,7 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def _newest_name(name: str) -> str:
+def _present_name(name: str) -> str:
     name = name.removeprefix("module.")
     match = _BOTTLENECK.fullmatch(name)
     if match is None:
@@ -167,7 +163,7 @@ def _float32(name: str, value: Any) -> np.ndarray:
 
 
 def _config_of(arrays: dict[str, np.ndarray]) -> Config:
-    """Architecture and sizes, from names and shapes."""
+    """Return architecture and sizes, from names and shapes."""
     lacking = [name for name in _SIGNATURE if name not in arrays]
     if lacking:
         raise ValueError(
@@ -179,15 +175,11 @@ def _config_of(arrays: dict[str, np.ndarray]) -> Config:
         architecture = "mbt2018"
     else:
         architecture = "bmshj2018-hyperprior" if last == m else "mbt2018-mean"
-    return Config(architecture, n, m, log_scale=False)
-
-
-def _is_vbr(arrays: dict[str, np.ndarray]) -> bool:
-    return "Gain" in arrays or any(name.startswith("QuantABCD.") for name in arrays)
+    return config_of(architecture, N=n, M=m, log_scale=False)
 
 
 def _name_of(config: Config, arrays: dict[str, np.ndarray]) -> str:
-    return config.architecture + ("-vbr" if _is_vbr(arrays) else "")
+    return config.architecture + ("-vbr" if is_vbr(arrays) else "")
 
 
 def _check_names(model: str, expected: set[str], found: set[str]) -> None:
@@ -203,100 +195,12 @@ def _few(names: list[str]) -> str:
 
 
 def _defaults(config: Config, given: set[str]) -> dict:
-    """The parts that a model which is not variable-rate, or not fully, does not have."""
-    made: dict = {}
-    if "offset" not in given:
-        made["offset"] = variable_rate.init_offset(jax.random.key(0))
-    if "z_step" not in given:
-        made["z_step"] = variable_rate.init_z_step(jax.random.key(1))
+    """Return initial values of the parts that only some of CompressAI's models have."""
+    from jvrc.model.modules import init_params  # Flax: only where parameters are made
+
+    fresh = init_params(jax.random.key(0), config)
+    made: dict = {name: fresh[name] for name in ("offset", "z_step") if name not in given}
     if config.has_context:
         zeros = np.zeros((1, 2 * config.M), np.float32)
         made["context"] = {"step": {"kernel": zeros, "bias": zeros[0]}}
     return jax.tree.map(np.asarray, made)
-
-
-def _table(config: Config, arrays: dict[str, np.ndarray]) -> Iterator[_Entry]:
-    """Every array that the model must have; arrays: what tells which of its variants it is."""
-    n, m = config.N, config.M
-    down, up = (3, n, n, n, m), (m, n, n, n, 3)
-    for i in range(4):
-        yield from _conv(f"g_a.{2 * i}", ("g_a", f"conv{i}"), 5, down[i], down[i + 1])
-        yield from _deconv(f"g_s.{2 * i}", ("g_s", f"deconv{i}"), 5, up[i], up[i + 1])
-    for i in range(3):
-        yield from _gdn(f"g_a.{2 * i + 1}", ("g_a", f"gdn{i}"), n)
-        yield from _gdn(f"g_s.{2 * i + 1}", ("g_s", f"igdn{i}"), n)
-    yield from _conv("h_a.0", ("h_a", "conv0"), 3, m, n)
-    yield from _conv("h_a.2", ("h_a", "conv1"), 5, n, n)
-    yield from _conv("h_a.4", ("h_a", "conv2"), 5, n, n)
-    w = transforms.hyper_widths(config)
-    yield from _deconv("h_s.0", ("h_s", "deconv0"), 5, w[0], w[1])
-    yield from _deconv("h_s.2", ("h_s", "deconv1"), 5, w[1], w[2])
-    yield from _conv("h_s.4", ("h_s", "conv2"), 3, w[2], w[3])
-    yield from _bottleneck(n)
-    if config.has_context:
-        yield from _context_model(config)
-    if _is_vbr(arrays):
-        yield from _mlp("QuantABCD", "offset", (2, 12, 12, 1))
-        if config.has_context:
-            yield from _dense("scale_to_context", ("context", "step"), 1, 2 * m)
-    if any(name.startswith("gayn2zqstep.") for name in arrays):
-        yield from _mlp("gayn2zqstep", "z_step", (1, 10, 10, 1))
-
-
-def _context_model(config: Config) -> Iterator[_Entry]:
-    m, v = config.M, context.widths(config)
-    path = ("context", "conv")
-    yield _Entry("context_prediction.weight", (2 * m, m, 5, 5), (*path, "kernel"), _unmasked)
-    yield _Entry("context_prediction.bias", (2 * m,), (*path, "bias"))
-    for i in range(3):
-        where = ("entropy_parameters", f"conv{i}")
-        yield from _conv(f"entropy_parameters.{2 * i}", where, 1, v[i], v[i + 1])
-
-
-def _bottleneck(channels: int) -> Iterator[_Entry]:
-    sizes = (1, 3, 3, 3, 3, 1)
-    found = {"quantiles": (1, 3)}
-    for i, (f_in, f_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        found |= {f"matrix{i}": (f_out, f_in), f"bias{i}": (f_out, 1)}
-        found |= {f"factor{i}": (f_out, 1)} if i < 4 else {}
-    for name, shape in found.items():
-        yield _Entry(f"entropy_bottleneck.{name}", (channels, *shape), ("bottleneck", name))
-
-
-def _conv(name: str, path: tuple[str, ...], size: int, in_: int, out: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (out, in_, size, size), (*path, "kernel"), _from_oihw)
-    yield _Entry(f"{name}.bias", (out,), (*path, "bias"))
-
-
-def _deconv(name: str, path: tuple[str, ...], size: int, in_: int, out: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (in_, out, size, size), (*path, "kernel"), _from_iohw)
-    yield _Entry(f"{name}.bias", (out,), (*path, "bias"))
-
-
-def _gdn(name: str, path: tuple[str, ...], channels: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.beta", (channels,), (*path, "beta"))
-    yield _Entry(f"{name}.gamma", (channels, channels), (*path, "gamma"), np.transpose)
-
-
-def _dense(name: str, path: tuple[str, ...], in_: int, out: int, i: str = "") -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (out, in_), (*path, f"kernel{i}"), np.transpose)
-    yield _Entry(f"{name}.bias", (out,), (*path, f"bias{i}"))
-
-
-def _mlp(name: str, part: str, sizes: tuple[int, ...]) -> Iterator[_Entry]:
-    for i, (in_, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        yield from _dense(f"{name}.{2 * i}", (part,), in_, out, str(i))
-
-
-def _from_oihw(weight: np.ndarray) -> np.ndarray:
-    return weight.transpose(2, 3, 1, 0)
-
-
-def _from_iohw(weight: np.ndarray) -> np.ndarray:
-    return weight.transpose(2, 3, 0, 1)
-
-
-def _unmasked(weight: np.ndarray) -> np.ndarray:
-    """The 12 taps that the mask leaves; what a file holds in the others never counts."""
-    kernel = _from_oihw(weight)
-    return kernel.reshape(25, *kernel.shape[2:])[:12]

@@ -1,1 +1,1 @@
-"""Images and files in and out."""
+"""Reading and writing of images and files."""

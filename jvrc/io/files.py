@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Atomic writing of files."""
 
 import os
 import secrets
@@ -6,9 +6,12 @@ from pathlib import Path
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file that appears complete or not at all; OSError if that fails.
+    """Write a file atomically: it appears complete or not at all, and an old one stays till then.
 
-    Links are followed; what is not a regular file (a pipe, /dev/null) is written to directly.
+    Symbolic links are followed; what is not a regular file (a pipe, /dev/null) is written directly.
+
+    Raises:
+      OSError: the file can't be written.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():

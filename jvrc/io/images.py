@@ -1,4 +1,4 @@
-"""Pictures in and out: files and objects to uint8 [H,W,3] RGB, and back into files.
+"""Reading and writing images: files and objects to uint8 [H,W,3] RGB, and back into files.
 
 Samples are taken as they are, without colour management: no ICC profile is applied or kept.
 """
@@ -15,69 +15,74 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jvrc.io.files import write_bytes
 
-# Suffix -> Pillow's name of the format and options: lossless where the format can be.
-_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+_JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
+_TIFF = ("TIFF", {"compression": "tiff_deflate"})
+# Suffix -> Pillow's name of the format, and options: lossless if the format can be.
+_WRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
     ".webp": ("WEBP", {"lossless": True}),
     ".ppm": ("PPM", {}),
     ".bmp": ("BMP", {}),
-    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
 }
 
-_LISTED = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".bmp", ".tif", ".tiff"}
+_LISTED = {*_WRITABLE, ".avif"}  # suffixes that list_images finds
+_MAX_16_BIT = 2**16 - 1
 
 # What Pillow's readers raise on damaged files (OSError includes "truncated" and "broken data").
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
-    """All pictures below a folder, by their suffixes, sorted.
+    """Return the image files at any depth below a folder, sorted; hidden files are left out.
 
     Raises:
-      ValueError: no folder, or none in it.
+      ValueError: not a folder, or no file in it has the suffix of an image.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"data must be a folder of pictures; {str(root)!r} is not a folder")
+        raise ValueError(f"data must be a folder of images; {str(root)!r} is not a folder")
     found = sorted(
         p
         for p in root.rglob("*")
         if p.suffix.lower() in _LISTED and not p.name.startswith(".") and p.is_file()
     )
     if not found:
-        raise ValueError(f"data must hold pictures ({', '.join(sorted(_LISTED))}); none in {root}")
+        raise ValueError(f"data must hold images ({', '.join(sorted(_LISTED))}); none in {root}")
     return found
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads any picture that Pillow knows; returns uint8 [H,W,3], upright.
+    """Read an image file that Pillow can decode; return uint8 [H,W,3], upright.
 
-    The EXIF orientation is applied; grey, palette and CMYK pictures become RGB; 16-bit grey is
+    The EXIF orientation is applied; grey, palette and CMYK images become RGB; 16-bit grey is
     scaled to 8 bits. An alpha channel that is not fully opaque is composited on white, with a
     warning. Of an animation, the first frame.
 
+    May be called from any thread. Pillow's warnings, of odd metadata or many pixels, are left as
+    they are: `warnings.catch_warnings` would change the filters of the whole process.
+
     Raises:
       FileNotFoundError, IsADirectoryError, PermissionError: as their names say.
-      ValueError: the file is no picture, or damaged.
+      ValueError: the file is not an image, or damaged.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder, not a picture")
-    with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on large pictures
+        raise IsADirectoryError(f"{path}: is a folder, not an image")
+    with path.open("rb") as file:
         img = _load(path, file)
     return _pil_to_rgb(img, name=str(path))
 
 
 def as_rgb_uint8(img: Any) -> np.ndarray:
-    """Returns a NumPy, JAX or PIL picture as a NumPy array, uint8 [H,W,3].
+    """Return a NumPy, JAX or PIL image as a NumPy array, uint8 [H,W,3].
 
-    PIL pictures of other modes are converted as ``read_image`` does; arrays are never converted.
+    PIL images of other modes are converted as by `read_image`; arrays are never converted.
 
     Raises:
       ValueError: not uint8, not [H,W,3], or empty.
@@ -98,26 +103,25 @@ def as_rgb_uint8(img: Any) -> np.ndarray:
 
 
 def write_image(path: str | os.PathLike, img: np.ndarray) -> None:
-    """Writes uint8 [H,W,3] in the format of the suffix; the file appears complete or not at all.
+    """Write uint8 [H,W,3] in the format of the suffix; the file appears complete or not at all.
 
     PNG, WebP, PPM, BMP and TIFF are lossless; JPEG is written at quality 95, 4:4:4.
 
     Raises:
-      ValueError: unknown suffix, not a picture, or one that the format can't hold.
+      ValueError: unknown suffix, not an image, or one that the format can't hold.
       OSError: the file can't be written.
     """
     kind, options = _format_of(path)
-    picture = Image.fromarray(as_rgb_uint8(img))
     buffer = BytesIO()
     try:
-        picture.save(buffer, kind, **options)
+        Image.fromarray(as_rgb_uint8(img)).save(buffer, kind, **options)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: can't be written as {kind}: {error}") from error
     write_bytes(path, buffer.getvalue())
 
 
 def check_image_suffix(path: str | os.PathLike) -> None:
-    """Raises ValueError unless ``write_image`` knows the suffix, so that one can fail early."""
+    """Raise ValueError unless `write_image` knows the suffix; for checks before long work."""
     _format_of(path)
 
 
@@ -127,9 +131,9 @@ def _load(path: Path, file: Any) -> Image.Image:
         img.load()
         return ImageOps.exif_transpose(img)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a picture that Pillow can read") from error
+        raise ValueError(f"{path}: not an image that Pillow can read") from error
     except _DAMAGE as error:
-        raise ValueError(f"{path}: damaged or unsupported picture: {_one_line(error)}") from error
+        raise ValueError(f"{path}: damaged or unsupported image: {_one_line(error)}") from error
 
 
 def _pil_to_rgb(img: Image.Image, *, name: str) -> np.ndarray:
@@ -146,10 +150,10 @@ def _pil_to_rgb(img: Image.Image, *, name: str) -> np.ndarray:
 
 
 def _grey16_to_8(samples: np.ndarray, name: str) -> np.ndarray:
-    if samples.size and (samples.min() < 0 or samples.max() > 65535):
+    if samples.size and (samples.min() < 0 or samples.max() > _MAX_16_BIT):
         raise ValueError(f"{name}: samples exceed 16 bits; convert to 8 bits first")
-    # 257 = 65535 / 255; the 128 rounds to nearest.
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    ratio = _MAX_16_BIT // 255  # 257
+    return ((samples.astype(np.uint32) + np.uint32(ratio // 2)) // ratio).astype(np.uint8)
 
 
 def _on_white(rgba: Image.Image, name: str) -> Image.Image:
@@ -161,10 +165,10 @@ def _on_white(rgba: Image.Image, name: str) -> Image.Image:
 
 def _format_of(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
     suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
-        known = ", ".join(_FORMATS)
-        raise ValueError(f"{path}: unknown picture format {suffix!r}; possible suffixes: {known}")
-    return _FORMATS[suffix]
+    if suffix not in _WRITABLE:
+        known = ", ".join(_WRITABLE)
+        raise ValueError(f"{path}: unknown image format {suffix!r}; possible suffixes: {known}")
+    return _WRITABLE[suffix]
 
 
 def _remedy(array: np.ndarray) -> str:
@@ -175,8 +179,8 @@ def _remedy(array: np.ndarray) -> str:
     if array.ndim == 3 and array.shape[0] == 3:
         return "channels first: img.transpose(1, 2, 0)"
     if array.ndim == 4:
-        return "a batch: one picture at a time"
-    return "pass one RGB picture"
+        return "a batch: pass one image at a time"
+    return "pass one RGB image"
 
 
 def _one_line(error: Exception) -> str:

@@ -1,83 +1,75 @@
-"""The context model of mbt2018: sigma and mu from the hyper latent and what was decoded before.
+"""The context model of mbt2018: sigma and mu from the hyper latent and the latents decoded before.
 
 Minnen et al. 2018, Sec. 3; the function of 1 / Delta that is added to the context's features is
-that of Kamisli et al. 2024. A position sees the 12 before it, in raster order, of the 5x5 around
-it: two rows above and two samples to the left.
+that of Kamisli et al. 2024. Of the 5x5 latents around a position, the context model sees the 12
+that come before it in raster order: two rows above and two latents to the left.
 
-    psi [B,h,w,2M]  what h_s gives      y^ [B,h,w,M]  latents as the decoder knows them
+    psi [B,h,w,2M]  output of h_s      y^ [B,h,w,M]  reconstructed latents
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jvrc.model import layers, transforms
 from jvrc.model.config import Config
 
-# Taps of the masked 5x5 kernel in raster order: five two rows above, five above, two to the left.
+# The 12 taps of the masked 5x5 kernel in raster order: row -2, row -1, two left of the centre.
 ROWS = (slice(0, 5), slice(5, 10), slice(10, 12))
 
 
 def widths(config: Config) -> tuple[int, int, int, int]:
-    """Channels before, between and after the layers of the entropy parameters network."""
+    """Return the channels before, between and after the entropy parameters layers."""
     m = config.M
     return 4 * m, m * 10 // 3, m * 8 // 3, 2 * m
 
 
-def init_context(key: Array, config: Config) -> dict:
-    """conv: [12,M,2M], the taps that the mask leaves; step: [1,2M]; starts near zero."""
-    conv = layers.conv_init(key, 5, config.M, 2 * config.M, gain=0.1)
-    conv["kernel"] = conv["kernel"].reshape(25, config.M, -1)[:12]
-    step = {"kernel": jnp.zeros((1, 2 * config.M)), "bias": jnp.zeros(2 * config.M)}
-    return {"conv": conv, "step": step}
+def with_linear_range(params: dict, reach: Array | float) -> dict:
+    """Return a new entropy parameters network that is linear while its inputs are above -reach.
 
-
-def init_entropy_parameters(key: Array, config: Config, shift: Array | float = 8.0) -> dict:
-    """conv0 … conv2, 1x1: the identity of psi + context while these are above -shift ([2M]).
-
-    2 M units of each layer pass them on, kept positive by the shift, where LeakyReLU is the
-    identity too. The other units start at random and reach the last layer with training.
+    2M units of each layer of such a network pass psi + context on (`modules.EntropyParameters`).
+    The bias `reach` (a number, or [2M]) keeps them positive, where LeakyReLU is the identity; the
+    last layer subtracts it again.
     """
-    keys, sizes, m = jax.random.split(key, 3), widths(config), 2 * config.M
-    params = {f"conv{i}": layers.conv_init(keys[i], 1, sizes[i], sizes[i + 1]) for i in range(3)}
-    eye = jnp.eye(m)
-    through = [jnp.concatenate([eye, eye]), jnp.eye(sizes[1], m), jnp.eye(sizes[2], m)]
-    for i, matrix in enumerate(through):
-        kernel = params[f"conv{i}"]["kernel"].at[0, 0, :, :m].set(matrix)
-        params[f"conv{i}"]["kernel"] = kernel if i == 0 else kernel.at[0, 0, :m, m:].set(0)
-    shift = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), (m,))
-    params["conv0"]["bias"] = params["conv0"]["bias"].at[:m].set(shift)
-    params["conv2"]["bias"] = -shift
-    return params
+    first, last = params["conv0"], params["conv2"]
+    count = last["bias"].shape[0]
+    reach = jnp.broadcast_to(jnp.asarray(reach, jnp.float32), (count,))
+    first = first | {"bias": jnp.asarray(first["bias"]).at[:count].set(reach)}
+    return params | {"conv0": first, "conv2": last | {"bias": -reach}}
 
 
 def step_bias(params: dict, qstep: Array) -> Array:
-    """What is added to the context's features: [...,1] -> [...,2M]."""
-    step = (1 / qstep) * params["step"]["kernel"][0] + params["step"]["bias"]
-    return params["conv"]["bias"] + step
+    """Return the bias [...,2M] of the context's features at qstep [...,1]: linear in 1 / Delta."""
+    shape = (*jnp.shape(qstep)[:-1], params["conv"]["bias"].shape[0])
+    kernel, bias, conv_bias = (
+        jnp.broadcast_to(a, shape)
+        for a in (params["step"]["kernel"][0], params["step"]["bias"], params["conv"]["bias"])
+    )
+    return conv_bias + ((1 / qstep) * kernel + bias)
 
 
 def features(config: Config, params: dict, y_hat: Array, qstep: Array) -> Array:
-    """The context's features [B,h,w,2M] of y^; qstep broadcasts to [B,h,w,1]."""
+    """Return the context's features [B,h,w,2M] of y^; qstep: a number or [B,1,1,1]."""
     kernel, x = params["conv"]["kernel"], y_hat / config.hyper_scale
-    # whole rows above, then the samples to the left: 12 taps and not 25 with a mask
+    # the rows above, then the latents to the left: 12 taps instead of 25 with a mask
     above = _convolve(x, kernel[:10].reshape(2, 5, *kernel.shape[1:]), ((2, -1), (2, 2)))
     left = _convolve(x, kernel[None, ROWS[2]], ((0, 0), (2, -1)))
-    return above + left + step_bias(params, qstep)
+    both = above + left
+    return both + jnp.broadcast_to(step_bias(params, qstep), both.shape)
 
 
 def hidden_layers(params: dict, psi: Array, context: Array) -> tuple[Array, Array, Array]:
-    """What each layer of the entropy parameters network gives, the last: [B,h,w,2M]."""
-    x, found = jnp.concatenate([psi, context], axis=-1), []
+    """Return the outputs of the three entropy parameters layers, the last one [...,2M]."""
+    x, outputs = jnp.concatenate([psi, context], axis=-1), []
     for i in range(3):
-        x = x @ params[f"conv{i}"]["kernel"][0, 0] + params[f"conv{i}"]["bias"]
+        layer = params[f"conv{i}"]
+        x = layers.add_bias(x @ layer["kernel"][0, 0], layer["bias"])
         x = layers.leaky_relu(x) if i < 2 else x
-        found.append(x)
-    return tuple(found)
+        outputs.append(x)
+    return tuple(outputs)
 
 
 def entropy_parameters(config: Config, params: dict, psi: Array, context: Array) -> tuple:
-    """(sigma, mu), each [B,h,w,M], from what h_s and the context model give."""
+    """Return (sigma, mu), each [B,h,w,M], from the outputs of h_s and of the context model."""
     return transforms.split_parameters(config, hidden_layers(params, psi, context)[-1])
 
 

@@ -1,6 +1,13 @@
-"""The whole model: parameters, and the forward pass that training differentiates.
+"""The whole model as pure functions, as training needs it: analysis, reconstruction and rate.
 
-Pure functions; `jvrc.model.modules` wraps them for Flax users.
+    y = g_a(x), z = h_a(y)                              analyse
+    z^ = m + Delta_z * round((z - m) / Delta_z)         reconstruct_and_rate: the rest
+    sigma, mu = h_s(z^)                                 mbt2018: and of its context, `_with_context`
+    y^ = mu + Delta * sign(q) * (|q| - delta)           q = round((y - mu) / Delta), `_quantised`
+    x^ = g_s(y^)
+
+Minnen et al. 2018 (or Ballé et al. 2018), with Delta, the offsets delta and Delta_z of Kamisli et
+al. 2024 (arXiv 2402.18930). Flax modules with the same functions: jvrc.model.modules.
 """
 
 from dataclasses import replace
@@ -14,46 +21,26 @@ from jax import Array
 from jvrc.model import context, entropy_models, layers, transforms, variable_rate
 from jvrc.model.config import Config
 
+ENCODER = ("g_a", "h_a")  # parts whose parameters only `analyse` needs
+
 
 class Latents(NamedTuple):
-    """What the analysis gives, or anything of its shapes."""
+    """The latents y and z of a batch; also noise, or gradients, of the same shapes."""
 
     y: Array  # [B,H/16,W/16,M]
     z: Array  # [B,H/64,W/64,N]
 
 
 class Forward(NamedTuple):
-    """One pass at one step per picture."""
+    """The results of a forward pass with one qstep for each image."""
 
     x_hat: Array  # [B,H,W,3], not clipped
     bits_y: Array  # [B]
     bits_z: Array  # [B]
 
 
-def init_params(key: Array, config: Config) -> dict:
-    """Random parameters: g_a, g_s, h_a, h_s, bottleneck, offset (f_theta) and z_step.
-
-    For mbt2018 also context and entropy_parameters.
-    """
-    keys = jax.random.split(key, 7)
-    params = {
-        "g_a": transforms.init_g_a(keys[0], config),
-        "g_s": transforms.init_g_s(keys[1], config),
-        "h_a": transforms.init_h_a(keys[2], config),
-        "h_s": transforms.init_h_s(keys[3], config),
-        "bottleneck": entropy_models.init_bottleneck(keys[4], config.N),
-        "offset": variable_rate.init_offset(keys[5]),
-        "z_step": variable_rate.init_z_step(keys[6]),
-    }
-    if config.has_context:
-        k_context, k_parameters = jax.random.split(jax.random.fold_in(key, 7))
-        params["context"] = context.init_context(k_context, config)
-        params["entropy_parameters"] = context.init_entropy_parameters(k_parameters, config)
-    return params
-
-
 def analyse(config: Config, params: dict, x: Array) -> Latents:
-    """y and z of x [B,H,W,3] in [0,1], H, W multiples of 64: all that no step enters.
+    """Return y and z of x [B,H,W,3] in [0,1], H and W multiples of 64. They do not depend on qstep.
 
     g_a computes in the precision of its kernels, as does g_s in `reconstruct_and_rate`; the rest is
     float32.
@@ -64,7 +51,7 @@ def analyse(config: Config, params: dict, x: Array) -> Latents:
 
 
 def draw_noise(key: Array, like: Latents) -> Latents:
-    """Uniform in [-1/2, 1/2), of the shapes of y and z."""
+    """Return noise uniform in [-1/2, 1/2), of the shapes of y and z."""
     keys = jax.random.split(key)
     draw = partial(jax.random.uniform, minval=-0.5, maxval=0.5)
     return Latents(draw(keys[0], like.y.shape), draw(keys[1], like.z.shape))
@@ -73,21 +60,19 @@ def draw_noise(key: Array, like: Latents) -> Latents:
 def reconstruct_and_rate(
     config: Config, params: dict, latents: Latents, qstep: Array, noise: Latents | None
 ) -> Forward:
-    """Reconstruction and rate of latents at steps qstep [B]; params without g_a and h_a suffice.
-
-    Minnen et al. 2018 (or Ballé et al. 2018) with the step Delta, the offsets and the step of z of
-    Kamisli et al. 2024 (arXiv 2402.18930); rates in bits.
+    """Return reconstructions and rates (bits) of latents at qstep [B].
 
     Reconstructions use rounded latents with straight-through gradients. Rates use additive uniform
-    noise of the width of the bin (training), or the rounded latents themselves where noise is None
-    (validation).
+    noise of the width of the bin (training), or rounded latents if noise is None (validation).
+    params: without g_a and h_a will do.
     """
     y, z = latents
-    step = qstep[:, None, None, None]
+    step = qstep[:, None, None, None]  # Delta
 
     z_step = variable_rate.z_step(params["z_step"], step)
     m = entropy_models.medians(params["bottleneck"])
-    z_hat = m + z_step * layers.ste_round((z - m) / z_step)
+    q_z = layers.ste_round(layers.add_bias(z, -m) / z_step)
+    z_hat = layers.add_bias(z_step * q_z, m)
     z_rate = z_hat if noise is None else z + z_step * noise.z
     p_z = entropy_models.bottleneck_probability(params["bottleneck"], z_rate, z_step)
 
@@ -106,18 +91,18 @@ def reconstruct_and_rate(
 
 
 def _quantised(params: dict, v: Array, scale: Array, mu: Array, step: Array) -> tuple[Array, Array]:
-    """(y^, q): latents v in units of the step, rounded and reconstructed with offsets."""
+    """Return (y^, q) for v = (y - mu) / Delta: rounded, and reconstructed with offsets."""
     q = layers.ste_round(v)
     delta = variable_rate.offset(params["offset"], scale, step)
     return variable_rate.reconstruct(q, mu, step, delta), q
 
 
 def _with_context(config: Config, params: dict, y: Array, psi: Array, step: Array) -> tuple:
-    """(sigma, mu) of mbt2018, all positions at once.
+    """Return (sigma, mu) of mbt2018 for all positions at once, from an approximation of y^.
 
-    The context is of y^, and y^ = mu + … of what the context gives: true y^ come one after another.
-    In their place stand those of a first pass, whose context is y itself: rounded like the true
-    ones, to the same bins but for few. Gradients reach y, straight through, and not the first pass.
+    The context model sees y^, which depends on mu, which depends on the context: the decoder goes
+    from position to position. Training takes y^ from a first pass whose context is y itself; nearly
+    all of it falls into the same bins. Gradients pass straight through to y, not to the first pass.
     """
 
     def predict(params: dict, y_hat: Array) -> tuple[Array, Array]:
@@ -131,7 +116,7 @@ def _with_context(config: Config, params: dict, y: Array, psi: Array, step: Arra
 
 
 def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
-    """`analyse`, then `reconstruct_and_rate` with noise drawn from key (None: rounded instead)."""
+    """Return `reconstruct_and_rate` of `analyse(x)`, with noise drawn from key (None: rounded)."""
     latents = analyse(config, params, x)
     noise = None if key is None else draw_noise(key, latents)
     return reconstruct_and_rate(config, params, latents, qstep, noise)
@@ -140,9 +125,10 @@ def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | N
 def with_scales(
     config: Config, params: dict, *, latent_scale: float = 1.0, hyper_scale: float = 1.0
 ) -> tuple[Config, dict]:
-    """The same function of the picture with other constants: kernels change to make up for them.
+    """Return (config, params) of the same model with other scale constants.
 
-    With both at one, the parameters are those of the literature's models (and of CompressAI).
+    Kernels change so that results stay the same. With both constants at 1, the parameters are those
+    of the literature's models (and of CompressAI).
     """
     s, t = config.latent_scale / latent_scale, config.hyper_scale / hyper_scale
     g_a, g_s, h_a, h_s = (dict(params[k]) for k in ("g_a", "g_s", "h_a", "h_s"))
@@ -153,7 +139,7 @@ def with_scales(
     if config.predicts_mean:
         part = "entropy_parameters" if config.has_context else "h_s"
         gain = jnp.concatenate([jnp.ones(config.M), jnp.full(config.M, t)])
-        last = jax.tree.map(lambda a: a * gain, params[part]["conv2"])
+        last = jax.tree.map(lambda a: a * jnp.broadcast_to(gain, a.shape), params[part]["conv2"])
         params[part] = params[part] | {"conv2": last}
     if config.has_context:
         conv = params["context"]["conv"]

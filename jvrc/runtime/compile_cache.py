@@ -1,6 +1,6 @@
 """JAX's persistent compilation cache, in the user's cache folder.
 
-A program is stored once for each bucket of picture sizes, so that only the first command of a size
+A compiled program serves all images of a range of sizes, so that only the first command of a size
 waits for XLA. The environment variable JVRC_CACHE_DIR moves the folder; empty or 0 turns the cache
 off.
 """
@@ -14,7 +14,7 @@ ENVIRONMENT = "JVRC_CACHE_DIR"
 
 
 def cache_folder() -> Path | None:
-    """Returns the folder to use, None if the user turned the cache off. Creates nothing."""
+    """Return the folder to use, or None if the user turned the cache off. Creates nothing."""
     chosen = os.environ.get(ENVIRONMENT)
     if chosen in ("", "0"):
         return None
@@ -24,10 +24,10 @@ def cache_folder() -> Path | None:
 
 
 def enable() -> Path | None:
-    """Turns the cache on for this process; returns its folder, None if off or not writable.
+    """Turn the cache on for this process; return its folder, or None if off or not writable.
 
-    A folder that the user gave JAX itself (JAX_COMPILATION_CACHE_DIR) stays as it is. Takes effect
-    only before the process's first compilation.
+    Call it before the process compiles anything. A cache that the user has set in JAX itself
+    (JAX_COMPILATION_CACHE_DIR) is left alone.
     """
     import jax
 

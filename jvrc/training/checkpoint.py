@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: the training state in parts, the last two kept."""
+"""Orbax checkpoints of a run: the training state in named parts; the last two are kept."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 
 
 class Checkpoints:
-    """The `checkpoints/` folder of a run."""
+    """Reads and writes the folder `checkpoints` of a run."""
 
     def __init__(self, run: str | Path) -> None:
         import orbax.checkpoint as ocp
@@ -21,27 +21,30 @@ class Checkpoints:
         )
 
     def latest(self) -> int | None:
-        """The step of the newest complete checkpoint."""
+        """Return the training step of the newest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, parts: dict[str, Any]) -> None:
-        """Writes pytrees of arrays, a folder for each name; all appear complete or not at all."""
+        """Write pytrees of arrays, a folder for each name; all appear complete or not at all."""
         items = {name: self._ocp.args.StandardSave(tree) for name, tree in parts.items()}
         self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
 
     def restore(self, like: dict[str, Any], sharding: jax.sharding.Sharding) -> dict[str, Any]:
-        """The newest parts named in `like`, bit for bit; it gives structures, shapes and dtypes.
+        """Return the parts named in `like` of the newest checkpoint, bit for bit.
+
+        like: for each part its structure, shapes and dtypes. sharding: of every array returned.
 
         Raises:
-          ValueError: there is none, as in a run that was killed while it started, or it lacks one.
+          ValueError: there is no checkpoint, as in a run that was killed while it began, or it
+            lacks a part.
         """
         folder, step = Path(self._manager.directory), self.latest()
         if step is None:
-            raise ValueError(f"{folder}: no checkpoint yet; delete the run and start it anew")
+            raise ValueError(f"{folder}: no checkpoint yet; delete the folder and begin again")
         missing = [name for name in like if not (folder / str(step) / name).is_dir()]
         if missing:
             raise ValueError(
-                f"{folder / str(step)}: holds no {' and no '.join(missing)}: bring it there "
+                f"{folder / str(step)}: holds no {' and no '.join(missing)}: copy it there "
                 "(--from needs model, --resume needs model and optimizer)"
             )
 

@@ -1,7 +1,7 @@
-"""Photographs of a folder, and random crops of any photographs.
+"""The images of a folder, and batches of random crops of any sequence of images.
 
-Pictures are a sequence of uint8 [H,W,3], wherever they come from. Batch number s is a function of
-(seed, s) alone, so a resumed run sees what an uninterrupted one would have seen.
+Images are uint8 [H,W,3]. Batch number s is a function of (seed, s) alone, so that a resumed run
+sees the batches that an uninterrupted one would have seen.
 """
 
 import concurrent.futures
@@ -18,37 +18,37 @@ from tqdm import tqdm
 from jvrc.io.images import list_images, read_image
 
 
-class Photographs(NamedTuple):
-    """Two sequences of pictures, uint8 [H,W,3], read anew each time: `Pictures` keeps them."""
+class Dataset(NamedTuple):
+    """Two sequences of images, uint8 [H,W,3], read at each access; `ImageCache` keeps them."""
 
     train: Sequence[np.ndarray]
-    held: Sequence[np.ndarray]  # held back for validation; where there is one picture only, that
+    held_out: Sequence[np.ndarray]  # for validation; of a single image, that one again
 
 
-def open_folder(folder: str | Path) -> Photographs:
-    """The photographs below a folder. ValueError if there are none."""
-    train, held = split_validation(list_images(folder))
-    return Photographs(Reader(read_image, train), Reader(read_image, held or train))
+def open_folder(folder: str | Path) -> Dataset:
+    """Return the images in a folder and the folders in it; ValueError if there are none."""
+    train, held_out = split_paths(list_images(folder))
+    return Dataset(Reader(read_image, train), Reader(read_image, held_out or train))
 
 
-def split_validation(paths: list[Path], fraction: float = 0.04) -> tuple[list[Path], list[Path]]:
-    """(training, validation): chosen by a hash of the file name, whatever else is in the folder."""
-    parts = hold_back([p.name for p in paths], fraction, most=len(paths))
+def split_paths(paths: list[Path], fraction: float = 0.04) -> tuple[list[Path], list[Path]]:
+    """Return (training, held-out) files, chosen by the file name alone."""
+    parts = split([p.name for p in paths], fraction, most=len(paths))
     return tuple(sorted(paths[i] for i in part) for part in parts)
 
 
-def hold_back(names: Sequence[str], fraction: float, most: int) -> tuple[list[int], list[int]]:
-    """(training, validation): numbers of names, rising; those of the lowest hashes are held back.
+def split(names: Sequence[str], fraction: float, most: int) -> tuple[list[int], list[int]]:
+    """Return the (training, held-out) indices of names, each in rising order.
 
-    One name at least and `most` at most are held back, but of a single name, none.
+    Names with the lowest hashes are held out: at least one, at most `most`; of a single name, none.
     """
     ranked = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    held = min(most, max(1, round(fraction * len(ranked)))) if len(ranked) > 1 else 0
-    return sorted(ranked[held:]), sorted(ranked[:held])
+    count = min(most, max(1, round(fraction * len(ranked)))) if len(ranked) > 1 else 0
+    return sorted(ranked[count:]), sorted(ranked[:count])
 
 
 class Reader(Sequence):
-    """Pictures [H,W,3] uint8 by number, read anew each time: number i is ``read(keys[i])``."""
+    """Images, uint8 [H,W,3], that are read at each access: image i is ``read(keys[i])``."""
 
     def __init__(self, read: Callable[[Any], np.ndarray], keys: Sequence) -> None:
         self._read, self._keys = read, keys
@@ -60,8 +60,8 @@ class Reader(Sequence):
         return self._read(self._keys[i])
 
 
-class Pictures(Sequence):
-    """Pictures [H,W,3] uint8 by number, kept in memory; those beyond `budget` bytes are not.
+class ImageCache(Sequence):
+    """Images, uint8 [H,W,3], kept in memory up to `budget` bytes; the rest is read at each access.
 
     The source is read from several threads.
     """
@@ -74,7 +74,7 @@ class Pictures(Sequence):
         used = 0
         bar = tqdm(total=len(source), desc="reading", unit="img", disable=not progress)
         with bar, concurrent.futures.ThreadPoolExecutor(4) as pool:
-            # a few at a time, so that pictures beyond the budget are not held all at once
+            # a few at a time, so that images beyond the budget are not in memory all at once
             for first in range(0, len(source), 16):
                 some = range(first, min(first + 16, len(source)))
                 for i, img in zip(some, pool.map(source.__getitem__, some), strict=True):
@@ -91,30 +91,36 @@ class Pictures(Sequence):
         return self._cache[i] if i in self._cache else self._source[i]
 
 
-def crop(img: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A random crop [size,size,3], flipped half of the time; small pictures are edge-padded."""
+def pad_to(img: np.ndarray, size: int) -> np.ndarray:
+    """Return an image [H,W,3] repeated at its lower and right edges to at least size x size."""
     short = [max(0, size - n) for n in img.shape[:2]]
-    if any(short):
-        img = np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+    if not any(short):
+        return img
+    return np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+
+
+def crop(img: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random crop [size,size,3], mirrored half of the time; see `pad_to`."""
+    img = pad_to(img, size)
     top, left = (rng.integers(n - size + 1) for n in img.shape[:2])
     patch = img[top : top + size, left : left + size]
     return patch[:, ::-1] if rng.random() < 0.5 else patch
 
 
 def batch(
-    pictures: Sequence[np.ndarray], seed: int, step: int, *, size: int, count: int
+    images: Sequence[np.ndarray], seed: int, step: int, *, size: int, count: int
 ) -> np.ndarray:
-    """uint8 [count,size,size,3], a function of (seed, step); pictures are equally likely."""
+    """Return random crops, uint8 [count,size,size,3]; all images are equally likely."""
     rng = np.random.default_rng((seed, step))
     return np.stack(
-        [crop(pictures[int(i)], size, rng) for i in rng.integers(len(pictures), size=count)]
+        [crop(images[int(i)], size, rng) for i in rng.integers(len(images), size=count)]
     )
 
 
 def prefetch(
-    pictures: Sequence[np.ndarray], seed: int, first: int, last: int, **shape: int
-) -> Iterator:
-    """Batches first … last-1, made by a thread that keeps a few ahead."""
+    images: Sequence[np.ndarray], seed: int, first: int, last: int, **shape: int
+) -> Iterator[np.ndarray]:
+    """Yield batches first … last-1, made in advance by a thread."""
     ready: queue.Queue = queue.Queue(maxsize=8)
     stop = threading.Event()
 
@@ -128,7 +134,7 @@ def prefetch(
     def work() -> None:
         try:
             for step in range(first, last):
-                put(batch(pictures, seed, step, **shape))
+                put(batch(images, seed, step, **shape))
                 if stop.is_set():
                     return
         except Exception as error:  # handed to the consumer, who raises it
@@ -147,13 +153,14 @@ def prefetch(
         thread.join()
 
 
-def centres(pictures: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -> np.ndarray:
-    """uint8 [n,size,size,3]: the centres of at most `limit` pictures, spread over the sequence."""
+def centres(images: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -> np.ndarray:
+    """Return the centres of at most `limit` images, spread over the sequence.
+
+    They are uint8 [n,size,size,3]; see `pad_to`.
+    """
     crops = []
-    for i in range(0, len(pictures), max(1, -(-len(pictures) // limit))):
-        img = pictures[i]
-        short = [max(0, size - n) for n in img.shape[:2]]
-        img = np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+    for i in range(0, len(images), max(1, -(-len(images) // limit))):
+        img = pad_to(images[i], size)
         top, left = ((n - size) // 2 for n in img.shape[:2])
         crops.append(img[top : top + size, left : left + size])
     return np.stack(crops)

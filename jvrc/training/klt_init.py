@@ -6,27 +6,16 @@ taps are small noise. The first step of training thus starts at an orthogonal tr
 instead of noise, which replaces thousands of steps.
 """
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jvrc.model import context, hyperprior, layers, transforms
+from jvrc.model import context, layers, transforms
 from jvrc.model.config import Config
+from jvrc.model.modules import init_params
+from jvrc.training.klt_scales import GAIN
 
-# An orthonormal coefficient is quantised with a step of UNIT (of a range of 1) at Delta = 1:
-# the high-rate optimum for lambda = 0.18 is sqrt(18 / (ln 2 * 0.18 * 255^2)) = 0.047.
-UNIT = 0.06
-GAIN = 4.0  # activations are this times an average over their block: GDN acts from the start
-HYPER_UNIT = 8.0
 _NOISE = 0.02
-
-
-def klt_config(config: Config) -> Config:
-    """`config` with the constants that go with `klt_params`."""
-    # four levels halve an orthonormal transform (norm 2 each), so that averages stay averages
-    return replace(config, latent_scale=16 / (UNIT * GAIN), hyper_scale=HYPER_UNIT)
 
 
 def _blocks(x: np.ndarray) -> np.ndarray:
@@ -56,11 +45,11 @@ def _centre(kernel: np.ndarray, basis: np.ndarray, *, transposed: bool) -> np.nd
 
 
 def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
-    """Parameters fitted to crops [n,H,W,3] in [0,1]; config from `klt_config`.
+    """Parameters fitted to crops [n,H,W,3] in [0,1]; config from `klt_scales.klt_config`.
 
     Channels beyond the pyramid's keep their usual random analysis and a synthesis of small noise.
     """
-    params = jax.tree.map(np.array, hyperprior.init_params(key, config))
+    params = jax.tree.map(np.array, init_params(key, config))
     g_a, g_s, x = params["g_a"], params["g_s"], np.asarray(crops)
     for i in range(4):
         analysis, synthesis = g_a[f"conv{i}"], g_s[f"deconv{3 - i}"]
@@ -95,6 +84,6 @@ def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
     params["h_s"]["conv2"]["kernel"] *= 0.1
     if config.has_context:
         reach = np.concatenate([np.full(config.M, 3.0), 4 * spread / config.hyper_scale])
-        shift = 1.0 + reach - np.minimum(bias, 0)
-        fresh = context.init_entropy_parameters(jax.random.key(0), config, shift)
-        params["entropy_parameters"] = jax.tree.map(np.array, fresh)
+        reach = 1.0 + reach - np.minimum(bias, 0)
+        new = params["entropy_parameters"]
+        params["entropy_parameters"] = context.with_linear_range(new, reach)

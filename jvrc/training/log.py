@@ -1,34 +1,68 @@
-"""metrics.jsonl: what a run reports, a line every so many steps."""
+"""metrics.jsonl: what a run reports, one line for every so many training steps."""
 
+import contextlib
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from jvrc.io.files import write_bytes
+from jvrc.training import devices
 
 
 class MetricsFile:
-    """Appends lines; on resuming, what lies beyond the checkpoint is dropped. Process 0 writes."""
+    """Appends lines to a metrics file; only process 0 writes."""
 
     def __init__(self, path: Path, step: int) -> None:
+        """Open the file; drop lines beyond `step`, the checkpoint that a run resumes from."""
         self._path = path
-        self._writes = jax.process_index() == 0
+        self._writes = devices.is_first_process()
         if self._writes:
             kept = [row for row in read_metrics(path) if row["step"] <= step]
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_bytes(path, text.encode())
 
     def write(self, step: int, **values: object) -> None:
-        """One line: numbers rounded, NaN (a rate that was not drawn) as null."""
+        """Write one line: numbers are rounded, NaN (a rate that was not drawn) becomes null."""
         if self._writes:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step} | _plain(values)) + "\n")
 
 
+class Meter:
+    """Collects the reports of training steps between two lines of the metrics file."""
+
+    def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        self._reports: list[dict] = []
+        self._begun, self._waited = time.monotonic(), 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time within as waiting for data."""
+        before = time.monotonic()
+        yield
+        self._waited += time.monotonic() - before
+
+    def add(self, report: dict) -> None:
+        """Add the report of one training step."""
+        self._reports.append(report)
+
+    def means(self) -> dict:
+        """Return the means of all reports, and the speed; then begin anew."""
+        elapsed = time.monotonic() - self._begun
+        speed = {"steps_per_s": len(self._reports) / elapsed, "data_wait": self._waited / elapsed}
+        result = means(self._reports) | speed
+        self._restart()
+        return result
+
+
 def read_metrics(path: Path) -> list[dict]:
-    """The lines of a metrics file, without one that a crash cut off; none if there is no file."""
+    """Read the lines of a metrics file, except one that a crash cut off; [] if there is no file."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -41,7 +75,7 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 def means(reports: list[dict]) -> dict:
-    """Means of what was reported, numbers or arrays; of arrays over what is not NaN."""
+    """Return the mean of each reported number or array; NaN entries of arrays do not count."""
     result = {}
     for name, first in reports[0].items():
         values = np.stack([np.asarray(r[name], np.float64) for r in reports])
@@ -55,6 +89,7 @@ def means(reports: list[dict]) -> dict:
 
 
 def _plain(value: object) -> object:
+    """Return a value as JSON has it."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | list | tuple):

@@ -1,7 +1,7 @@
-"""A run's metrics as one picture: how training went, and what each rate had of it.
+"""Plots of a run's metrics.jsonl: losses, rates, weights and gradients over training steps.
 
-Values over training steps; rates in bits per pixel, PSNR in dB. One colour for each rate, dark for
-coarse steps Delta_k and bright for fine ones.
+Rates are in bits per pixel, PSNR in dB. Each rate k of a post-training has a colour, from dark for
+a coarse quantisation step Delta_k to bright for a fine one.
 """
 
 import os
@@ -13,40 +13,42 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jvrc.io.files import write_bytes
+from jvrc.runtime import extras
 
 _PANEL_INCHES = (3.9, 2.9)
-_FEW = 25  # points, below which each one is marked
-_LEGEND = "qstep"  # of the rates, instead of a panel
+_FEW = 25  # points: below that, each is marked
 
 
 class _Run(NamedTuple):
-    """What the panels draw from."""
+    """The values that panels draw."""
 
     rows: list[dict]  # of training
-    validations: list[dict]  # with their step
-    colors: list  # of each rate; empty where rows have no rates
+    validations: list[dict]  # each with its training step
+    colors: list  # one for each rate; empty for a run of `jvrc train`
 
 
 def plot_run(rows: list[dict], path: str | os.PathLike, *, title: str = "") -> None:
-    """Draws what `training.metrics.read_metrics` gives; the suffix of `path` is the format.
+    """Plot the rows of `log.read_metrics` to a file, in the format that its suffix names.
 
-    Panels that the rows have no values for are left out. The file appears complete or not at all.
+    Panels without values are left out. The file appears complete or not at all.
 
     Raises:
-      ValueError: nothing to draw, an unknown suffix, or matplotlib is missing.
+      ValueError: nothing to draw, or an unknown suffix.
+      ImportError: the extra `eval` is not installed.
     """
-    figure_of, colormap = _matplotlib()
-    run = _read(rows, colormap)
+    extras.require("eval")
+    import matplotlib
+    from matplotlib.figure import Figure  # its canvas is Agg, whatever the backend
+
+    run = _read(rows, matplotlib.colormaps["viridis"])
     panels = [panel for panel in _PANELS if panel[0](run)]
     if not panels:
-        raise ValueError("rows must hold what a run reported, such as its loss; there is nothing")
-    # as few empty places as possible, wide rather than high
-    columns = min((4, 3), key=lambda c: (-len(panels) % c, -c)) if len(panels) > 2 else len(panels)
-    height = -(-len(panels) // columns)
-    size = (columns * _PANEL_INCHES[0], height * _PANEL_INCHES[1])
-    figure = figure_of(figsize=size, layout="constrained")
+        raise ValueError("rows must hold metrics of a run, such as its loss; there are none")
+    columns, lines = _grid(len(panels))
+    size = (columns * _PANEL_INCHES[0], lines * _PANEL_INCHES[1])
+    figure = Figure(figsize=size, layout="constrained")
     for place, (_, draw) in enumerate(panels, 1):
-        draw(figure.add_subplot(height, columns, place), run)
+        draw(figure.add_subplot(lines, columns, place), run)
     figure.suptitle(", ".join(filter(None, (title, _summary(run)))), fontsize=11)
     buffer = BytesIO()
     kind = Path(path).suffix.lower().removeprefix(".") or "png"
@@ -54,18 +56,14 @@ def plot_run(rows: list[dict], path: str | os.PathLike, *, title: str = "") -> N
     write_bytes(path, buffer.getvalue())
 
 
-def _matplotlib() -> tuple[Callable, Callable]:
-    """(Figure, whose own canvas is Agg whatever the backend; the colour map of the rates)."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        remedy = "pip install 'jvrc[eval]'"
-        raise ValueError(f"plots need the extra `eval` ({error.name}): {remedy}") from error
-    return Figure, matplotlib.colormaps["viridis"]
+def _grid(count: int) -> tuple[int, int]:
+    """Return (columns, lines) for so many panels, with few empty places and wider than high."""
+    columns = min((4, 3), key=lambda c: (-count % c, -c)) if count > 2 else count
+    return columns, -(-count // columns)
 
 
 def _read(rows: list[dict], colormap: Callable) -> _Run:
+    """Sort rows into those of training and of validation, and give each rate a colour."""
     training = [row for row in rows if "loss" in row]
     validations = [row["validation"] | {"step": row["step"]} for row in rows if "validation" in row]
     qsteps = _last(training, "qstep")
@@ -74,13 +72,13 @@ def _read(rows: list[dict], colormap: Callable) -> _Run:
 
 
 def _series(rows: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(step [T], values [T] or [T,K]) of the rows that have the name; null is NaN."""
+    """Return (steps [T], values [T] or [T,K]) of the rows that have the name; null becomes NaN."""
     found = [(row["step"], row[name]) for row in rows if name in row]
     return np.array([step for step, _ in found]), np.array([v for _, v in found], float)
 
 
 def _last(rows: list[dict], name: str) -> np.ndarray:
-    """The newest value of each rate [K]; NaN for one that has none; [0] without rates."""
+    """Return the newest value of each rate [K], NaN if it has none; empty without rates."""
     values = _series(rows, name)[1]
     if values.ndim < 2:
         return np.zeros(0)
@@ -89,19 +87,20 @@ def _last(rows: list[dict], name: str) -> np.ndarray:
 
 
 def _summary(run: _Run) -> str:
+    """Return the newest training step and the median speed as text."""
     speeds = [row["steps_per_s"] for row in run.rows if row.get("steps_per_s")]
     return f"step {_newest_step(run)}" + (f", {np.median(speeds):.2g} steps/s" if speeds else "")
 
 
 def _lines(axes: Any, run: _Run, name: str, label: str = "training") -> None:
-    """A value of the training steps, or one for each rate."""
+    """Draw a value over training steps, or one line for each rate."""
     step, values = _series(run.rows, name)
     style = {"lw": 1.3, "marker": "." if len(step) < _FEW else None}
     if values.ndim == 1:
         axes.plot(step, values, color="0.35", label=label, **style)
         return
     for column, color in zip(values.T, run.colors, strict=True):
-        seen = np.isfinite(column)  # joined over the rows in which the rate was not drawn
+        seen = np.isfinite(column)  # skips rows in which the rate was not drawn
         axes.plot(step[seen], column[seen], color=color, **style)
 
 
@@ -110,7 +109,7 @@ def _newest_step(run: _Run) -> int:
 
 
 def _over_steps(axes: Any, run: _Run, title: str, **settings: Any) -> None:
-    """All such panels span the same steps."""
+    """Label a panel over training steps; all such panels span the same ones."""
     _finish(axes, title, "training step", xlim=(0, 1.02 * _newest_step(run)), **settings)
 
 
@@ -125,11 +124,11 @@ def _finish(axes: Any, title: str, xlabel: str, **settings: Any) -> None:
 def _draw_loss(axes: Any, run: _Run) -> None:
     if run.rows:
         _lines(axes, run, "loss")
-    step, held = _series(run.validations, "loss")
-    axes.plot(step, held, "o-", color="crimson", ms=3, lw=1.3, label="held back")
+    step, held_out = _series(run.validations, "loss")
+    axes.plot(step, held_out, "o-", color="crimson", ms=3, lw=1.3, label="held-out")
     if run.validations:
         axes.legend(fontsize=8, frameon=False)
-    values = np.concatenate([_series(run.rows, "loss")[1], held])
+    values = np.concatenate([_series(run.rows, "loss")[1], held_out])
     wide = values.min() > 0 and values.max() > 5 * values.min()
     _over_steps(axes, run, "Loss", yscale="log" if wide else "linear")
 
@@ -145,7 +144,7 @@ def _draw_psnr(axes: Any, run: _Run) -> None:
 
 
 def _draw_weight(axes: Any, run: _Run) -> None:
-    """Each row is a mean over the steps since the one before, and is drawn over them."""
+    """Draw weights as shares; a row is a mean over the steps since the row before."""
     step, values = _series(run.rows, "weight")
     shares = np.nan_to_num(values)
     shares = shares / np.maximum(shares.sum(1, keepdims=True), 1e-30)
@@ -169,11 +168,11 @@ def _draw_cosine(axes: Any, run: _Run) -> None:
 
 def _draw_qstep(axes: Any, run: _Run) -> None:
     _lines(axes, run, "qstep")
-    _over_steps(axes, run, "Step Δ of each rate", yscale="log")
+    _over_steps(axes, run, "Quantisation step Δ of each rate", yscale="log")
 
 
 def _draw_curve(axes: Any, run: _Run) -> None:
-    """Rate and distortion of the newest validation, the first one in grey."""
+    """Draw rate and distortion of the newest validation, and the first one in grey."""
     styles = {-1: {"color": "crimson", "marker": "o", "ms": 4}}
     if len(run.validations) > 1:
         styles[0] = {"color": "0.6", "marker": ".", "ls": "--"}
@@ -186,24 +185,24 @@ def _draw_curve(axes: Any, run: _Run) -> None:
         axes.annotate(f"Δ {qstep:.3g}", (newest["bpp"][i], newest["psnr"][i]), **place)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.margins(x=0.14, y=0.1)
-    _finish(axes, "Held back: PSNR, dB", "bits per pixel")
+    _finish(axes, "Held-out images: PSNR, dB", "bits per pixel")
 
 
 def _draw_legend(axes: Any, run: _Run) -> None:
     axes.set_axis_off()
-    newest = _last(run.rows, _LEGEND)
+    newest = _last(run.rows, "qstep")
     lines = [axes.plot([], [], color=color, lw=5)[0] for color in run.colors]
     names = [f"Δ = {qstep:.3g}" if np.isfinite(qstep) else "not yet drawn" for qstep in newest]
     columns = 1 + (len(names) > 8)
-    title = "newest Δ of each rate" if _steps_move(run) else "rates"
+    title = "newest Δ of each rate" if _qsteps_change(run) else "rates"
     axes.legend(lines, names, loc="center", fontsize=9, frameon=False, title=title, ncols=columns)
 
 
-def _steps_move(run: _Run) -> bool:
-    values = _series(run.rows, _LEGEND)[1]
+def _qsteps_change(run: _Run) -> bool:
+    values = _series(run.rows, "qstep")[1]
     if values.ndim < 2:
         return False
-    values = np.where(np.isfinite(values), values, _last(run.rows, _LEGEND))
+    values = np.where(np.isfinite(values), values, _last(run.rows, "qstep"))
     return bool(np.any(values.max(0) > 1.001 * values.min(0)))
 
 
@@ -223,6 +222,6 @@ _PANELS: tuple[tuple[Callable[[_Run], bool], Callable[[Any, _Run], None]], ...] 
     (_has("weight", rates_only=True), _draw_weight),
     (_has("gradient_norm"), _draw_gradient_norm),
     (_has("cosine", rates_only=True), _draw_cosine),
-    (_steps_move, _draw_qstep),
+    (_qsteps_change, _draw_qstep),
     (lambda run: len(run.colors) > 0, _draw_legend),
 )

@@ -1,144 +1,160 @@
-"""The step of `jvrc posttrain`: every crop at K rates, the K gradients weighed against each other.
+"""The method of `jvrc posttrain`: each crop at K rates, whose K gradients are combined.
 
 Kamisli et al. 2024 (arXiv 2402.18930), Sec. 3.1: multi-objective post-training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from jvrc.model import entropy_models
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, rd_lambda
 from jvrc.training import moo, objectives, rate_gradients
+from jvrc.training.devices import check_divides
+from jvrc.training.method import Step
 from jvrc.training.rate_gradients import RateReport, Rates
-from jvrc.training.recipe import PostRecipe, check_divides
+from jvrc.training.recipe import MultiRateRecipe
 from jvrc.training.state import State, apply_gradients
+from jvrc.training.validation import VALIDATION_QSTEPS
 
-LOG_QSTEP = "log_qstep"  # [K], a parameter where steps are learned
+LOG_QSTEP = "log_qstep"  # [K], a parameter where the quantisation steps are learned
+
+WEIGHTINGS: dict[str, moo.Weighting] = {
+    "mgda": moo.min_norm_weights,
+    "frank-wolfe": moo.frank_wolfe_weights,
+    "mean": moo.mean_weights,
+    "random": moo.mean_weights,  # of the one rate that was drawn
+    "upgrad": moo.upgrad_weights,
+    "cagrad": moo.cagrad_weights,
+}
+# report -> what each objective is multiplied with before it is weighed, [K]
+OBJECTIVE_SCALES: dict[str, Callable[[RateReport], Array]] = {
+    "none": lambda report: jnp.ones_like(report.losses.rd),
+    "loss": lambda report: 1 / report.losses.rd,
+    "rate": lambda report: 1 / report.losses.bpp,
+    "gradient": lambda report: jax.lax.rsqrt(jnp.maximum(jnp.diag(report.gram), 1e-30)),
+    "lambda": lambda report: jax.lax.rsqrt(report.rates.rd_lambda),
+}
 
 
-def with_learned_steps(recipe: PostRecipe, params: dict) -> dict:
-    """The model's parameters, and those of the steps if the recipe learns them."""
-    if not recipe.learn_qsteps:
-        return params
-    return params | {LOG_QSTEP: jnp.log(jnp.array(recipe.qsteps, jnp.float32))}
+@dataclass(frozen=True)
+class MultiRate:
+    """Post-training of a model for a range of rates."""
+
+    recipe: MultiRateRecipe
+
+    def first_params(self, images: Sequence[np.ndarray], init: dict | None = None) -> dict:
+        """Return `init`, and the logarithms of the quantisation steps if the recipe learns them."""
+        self.recipe.check_beginning(warm=init is not None)
+        if not self.recipe.learn_qsteps:
+            return init
+        return init | {LOG_QSTEP: jnp.log(jnp.array(self.recipe.qsteps, jnp.float32))}
+
+    def make_step(self, mesh: Mesh) -> Step:
+        """Return one training step, not jitted.
+
+        It reports the scalar loss, and a list [K] of each rate's bpp, PSNR (dB), weight, norm of
+        the gradient, and cosine between gradient and update; NaN for a rate that was not drawn.
+
+        Raises:
+          ValueError: the mesh does not divide the batch or the rates.
+        """
+        recipe = self.recipe
+        check_divides("batch", recipe.batch, mesh.shape["data"])
+        check_divides("qsteps", 1 if _draws_one(recipe) else len(recipe.qsteps), mesh.shape["rate"])
+        update = rate_gradients.make_update(_setup(recipe), mesh)
+        return lambda state, images: _step(recipe, update, state, images)
+
+    def validation_qsteps(self) -> tuple[float, ...]:
+        """Return the usual ones, or those of a recipe that serves fewer rates and none between."""
+        few = not self.recipe.draw_qsteps and len(self.recipe.qsteps) < len(VALIDATION_QSTEPS)
+        return self.recipe.qsteps if few else VALIDATION_QSTEPS
 
 
-def rates_of(recipe: PostRecipe, params: dict, key: Array) -> Rates:
-    """The objectives of one update; at constant lambda where the steps are learned."""
+def rates_of(recipe: MultiRateRecipe, params: dict, key: Array) -> Rates:
+    """Return the objectives of one update; lambda stays constant where qsteps are learned."""
     qstep = jnp.array(recipe.qsteps, jnp.float32)
-    weight = jnp.array(recipe.lambdas) if recipe.lambdas else rd_lambda(qstep)
+    weight = jnp.array(recipe.lambdas, jnp.float32) if recipe.lambdas else rd_lambda(qstep)
     if recipe.learn_qsteps:
         qstep = jnp.clip(jnp.exp(params[LOG_QSTEP]), QSTEP_MIN, QSTEP_MAX)
-    if recipe.between:
+    if recipe.draw_qsteps:
         qstep = jnp.sort(objectives.draw_qsteps(key, len(recipe.qsteps), *recipe.qstep_range()))
         weight = rd_lambda(qstep)
     return Rates(qstep, weight)
 
 
-def _scale(recipe: PostRecipe, report: RateReport) -> Array:
-    """What each objective is multiplied with before it is weighed: [K]."""
-    return {
-        "none": jnp.ones_like(report.losses.rd),
-        "loss": 1 / report.losses.rd,
-        "rate": 1 / report.losses.bpp,
-        "gradient": jax.lax.rsqrt(jnp.maximum(jnp.diag(report.gram), 1e-30)),
-        "lambda": jax.lax.rsqrt(report.rates.rd_lambda),
-    }[recipe.scale]
-
-
-def aggregator_of(recipe: PostRecipe) -> Callable[[RateReport], Array]:
-    """report -> weights [K] of sum one, as the recipe says."""
-    rule = {
-        "mgda": moo.min_norm_weights,
-        "frank-wolfe": moo.frank_wolfe_weights,
-        "mean": moo.mean_weights,
-        "random": moo.mean_weights,  # of the one rate that was drawn
-        "upgrad": moo.upgrad_weights,
-        "cagrad": moo.cagrad_weights,
-    }[recipe.aggregator]
+def weighting_of(recipe: MultiRateRecipe) -> Callable[[RateReport], Array]:
+    """Return the function from a report to weights [K] of sum one that the recipe asks for."""
+    floored = moo.with_floor(WEIGHTINGS[recipe.weighting], recipe.weight_floor)
+    scale_of = OBJECTIVE_SCALES[recipe.objective_scale]
 
     def weigh(report: RateReport) -> Array:
-        floored = moo.with_floor(rule, recipe.floor)  # of the scaled objectives
-        return moo.normalised(moo.rescaled(floored, _scale(recipe, report))(report.gram))
+        return moo.normalised(moo.rescaled(floored, scale_of(report))(report.gram))
 
     return weigh
 
 
-def _drawn(rates: Rates, key: Array) -> tuple[Rates, Array]:
-    """One rate of K, [1] each, and which."""
-    index = jax.random.randint(key, (1,), 0, rates.qstep.shape[0])
-    return jax.tree.map(lambda a: a[index], rates), index
+def _draws_one(recipe: MultiRateRecipe) -> bool:
+    """Return True if only one rate a step gets a gradient: the weights of the others are zero."""
+    return recipe.weighting == "random"
 
 
-def _scattered(values: Array, index: Array | None, count: int) -> Array:
-    """[K] again, NaN for the rates that were not drawn."""
-    return values if index is None else jnp.full(count, jnp.nan).at[index].set(values)
-
-
-def make_step(
-    recipe: PostRecipe, mesh: jax.sharding.Mesh
-) -> Callable[[State, Array], tuple[State, dict[str, Array]]]:
-    """The update: (state, uint8 [B,crop,crop,3]) -> (state, what to report). Not jitted.
-
-    The report has, beside the scalar loss, a list [K] for each rate's bpp, PSNR (dB), weight, norm
-    of its gradient, and cosine between its gradient and the update.
-
-    Raises:
-      ValueError: the mesh does not divide the batch or the rates.
-    """
-    random = recipe.aggregator == "random"  # the one rule for which K - 1 rates need no gradient
-    check_divides("batch", recipe.batch, mesh.shape["data"])
-    check_divides("qsteps", 1 if random else len(recipe.qsteps), mesh.shape["rate"])
-    setup = rate_gradients.Setup(
+def _setup(recipe: MultiRateRecipe) -> rate_gradients.Setup:
+    return rate_gradients.Setup(
         recipe.config(),
-        aggregator_of(recipe),
-        exact=recipe.gram == "exact",
+        weighting_of(recipe),
+        exact_gram=recipe.gram == "exact",
         fixed=recipe.fixed_parts(),
         dtype=jnp.dtype(recipe.precision),
     )
-    update = rate_gradients.make_update(setup, mesh)
-
-    def step(state: State, images: Array) -> tuple[State, dict[str, Array]]:
-        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
-        k_noise, k_rate, k_draw = jax.random.split(key, 3)
-        params = {name: value for name, value in state.params.items() if name != LOG_QSTEP}
-        rates, index = rates_of(recipe, state.params, k_rate), None
-        if random:
-            rates, index = _drawn(rates, k_draw)
-        x = images.astype(jnp.float32) / 255
-        grads, weights, report, d_qstep = update(params, x, rates, k_noise)
-        grads["bottleneck"] |= _quantile_gradient(params["bottleneck"])
-        if recipe.learn_qsteps:  # of its own objective alone; by the chain rule, of log Delta
-            own = weights * d_qstep * rates.qstep
-            grads[LOG_QSTEP] = jnp.zeros(len(recipe.qsteps)).at[_all(index)].set(own)
-        shown = {k: _scattered(v, index, len(recipe.qsteps)) for k, v in _shown(report, weights)}
-        loss = jnp.mean(report.losses.rd * rates.qstep) / 4
-        return apply_gradients(recipe, state, grads), {"loss": loss} | shown
-
-    return step
 
 
-def _all(index: Array | None) -> Array | slice:
-    return slice(None) if index is None else index
+def _step(
+    recipe: MultiRateRecipe, update: Callable, state: State, images: Array
+) -> tuple[State, dict[str, Array]]:
+    """Return the next state and what to report; update: of `rate_gradients.make_update`."""
+    key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+    k_noise, k_rate, k_draw = jax.random.split(key, 3)
+    params = {name: value for name, value in state.params.items() if name != LOG_QSTEP}
+    count = len(recipe.qsteps)
+    rates, index = rates_of(recipe, state.params, k_rate), jnp.arange(count)
+    if _draws_one(recipe):
+        index = jax.random.randint(k_draw, (1,), 0, count)
+        rates = jax.tree.map(lambda a: a[index], rates)
+    x = images.astype(jnp.float32) / 255
+    grads, weights, report, d_qstep = update(params, x, rates, k_noise)
+    grads["bottleneck"] |= _quantile_gradient(params["bottleneck"])
+    if recipe.learn_qsteps:  # each by its own objective alone; by the chain rule, of log Delta
+        own = weights * d_qstep * rates.qstep
+        grads[LOG_QSTEP] = jnp.zeros(count).at[index].set(own)
+    loss = objectives.balanced_mean(report.losses.rd, rates.qstep)
+    of_rates = {
+        name: jnp.full(count, jnp.nan).at[index].set(values)
+        for name, values in _report(report, weights).items()
+    }
+    return apply_gradients(recipe, state, grads), {"loss": loss} | of_rates
 
 
 def _quantile_gradient(bottleneck: dict) -> dict:
-    """Of the auxiliary loss, which is no rate's: it alone moves the quantiles."""
+    """Return the gradient of the auxiliary loss, which belongs to no rate, of the quantiles."""
     gradient = jax.grad(entropy_models.quantile_loss)(bottleneck)["quantiles"]
     return {"quantiles": objectives.AUXILIARY * gradient}
 
 
-def _shown(report: RateReport, weights: Array) -> list[tuple[str, Array]]:
+def _report(report: RateReport, weights: Array) -> dict[str, Array]:
+    """Return what the metrics file gets of each rate in the update: [K] each."""
     norms = jnp.sqrt(jnp.diag(report.gram))
     update_norm = jnp.sqrt(weights @ report.gram @ weights)
-    return [
-        ("qstep", report.rates.qstep),
-        ("bpp", report.losses.bpp),
-        ("psnr", report.psnr),
-        ("weight", weights),
-        ("gradient_norm", norms),
-        ("cosine", report.gram @ weights / jnp.maximum(norms * update_norm, 1e-30)),
-    ]
+    return {
+        "qstep": report.rates.qstep,
+        "bpp": report.losses.bpp,
+        "psnr": report.psnr,
+        "weight": weights,
+        "gradient_norm": norms,
+        "cosine": report.gram @ weights / jnp.maximum(norms * update_norm, 1e-30),
+    }

@@ -1,17 +1,18 @@
 """The gradients of K rates on one batch, and their weighted sum.
 
-Objective k is L_k = R_k + lambda_k * 255^2 * MSE_k at step Delta_k (Kamisli et al. 2024, Sec. 3.1).
-The latents y and z know no step, so g_a and h_a run forward once. What follows runs once for each
-rate, one after another, so that memory does not grow with K; it gives the gradients of its own
-parameters and the cotangents of (y, z), which only remain to be pulled back through h_a and g_a:
+Objective k is L_k = R_k + lambda_k * 255^2 * MSE_k at the quantisation step Delta_k (Kamisli et al.
+2024, Sec. 3.1). The latents y and z do not depend on Delta, so g_a and h_a run forward once. The
+rest runs once for each rate, one after another, so that memory does not grow with K. It gives the
+gradients of its own parameters and the cotangents of (y, z), which remain to be pulled back through
+h_a and g_a:
 
-  exact     K times, for the Gram matrix of all gradients; the update is a sum of what came out
-  latents   once, of the weighted sum: pulling back is linear. The Gram matrix is then that of
-            (gradients behind the latents, latents' cotangents): that of Sener & Koltun 2018,
-            Sec. 3.3, an upper bound of the norm up to g_a's Jacobian
+  gram "exact"    K times, for the Gram matrix of whole gradients; the update is their weighted sum
+  gram "latents"  once, of the weighted sum: pulling back is linear. The Gram matrix is then that of
+                  (gradients behind the latents, cotangents of the latents), as in Sener & Koltun
+                  2018, Sec. 3.3: an upper bound of the norm up to the Jacobian of g_a
 
-On many devices: a mesh of data x rate; each device takes its part of the batch through its part of
-the rates. Whatever is random is drawn by the number of the crop and of the rate, so the update does
+On many devices: a mesh of data x rate. Each device takes its part of the batch through its part of
+the rates. Random numbers are drawn by the number of the crop and of the rate, so the update does
 not depend on the mesh.
 """
 
@@ -26,32 +27,31 @@ from jax.sharding import PartitionSpec as P
 
 from jvrc.model import hyperprior
 from jvrc.model.config import Config
-from jvrc.model.hyperprior import Latents
+from jvrc.model.hyperprior import ENCODER, Latents
+from jvrc.model.modules import VariableRateModel
 from jvrc.training import moo, objectives
 from jvrc.training.objectives import Losses
 
-ENCODER = ("g_a", "h_a")
-
 
 class Rates(NamedTuple):
-    """K objectives."""
+    """The K objectives of an update."""
 
     qstep: Array  # [K]
     rd_lambda: Array  # [K]
 
 
 class Setup(NamedTuple):
-    """What does not change during a run. Static: nothing here is traced."""
+    """Settings that stay the same during a run; nothing here is traced."""
 
     config: Config
-    aggregator: Callable[["RateReport"], Array]  # -> weights [K]
-    exact: bool = True  # or latents
+    weighting: Callable[["RateReport"], Array]  # -> weights [K]
+    exact_gram: bool = True  # of whole gradients; False: of the latents' cotangents
     fixed: tuple[str, ...] = ()  # parameters that count as constants
     dtype: jnp.dtype = jnp.dtype("float32")  # of g_a and g_s
 
 
 class RateReport(NamedTuple):
-    """What is known of the K objectives before they are weighed; the same on every device."""
+    """Values of the K objectives that weights are computed from; the same on every device."""
 
     losses: Losses  # [K] each, means over the batch
     psnr: Array  # [K], dB, mean over the batch
@@ -59,8 +59,8 @@ class RateReport(NamedTuple):
     gram: Array  # [K,K]
 
 
-def _crop_noise(key: Array, first: Array, latents: Latents) -> Latents:
-    """Noise for crops first, first + 1, … of the whole batch."""
+def crop_noise(key: Array, first: Array, latents: Latents) -> Latents:
+    """Draw the noise of crops first, first + 1, … of the whole batch."""
     crops = first + jnp.arange(latents.y.shape[0])
     keys = jax.vmap(partial(jax.random.fold_in, key))(crops)
     one = jax.tree.map(lambda a: a[0], latents)
@@ -70,16 +70,17 @@ def _crop_noise(key: Array, first: Array, latents: Latents) -> Latents:
 def rate_losses(
     config: Config, decoder: dict, latents: Latents, x: Array, rate: Rates, noise: Latents
 ) -> Losses:
-    """Losses [B] of one rate (scalars in `rate`) from latents of x."""
+    """Return the losses [B] of one rate (scalars in `rate`) from the latents of x."""
     qstep = jnp.broadcast_to(rate.qstep, x.shape[:1])
-    out = hyperprior.reconstruct_and_rate(config, decoder, latents, qstep, noise)
+    model, variables = VariableRateModel(config), {"params": decoder}
+    out = model.apply(variables, latents, qstep, noise, method="reconstruct_and_rate")
     return objectives.losses_of(out, x, rate.rd_lambda)
 
 
 def _each_rate(function: Callable, *stacked: Any) -> Any:
-    """The function of each slice along the first axis, one after another; results stacked.
+    """Apply a function to each slice along the first axis, one after another; stack the results.
 
-    Unrolled on the CPU, whose convolutions are thirty times as slow within a loop.
+    On the CPU the loop is unrolled: convolutions are thirty times as slow within a loop there.
     """
     if jax.default_backend() != "cpu":
         return jax.lax.map(lambda a: function(*a), stacked)
@@ -91,14 +92,18 @@ def _each_rate(function: Callable, *stacked: Any) -> Any:
 def rate_gradients(
     setup: Setup, decoder: dict, latents: Latents, x: Array, rates: Rates, keys: Array, first: Array
 ) -> tuple[Losses, Array, Array, dict, Latents]:
-    """(mean losses [K], mean PSNR [K], d/dDelta [K], gradients [K,...], cotangents [K,B,...])."""
+    """Return what one device knows of its rates.
+
+    That is (mean losses [K], mean PSNR [K], d/dDelta [K], gradients [K,...], cotangents of the
+    latents [K,B,...]). keys: of the noise, one a rate; first: the number of the first crop of x.
+    """
 
     def one(rate: Rates, key: Array) -> tuple:
-        noise = _crop_noise(key, first, latents)
+        noise = crop_noise(key, first, latents)
 
         def objective(decoder: dict, latents: Latents, qstep: Array) -> tuple[Array, tuple]:
-            decoder = objectives.held_fixed(decoder, *setup.fixed)
-            decoder = objectives.in_precision(decoder, setup.dtype)
+            decoder = objectives.stop_gradients(decoder, *setup.fixed)
+            decoder = objectives.cast_transforms(decoder, setup.dtype)
             at = rate._replace(qstep=qstep)
             parts = rate_losses(setup.config, decoder, latents, x, at, noise)
             psnr = jnp.mean(-10 * jnp.log10(parts.mse))
@@ -112,32 +117,33 @@ def rate_gradients(
 
 
 def _all_rates(values: Array) -> Array:
-    """The first axis, spread over the mesh's rates, whole."""
+    """Gather an array whose first axis is spread over the rate axis of the mesh."""
     return jax.lax.all_gather(values, "rate", axis=0, tiled=True)
 
 
 def _gathered_gram(stacked: dict | Latents) -> Array:
-    """Gram matrix [K,K] of gradients whose first axis is spread over the mesh's rates."""
+    """Return the Gram matrix [K,K] of gradients spread likewise."""
     return moo.gram(jax.tree.map(_all_rates, stacked))
 
 
 def _analyse(setup: Setup, x: Array, encoder: dict) -> Latents:
-    encoder = objectives.held_fixed(encoder, *setup.fixed)
-    encoder = objectives.in_precision(encoder, setup.dtype)
-    return hyperprior.analyse(setup.config, encoder, x)
+    """Return y and z, with the constants and the precision of the settings."""
+    encoder = objectives.stop_gradients(encoder, *setup.fixed)
+    encoder = objectives.cast_transforms(encoder, setup.dtype)
+    return VariableRateModel(setup.config).apply({"params": encoder}, x, method="analyse")
 
 
 def _local_update(
     setup: Setup, params: dict, x: Array, rates: Rates, keys: Array
 ) -> tuple[dict, Array, RateReport, Array]:
-    """One device's part of `make_update`: its crops of x, its rates."""
+    """Return what `make_update` does, from the crops of x and the rates of this device."""
     encoder = {name: params[name] for name in ENCODER}
     decoder = {name: value for name, value in params.items() if name not in ENCODER}
     latents, pull_back = jax.vjp(partial(_analyse, setup, x), encoder)
     first = jax.lax.axis_index("data") * x.shape[0]
     *means, cotangents = rate_gradients(setup, decoder, latents, x, rates, keys, first)
     losses, psnr, d_qstep, stacked = jax.lax.pmean(means, "data")
-    if setup.exact:
+    if setup.exact_gram:
         stacked |= jax.lax.pmean(_each_rate(lambda c: pull_back(c)[0], cotangents), "data")
         gram = _gathered_gram(stacked)
     else:  # a mean over devices: each one's cotangents count by the inverse of their number
@@ -145,11 +151,11 @@ def _local_update(
         gram = _gathered_gram(stacked) + latent_gram / jax.lax.axis_size("data")
     everywhere = jax.tree.map(_all_rates, (losses, psnr, rates, d_qstep))
     report = RateReport(*everywhere[:3], gram)
-    weights = setup.aggregator(report)
+    weights = setup.weighting(report)
     count = rates.qstep.shape[0]
     mine = jax.lax.dynamic_slice_in_dim(weights, jax.lax.axis_index("rate") * count, count)
     update = moo.combine(stacked, mine)
-    if not setup.exact:
+    if not setup.exact_gram:
         update |= jax.lax.pmean(pull_back(moo.combine(cotangents, mine))[0], "data")
     return jax.lax.psum(update, "rate"), weights, report, everywhere[3]
 
@@ -157,9 +163,10 @@ def _local_update(
 def make_update(
     setup: Setup, mesh: jax.sharding.Mesh
 ) -> Callable[..., tuple[dict, Array, RateReport, Array]]:
-    """(params, x [B,H,W,3], rates, key) -> (update, weights [K], report, dL_k/dDelta_k [K]).
+    """Return a function that computes the update, not jitted.
 
-    mesh: axes `data`, which divides B, and `rate`, which divides K. Not jitted.
+    (params, x [B,H,W,3], rates, key) -> (update, weights [K], report, dL_k/dDelta_k [K]). mesh: its
+    axis `data` divides B, `rate` divides K.
     """
     specs = (P(), P("data"), P("rate"), P("rate"))
     local = partial(_local_update, setup)

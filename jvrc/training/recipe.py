@@ -1,236 +1,238 @@
-"""Everything that determines a training run, as one small record that is saved with it."""
+"""Recipes: all that determines a training run, as a frozen dataclass that is saved with the run.
+
+`SingleRateRecipe` is a run of `jvrc train`, `MultiRateRecipe` one of `jvrc posttrain`. Nothing here
+imports JAX, so that the command line can show fields and defaults at once.
+"""
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
-from jvrc.io.files import write_bytes
-from jvrc.model.config import Config
+from jvrc.model.config import ARCHITECTURES, Config, config_of
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
-from jvrc.training import klt_init
+from jvrc.training.klt_scales import klt_config
+from jvrc.training.options import Rule, at_least, between, check, option, other_default
 
+INITIALISATIONS = ("klt", "random")
 OPTIMIZERS = ("muon", "adam")
-STARTS = ("pyramid", "random")
-AGGREGATORS = ("mgda", "frank-wolfe", "mean", "random", "upgrad", "cagrad")
-SCALES = ("none", "loss", "rate", "gradient", "lambda")
-GRAMS = ("exact", "latents")
 PRECISIONS = ("float32", "bfloat16")
+WEIGHTINGS = ("mgda", "frank-wolfe", "mean", "random", "upgrad", "cagrad")
+OBJECTIVE_SCALES = ("none", "loss", "rate", "gradient", "lambda")
+GRAMS = ("exact", "latents")
 # 1 / Delta of Kamisli et al. 2024, Sec. 4; its lambdas are 0.18 / Delta^2, rounded.
 PUBLISHED_QSTEPS = tuple(
     1 / g for g in (0.1, 0.13944, 0.19293, 0.26874, 0.37268, 0.51801, 0.71957, 1.0)
 )
-_STEPS_RULE = f"in {QSTEP_MIN} … {QSTEP_MAX}"
+
+_CROP = Rule(lambda v: v >= 64 and v % 64 == 0, "a positive multiple of 64")
+_LEARNING_RATE = Rule(lambda v: 0 < v < 1, "in (0, 1)")
+_DECAY = Rule(lambda v: 0 <= v < 1, "in [0, 1)")
+_POSITIVE = Rule(lambda v: v > 0, "positive")
+_QSTEP = Rule(lambda v: QSTEP_MIN <= v <= QSTEP_MAX, f"in {QSTEP_MIN} … {QSTEP_MAX}")
+_QSTEPS = Rule(
+    lambda v: len(v) > 0 and all(map(_QSTEP.holds, v)),
+    f"one or more quantisation steps, each {_QSTEP.text}",
+)
+_LAMBDAS = Rule(lambda v: all(map(_POSITIVE.holds, v)), "positive")
 
 
 @dataclass(frozen=True)
-class _Common:
-    """What every run has. crop in pixels, seed for all randomness."""
+class Recipe:
+    """The fields that every run has."""
 
-    model: str = "mbt2018-mean"
-    n: int = 64
-    m: int = 192
-    steps: int = 10_000
-    batch: int = 8
-    crop: int = 128
-    learning_rate: float = 1e-3  # at the peak
-    final_rate: float = 0.0  # where the cosine ends, as a fraction of the peak
-    warmup: int = 300  # steps; at most a tenth of them all
-    begin: int = 0  # the first step: those before were another run's, which `init` names
-    optimizer: str = "muon"
-    ema: float = 0.998
-    transforms: bool = True  # g_a and g_s are trained; if not, only the entropy model is
-    offsets: bool = True  # trained; if not they stay as they are, at 0 from a recipe's start
-    z_step: bool = True  # likewise the step of z, 1 from a recipe's start
-    log_scale: bool = True  # the entropy model gives log sigma; if not, sigma, as CompressAI's do
-    seed: int = 0
-    precision: str = "float32"  # of the multiplications in g_a and g_s
-    init: str = ""  # the run or file that training began from, for the record
+    command: ClassVar[str]  # of `jvrc`, that trains by this kind of recipe
+    of_model_fields: ClassVar[tuple[str, ...]] = ()  # taken from the model that is trained further
+
+    model: str = option("mbt2018-mean", "architecture", choices=ARCHITECTURES)
+    n: int = option(64, "channels of the transforms and of z")
+    m: int = option(192, "channels of y")
+    steps: int = option(10_000, "training steps of the whole schedule", rule=at_least(1))
+    batch: int = option(8, "crops a training step", rule=at_least(1))
+    crop: int = option(128, "side of a crop in pixels, a multiple of 64", rule=_CROP)
+    learning_rate: float = option(
+        1e-3, "peak of the schedule of learning rates", rule=_LEARNING_RATE
+    )
+    final_lr_fraction: float = option(
+        0.0, "where the cosine schedule ends, as a fraction of its peak", rule=between(0, 1)
+    )
+    warmup: int = option(
+        300, "training steps of rising learning rate, a tenth of all at most", rule=at_least(0)
+    )
+    first_step: int = option(
+        0, "where to enter the schedule; --from names the run of the steps before", rule=at_least(0)
+    )
+    optimizer: str = option(
+        "muon", "muon (with Adam for what is no kernel) or adam", choices=OPTIMIZERS
+    )
+    ema_decay: float = option(
+        0.998, "decay of the moving average of the parameters, which is saved", rule=_DECAY
+    )
+    train_transforms: bool = option(True, "train g_a and g_s too, not the entropy model alone")
+    train_offsets: bool = option(True, "train the reconstruction offsets")
+    train_z_qstep: bool = option(True, "train the quantisation step of the hyper latent z")
+    log_scale: bool = option(True, "predict log sigma, or else sigma as models of CompressAI do")
+    seed: int = option(0, "seed of all random numbers", rule=at_least(0))
+    precision: str = option(
+        "float32", "precision of the convolutions in g_a and g_s", choices=PRECISIONS
+    )
+    warm_start: str = option("")  # a record of the run or file that training began from
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_kind(field.name, getattr(self, field.name), field.default)
-        for name, holds, rule in self.rules():
-            if not holds:
-                raise ValueError(f"{name} must be {rule}; got {getattr(self, name)!r}")
+        check(self)
+        self.check_together()
         self.config()  # checks model, n and m
 
-    def rules(self) -> tuple[tuple[str, bool, str], ...]:
-        """(field, whether it holds, the rule)."""
-        return (
-            ("steps", self.steps >= 1, "at least 1"),
-            ("batch", self.batch >= 1, "at least 1"),
-            ("crop", self.crop >= 64 and self.crop % 64 == 0, "a positive multiple of 64"),
-            ("learning_rate", 0 < self.learning_rate < 1, "in (0, 1)"),
-            ("final_rate", 0 <= self.final_rate <= 1, "in [0, 1]"),
-            ("warmup", self.warmup >= 0, "at least 0"),
-            ("begin", 0 <= self.begin < self.steps, f"at least 0 and below steps, {self.steps}"),
-            ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
-            ("seed", self.seed >= 0, "at least 0"),
-            ("ema", 0 <= self.ema < 1, "in [0, 1)"),
-        )
+    def check_together(self) -> None:
+        """Raise ValueError if one field contradicts another."""
+        if self.first_step >= self.steps:
+            rule = f"at least 0 and below steps, {self.steps}"
+            raise ValueError(f"first_step must be {rule}; got {self.first_step}")
+
+    def check_beginning(self, *, warm: bool) -> None:
+        """Raise ValueError if a run cannot begin.
+
+        warm: whether it is given trained parameters.
+        """
+        if self.first_step and not warm:
+            raise ValueError(f"first_step must be 0 without init (--from), got {self.first_step}")
 
     def config(self) -> Config:
-        """The model's description, with the scales in which it is trained."""
+        """Return the configuration of the model, with the scales in which it is trained."""
         raise NotImplementedError
 
     def qstep_range(self) -> tuple[float, float]:
-        """The smallest and the largest step trained."""
+        """Return the smallest and the largest quantisation step trained."""
         raise NotImplementedError
 
     def fixed_parts(self) -> tuple[str, ...]:
-        """Names of the parameters that are not trained."""
-        wide = {"g_a": self.transforms, "g_s": self.transforms}
-        trained = wide | {"offset": self.offsets, "z_step": self.z_step}
+        """Return the names of the parts of the model that are not trained."""
+        trained = {
+            "g_a": self.train_transforms,
+            "g_s": self.train_transforms,
+            "offset": self.train_offsets,
+            "z_step": self.train_z_qstep,
+        }
         return tuple(name for name, yes in trained.items() if not yes)
+
+    def extra_params(self) -> dict[str, tuple[int, ...]]:
+        """Return names and shapes of the parameters that training adds to those of the model."""
+        return {}
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
-    def save(self, path: Path) -> None:
-        write_bytes(path, self.to_json().encode())
-
 
 @dataclass(frozen=True)
-class Recipe(_Common):
-    """A run of `jvrc train`: every crop has a step of its own in qstep_low … qstep_high.
+class SingleRateRecipe(Recipe):
+    """A run of `jvrc train`: each crop is coded at one quantisation step, drawn for it."""
 
-    balance: losses are weighted by this power of the step (`objectives.balanced_mean`); the greater
-    it is, the more the low rates count.
-    """
+    command: ClassVar[str] = "train"
 
-    start: str = "pyramid"
-    balance: float = 1.0
-    qstep_low: float = 1.5
-    qstep_high: float = 16.0
+    initialisation: str = option(
+        "klt",
+        "initial parameters: klt (fitted to the images) or random",
+        choices=INITIALISATIONS,
+        flag="init",
+    )
+    balance: float = option(
+        1.0,
+        "losses are weighted by Delta to this power; more favours low rates",
+        rule=between(0, 4),
+    )
+    qstep_low: float = option(1.5, "smallest quantisation step", rule=at_least(QSTEP_MIN))
+    qstep_high: float = option(16.0, "largest quantisation step")
 
-    def rules(self) -> tuple[tuple[str, bool, str], ...]:
-        high_rule = f"at least qstep_low and at most {QSTEP_MAX}"
-        return (
-            *super().rules(),
-            ("start", self.start in STARTS, f"one of {', '.join(STARTS)}"),
-            ("balance", 0 <= self.balance <= 4, "in [0, 4]"),
-            ("qstep_low", self.qstep_low >= QSTEP_MIN, f"at least {QSTEP_MIN}"),
-            ("qstep_high", self.qstep_low <= self.qstep_high <= QSTEP_MAX, high_rule),
-        )
+    def check_together(self) -> None:
+        super().check_together()
+        if not self.qstep_low <= self.qstep_high <= QSTEP_MAX:
+            rule = f"at least qstep_low and at most {QSTEP_MAX}"
+            raise ValueError(f"qstep_high must be {rule}; got {self.qstep_high}")
 
     def config(self) -> Config:
-        config = Config(self.model, self.n, self.m, log_scale=self.log_scale)
-        return klt_init.klt_config(config) if self.start == "pyramid" else config
+        config = config_of(self.model, N=self.n, M=self.m, log_scale=self.log_scale)
+        return klt_config(config) if self.initialisation == "klt" else config
 
     def qstep_range(self) -> tuple[float, float]:
         return self.qstep_low, self.qstep_high
 
 
 @dataclass(frozen=True)
-class PostRecipe(_Common):
-    """A run of `jvrc posttrain`: every crop at K rates, K gradients combined into one.
+class MultiRateRecipe(Recipe):
+    """A run of `jvrc posttrain`: each crop is coded at K rates, whose K gradients are combined.
 
-    qsteps: Delta_k, one for each rate; lambdas: lambda_k, or none for 0.18 / Delta_k^2.
-    between: draw K steps anew each time, log-uniform over the range of qsteps. learn_qsteps: let
-    gradients move Delta_k at fixed lambda_k. aggregator, scale, floor: how weights come from
-    gradients (`training.moo`): objectives are divided by `scale` first (its value, its bpp, the
-    norm of its gradient, the root of its lambda), and among these no weight falls below `floor`
-    times their mean. gram: see `training.multirate`. The model's scales are those of what training
-    starts from.
+    How weights come from gradients (`jvrc.training.moo`): objective k is first divided by its
+    `objective_scale` (its value, its bpp, the norm of its gradient, the root of its lambda), the
+    `weighting` weighs these, and no weight may fall below `weight_floor` times their mean.
+    `gram`: see `jvrc.training.rate_gradients`. Architecture, sizes and scales are those of the
+    model that training begins from (`of_model`).
     """
 
-    steps: int = 2000
-    learning_rate: float = 5e-4
-    qsteps: tuple[float, ...] = PUBLISHED_QSTEPS
-    lambdas: tuple[float, ...] = ()
-    between: bool = False
-    learn_qsteps: bool = False
-    aggregator: str = "mgda"
-    scale: str = "gradient"
-    floor: float = 0.5
-    gram: str = "exact"
-    latent_scale: float = 1.0
-    hyper_scale: float = 1.0
+    command: ClassVar[str] = "posttrain"
+    of_model_fields: ClassVar[tuple[str, ...]] = (
+        *("model", "n", "m", "log_scale"),
+        *("latent_scale", "hyper_scale"),
+    )
+
+    steps: int = other_default(Recipe, "steps", 2000)
+    learning_rate: float = other_default(Recipe, "learning_rate", 5e-4)
+    qsteps: tuple[float, ...] = option(
+        PUBLISHED_QSTEPS, "quantisation step Delta_k of each rate", rule=_QSTEPS
+    )
+    lambdas: tuple[float, ...] = option(
+        (), "lambda_k of each rate; none: 0.18 / Delta_k^2", rule=_LAMBDAS
+    )
+    draw_qsteps: bool = option(
+        False, "draw Delta_k anew at each training step, in the range of --qsteps"
+    )
+    learn_qsteps: bool = option(False, "train Delta_k too, at fixed lambda_k")
+    weighting: str = option("mgda", "how weights come from gradients", choices=WEIGHTINGS)
+    objective_scale: str = option(
+        "gradient", "what each objective is divided by before weighting", choices=OBJECTIVE_SCALES
+    )
+    weight_floor: float = option(
+        0.5, "least weight of a scaled objective, as a fraction of the mean", rule=between(0, 1)
+    )
+    gram: str = option(
+        "exact",
+        "inner products of whole gradients, or those at the latents: one pass back through g_a",
+        choices=GRAMS,
+    )
+    latent_scale: float = option(1.0)
+    hyper_scale: float = option(1.0)
 
     def __post_init__(self) -> None:
-        for name in ("qsteps", "lambdas"):  # lists, from JSON
+        for name in ("qsteps", "lambdas"):  # lists, from JSON and TOML
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         super().__post_init__()
 
-    def rules(self) -> tuple[tuple[str, bool, str], ...]:
-        count = len(self.qsteps)
-        in_range = count > 0 and all(QSTEP_MIN <= q <= QSTEP_MAX for q in self.qsteps)
-        positive = all(v > 0 for v in self.lambdas)
-        free = not (self.between and (self.learn_qsteps or self.lambdas))
-        choices = (
-            ("aggregator", AGGREGATORS),
-            ("scale", SCALES),
-            ("gram", GRAMS),
-        )
-        return (
-            *super().rules(),
-            ("qsteps", in_range, f"one or more steps, each {_STEPS_RULE}"),
-            ("lambdas", positive, "positive"),
-            ("lambdas", len(self.lambdas) in (0, count), "none, or one for each of qsteps"),
-            ("between", free, "false where lambdas are given or qsteps are learned"),
-            ("floor", 0 <= self.floor <= 1, "in [0, 1]"),
-            *((n, getattr(self, n) in known, f"one of {', '.join(known)}") for n, known in choices),
-        )
+    def check_together(self) -> None:
+        super().check_together()
+        if len(self.lambdas) not in (0, len(self.qsteps)):
+            rule = f"none, or one for each of {len(self.qsteps)} qsteps"
+            raise ValueError(f"lambdas must be {rule}; got {self.lambdas}")
+        if self.draw_qsteps and (self.learn_qsteps or self.lambdas):
+            raise ValueError("draw_qsteps must be false where lambdas are given or qsteps learned")
+
+    def check_beginning(self, *, warm: bool) -> None:
+        if not warm:
+            raise ValueError("init must hold the parameters of a trained model; got None")
 
     def config(self) -> Config:
-        scales = (self.latent_scale, self.hyper_scale, self.log_scale)
-        return Config(self.model, self.n, self.m, *scales)
+        scales = {k: getattr(self, k) for k in ("latent_scale", "hyper_scale", "log_scale")}
+        return config_of(self.model, N=self.n, M=self.m, **scales)
 
     def qstep_range(self) -> tuple[float, float]:
         return min(self.qsteps), max(self.qsteps)
 
-    def of_model(self, config: Config, init: str) -> "PostRecipe":
-        """This recipe for a model of that description; init: where it comes from."""
+    def extra_params(self) -> dict[str, tuple[int, ...]]:
+        return {"log_qstep": (len(self.qsteps),)} if self.learn_qsteps else {}
+
+    def of_model(self, config: Config, warm_start: str) -> "MultiRateRecipe":
+        """Return this recipe for a model of that configuration.
+
+        warm_start: a line for the record that says where the model comes from.
+        """
         scales = {k: getattr(config, k) for k in ("latent_scale", "hyper_scale", "log_scale")}
         sizes = {"model": config.architecture, "n": config.N, "m": config.M}
-        return replace(self, **sizes, **scales, init=init)
-
-
-def check_divides(name: str, size: int, devices: int) -> None:
-    """ValueError unless so many devices can share `size` evenly; name: the recipe's field."""
-    if size % devices:
-        raise ValueError(
-            f"{name} must divide evenly over {devices} devices; got {size}: choose another number "
-            "of them, or of devices"
-        )
-
-
-def load_recipe(path: str | Path, kind: type[_Common] | None = None) -> Recipe | PostRecipe:
-    """Reads a recipe: JSON with any fields of Recipe or of PostRecipe; lines with # are prose.
-
-    kind: which of them is asked for; None: the one that has all the fields.
-
-    Raises:
-      ValueError: not JSON, or an unknown field.
-    """
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    try:
-        values = json.loads("\n".join(line for line in lines if not line.startswith("#")))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not a recipe: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: not a recipe: it must be a JSON object")
-    found = PostRecipe if "aggregator" in values else Recipe
-    if kind is Recipe and found is PostRecipe:
-        raise ValueError(f"{path}: a recipe of `jvrc posttrain`, not of `jvrc train`")
-    if kind is PostRecipe and "start" in values:
-        raise ValueError(f"{path}: a recipe of `jvrc train`, not of `jvrc posttrain`")
-    kind = kind or found
-    unknown = set(values) - {f.name for f in fields(kind)}
-    if unknown:
-        raise ValueError(f"{path}: unknown recipe fields: {', '.join(sorted(unknown))}")
-    return kind(**values)
-
-
-def _check_kind(name: str, value: object, default: object) -> None:
-    """A value is of its default's type; integers will do for floats."""
-    if isinstance(default, tuple):
-        fits = isinstance(value, tuple) and all(type(v) in (int, float) for v in value)
-        expected = "a list of numbers"
-    else:
-        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
-        expected = type(default).__name__
-    if not fits:
-        raise ValueError(f"{name} must be {expected}; got {value!r}")
+        return replace(self, **sizes, **scales, warm_start=warm_start)

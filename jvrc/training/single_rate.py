@@ -1,47 +1,82 @@
-"""The step of `jvrc train`: every crop at a step Delta of its own, one balanced mean."""
+"""The method of `jvrc train`: each crop at a quantisation step of its own, one balanced mean."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from jvrc.training import objectives
-from jvrc.training.recipe import Recipe, check_divides
+from jvrc.model.modules import init_params
+from jvrc.training import data, klt_init, objectives
+from jvrc.training.devices import check_divides
+from jvrc.training.method import Step
+from jvrc.training.recipe import SingleRateRecipe
 from jvrc.training.state import State, apply_gradients
+from jvrc.training.validation import VALIDATION_QSTEPS
+
+CALIBRATION_CROPS = 128
 
 
-def make_step(
-    recipe: Recipe, mesh: Mesh
-) -> Callable[[State, Array], tuple[State, dict[str, Array]]]:
-    """The update: (state, uint8 [B,crop,crop,3]) -> (state, what to report). Not jitted.
+@dataclass(frozen=True)
+class SingleRate:
+    """Training of a base model."""
 
-    Raises:
-      ValueError: the mesh does not divide the batch.
-    """
-    check_divides("batch", recipe.batch, mesh.shape["data"])
-    config = recipe.config()
+    recipe: SingleRateRecipe
 
-    def step(state: State, images: Array) -> tuple[State, dict[str, Array]]:
+    def first_params(self, images: Sequence[np.ndarray], init: dict | None = None) -> dict:
+        """Return `init`, or parameters initialised as the recipe says."""
+        return initial_params(self.recipe, images) if init is None else init
+
+    def make_step(self, mesh: Mesh) -> Step:
+        """Return one training step, not jitted; ValueError if the mesh does not divide the batch.
+
+        It reports loss, bpp, PSNR (dB) and the norm of the gradient.
+        """
+        check_divides("batch", self.recipe.batch, mesh.shape["data"])
+        return self._step
+
+    def validation_qsteps(self) -> tuple[float, ...]:
+        return VALIDATION_QSTEPS
+
+    def _step(self, state: State, images: Array) -> tuple[State, dict[str, Array]]:
+        recipe = self.recipe
         key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
         k_noise, k_rate = jax.random.split(key)
         x = images.astype(jnp.float32) / 255
-        qstep = objectives.draw_qsteps(k_rate, x.shape[0], recipe.qstep_low, recipe.qstep_high)
+        qstep = objectives.draw_qsteps(k_rate, x.shape[0], *recipe.qstep_range())
 
         def loss(params: dict) -> tuple[Array, objectives.Losses]:
-            params = objectives.held_fixed(params, *recipe.fixed_parts())
-            params = objectives.in_precision(params, jnp.dtype(recipe.precision))
+            params = objectives.stop_gradients(params, *recipe.fixed_parts())
+            params = objectives.cast_transforms(params, jnp.dtype(recipe.precision))
+            config = recipe.config()
             return objectives.training_loss(config, params, x, qstep, k_noise, recipe.balance)
 
         (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-        report = {
-            "loss": objectives.balanced_mean(parts.rd, qstep),  # without the auxiliary loss
-            "bpp": jnp.mean(parts.bpp),
-            "psnr": jnp.mean(-10 * jnp.log10(parts.mse)),
-            "gradient_norm": optax.tree.norm(grads),
-        }
-        return apply_gradients(recipe, state, grads), report
+        return apply_gradients(recipe, state, grads), _report(parts, qstep, grads)
 
-    return step
+
+def initial_params(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> dict:
+    """Return new parameters: random ones, or transforms fitted to crops of the images."""
+    key, config = jax.random.key(recipe.seed), recipe.config()
+    if recipe.initialisation == "random":
+        return init_params(key, config)
+    return klt_init.klt_params(key, config, calibration_crops(recipe, images))
+
+
+def calibration_crops(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Return random crops [n,crop,crop,3] in [0,1], which initial parameters are fitted to."""
+    shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
+    return data.batch(images, recipe.seed, 2**31, **shape) / np.float32(255)
+
+
+def _report(parts: objectives.Losses, qstep: Array, grads: dict) -> dict[str, Array]:
+    return {
+        "loss": objectives.balanced_mean(parts.rd, qstep),  # without the auxiliary loss
+        "bpp": jnp.mean(parts.bpp),
+        "psnr": jnp.mean(-10 * jnp.log10(parts.mse)),
+        "gradient_norm": optax.tree.norm(grads),
+    }

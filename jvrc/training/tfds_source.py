@@ -1,4 +1,4 @@
-"""Photographs of a TensorFlow data set (TFDS), read at random and without TensorFlow.
+"""The images of a TensorFlow data set (TFDS), read at random and without TensorFlow.
 
 Only what is prepared on the disk is read: nothing is downloaded and no code of the data set runs.
 Preparing one in the format array_record is up to TFDS, which mostly needs TensorFlow for that.
@@ -14,29 +14,33 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jvrc.io.images import as_rgb_uint8
+from jvrc.runtime import extras
 from jvrc.training import data
 
 FORMAT = "array_record"  # the one that TFDS reads at random
-HELD_FRACTION, HELD_MOST = 0.04, 64
+HELD_OUT_FRACTION, HELD_OUT_MOST = 0.04, 64
 
 _NAME = re.compile(r"(\w[\w/.=,-]*(?::\d+\.\d+\.\d+)?)(?::(.+))?")
 
 
-def open_tfds(name: str, data_dir: str | Path | None = None) -> data.Photographs:
-    """The photographs of a prepared data set; may be read from any thread.
+def open_tfds(name: str, data_dir: str | Path | None = None) -> data.Dataset:
+    """Return the images of a prepared data set; they may be read from any thread.
 
     Args:
       name: "NAME[:SPLIT]", as in "clic", "clic:train[:50%]" or, with a configuration and a
-        version, "open_images_v4/original:2.0.0:train"; the split "train" by default. Validation
-        pictures are held back from it, by a hash of their numbers.
+        version, "open_images_v4/original:2.0.0:train"; the split "train" by default. Images
+        for validation are held out of it, chosen by a hash of their numbers.
       data_dir: where TFDS has prepared it; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Raises:
       ValueError: a name of another form, a data set that is unknown or not prepared as
-        array_record, no such split, or no single feature that is a picture; or the extra `tfds`
-        is not installed. Later, from reading: a damaged picture.
+        array_record, no such split, or no single feature that is an image. Later, from reading: a
+        damaged image.
+      ImportError: the extra `tfds` is not installed.
     """
-    tfds = _import_tfds()
+    extras.require("tfds")
+    import tensorflow_datasets as tfds
+
     name, split = parse_name(name)
     builder = _open_builder(tfds, name, data_dir)
     key, feature = _image_feature(tfds, builder.info.features, name)
@@ -46,15 +50,19 @@ def open_tfds(name: str, data_dir: str | Path | None = None) -> data.Photographs
 
     def read(i: int) -> np.ndarray:
         example = parser.deserialize_example_np(records[i], decoders=encoded)
-        return _decode(example[key], f"{name}:{split}, picture {i}")
+        return _decode(example[key], f"{name}:{split}, image {i}")
 
     numbers = [str(i) for i in range(len(records))]
-    train, held = data.hold_back(numbers, HELD_FRACTION, HELD_MOST)
-    return data.Photographs(data.Reader(read, train), data.Reader(read, held or train))
+    train, held_out = data.split(numbers, HELD_OUT_FRACTION, HELD_OUT_MOST)
+    return data.Dataset(data.Reader(read, train), data.Reader(read, held_out or train))
 
 
 def parse_name(text: str) -> tuple[str, str]:
-    """("NAME[/CONFIG][:x.y.z]", "SPLIT") of "NAME[/CONFIG][:x.y.z][:SPLIT]"; else ValueError."""
+    """Return (`NAME[/CONFIG][:x.y.z]`, `SPLIT`) of `NAME[/CONFIG][:x.y.z][:SPLIT]`.
+
+    Raises:
+      ValueError: the text has another form.
+    """
     match = _NAME.fullmatch(text)
     if not match:
         raise ValueError(
@@ -63,18 +71,8 @@ def parse_name(text: str) -> tuple[str, str]:
     return match[1], match[2] or "train"
 
 
-def _import_tfds() -> Any:
-    try:
-        import array_record  # noqa: F401
-        import tensorflow_datasets
-    except ImportError as error:
-        remedy = "pip install 'jvrc[tfds]'"
-        raise ValueError(f"TFDS data needs the extra `tfds` ({error.name}): {remedy}") from error
-    return tensorflow_datasets
-
-
 def _open_builder(tfds: Any, name: str, data_dir: str | Path | None) -> Any:
-    """What TFDS calls a builder, here of files that are there already."""
+    """Return the TFDS builder of a data set that is prepared already."""
     from tensorflow_datasets.core import read_only_builder
 
     folder = Path(data_dir).expanduser() if data_dir else None
@@ -104,17 +102,17 @@ def _open_builder(tfds: Any, name: str, data_dir: str | Path | None) -> Any:
 
 
 def _image_feature(tfds: Any, features: Any, name: str) -> tuple[str, Any]:
-    """(key, feature) of the pictures in an example: "image", or the only one that can be."""
+    """Return (key, feature) of the image in an example: "image", or the only image feature."""
     kinds = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
     images = {
         key: feature
         for key, feature in kinds.items()
-        # pictures of floats are kept as PNG files of their bits
+        # TFDS stores images of floats as PNG files of their bits
         if isinstance(feature, tfds.features.Image) and np.dtype(feature.np_dtype).kind == "u"
     }
     if "image" not in images and len(images) != 1:
         raise ValueError(
-            f"TFDS data must have a feature 'image', or just one of pictures; {name!r} has "
+            f"TFDS data must have a feature 'image', or just one of images; {name!r} has "
             f"{', '.join(sorted(images)) or 'none'} among {', '.join(sorted(kinds)) or 'no names'}"
         )
     key = "image" if "image" in images else next(iter(images))
@@ -122,7 +120,7 @@ def _image_feature(tfds: Any, features: Any, name: str) -> tuple[str, Any]:
 
 
 def _open_split(tfds: Any, builder: Any, name: str, split: str) -> Any:
-    """A sequence of serialized examples."""
+    """Return a sequence of serialized examples."""
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
         return builder.as_data_source(split, deserialize_method=raw, file_format=FORMAT)
@@ -134,9 +132,9 @@ def _open_split(tfds: Any, builder: Any, name: str, split: str) -> Any:
 
 
 def _decode(encoded: bytes, name: str) -> np.ndarray:
-    """uint8 [H,W,3], as `read_image` gives for a file."""
+    """Decode an image to uint8 [H,W,3], as `read_image` does a file."""
     try:
         img = ImageOps.exif_transpose(Image.open(BytesIO(encoded)))
     except Exception as error:  # Pillow's readers raise all kinds on damaged files
-        raise ValueError(f"{name}: damaged or unsupported picture: {error}") from error
+        raise ValueError(f"{name}: damaged or unsupported image: {error}") from error
     return as_rgb_uint8(img)

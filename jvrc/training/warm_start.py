@@ -12,7 +12,11 @@ from jvrc.frozen.model import FrozenModel
 from jvrc.model import context, hyperprior, transforms
 from jvrc.model.config import Config
 from jvrc.model.hyperprior import with_scales
-from jvrc.training import klt_init, loop, objectives
+from jvrc.model.modules import init_params
+from jvrc.training import objectives
+from jvrc.training.klt_scales import klt_config
+from jvrc.training.recipe_files import with_present_names
+from jvrc.training.run_folder import load_run
 
 Crops = Callable[[], np.ndarray]
 
@@ -27,7 +31,7 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
       ValueError: no such thing.
     """
     if Path(source).is_dir():
-        run = loop.load_run(source)
+        run = load_run(source)
         return run.config, run.params, f"run {Path(source).name}, step {run.step}"
     model = zoo.load(source)
     scales = _training_scales(model)
@@ -62,7 +66,7 @@ def transforms_from(source: str | Path, config: Config) -> tuple[dict, str]:
       ValueError: the source is of another N or M than `config`, or no such thing.
     """
     _, params, described = _read_in_scales(source, config, ("N", "M"))
-    return {name: params[name] for name in objectives.WIDE}, described
+    return {name: params[name] for name in objectives.TRANSFORMS}, described
 
 
 def _read_in_scales(
@@ -81,12 +85,12 @@ def _read_in_scales(
 
 
 def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = None) -> dict:
-    """Parameters of `config` from those of another architecture of its sizes and scales.
+    """Return parameters for `config` from those of another architecture, same sizes and scales.
 
-    Parts of the same shapes are taken over, what `config` lacks is dropped, the rest is as
-    `init_params` draws it; a new h_s begins at what the old one gave on average, its last bias.
+    Parts of the same shapes are taken over, parts that `config` does not have are dropped, the
+    others are new. A new h_s gets the last bias of the old one: its average output.
     """
-    fresh = hyperprior.init_params(key, config)
+    fresh = init_params(key, config)
     shapes = {name: jax.tree.map(jnp.shape, part) for name, part in params.items()}
     same = [n for n in fresh if n in params and jax.tree.map(jnp.shape, fresh[n]) == shapes[n]]
     if "h_s" not in same:
@@ -96,13 +100,13 @@ def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = 
         last["bias"] = last["bias"].at[:count].set(params["h_s"]["conv2"]["bias"][:count])
     merged = fresh | {name: params[name] for name in same}
     if config.has_context and "context" not in params and crops is not None:
-        shift = _lowest_psi(config, merged, crops())
-        merged["entropy_parameters"] = context.init_entropy_parameters(key, config, shift)
+        reach = _reach_of_psi(config, merged, crops())
+        merged["entropy_parameters"] = context.with_linear_range(fresh["entropy_parameters"], reach)
     return merged
 
 
-def _lowest_psi(config: Config, params: dict, crops: np.ndarray) -> jax.Array:
-    """[2M]: how far h_s's outputs for crops reach below zero, and a little more."""
+def _reach_of_psi(config: Config, params: dict, crops: np.ndarray) -> jax.Array:
+    """Return how far the outputs of h_s for crops reach below zero, and a little more: [2M]."""
 
     @jax.jit
     def lowest(x: jax.Array) -> jax.Array:
@@ -115,8 +119,8 @@ def _lowest_psi(config: Config, params: dict, crops: np.ndarray) -> jax.Array:
 def _training_scales(model: FrozenModel) -> dict[str, float]:
     """Those that its header's recipe states; one (the literature's) where it states none."""
     recipe = model.metadata.get("recipe")
-    recipe = recipe if isinstance(recipe, dict) else {}
-    if recipe.get("start") == "pyramid":
-        config = klt_init.klt_config(model.config)
+    recipe = with_present_names(recipe) if isinstance(recipe, dict) else {}
+    if recipe.get("initialisation") == "klt":
+        config = klt_config(model.config)
         return {"latent_scale": config.latent_scale, "hyper_scale": config.hyper_scale}
     return {name: float(recipe.get(name, 1.0)) for name in ("latent_scale", "hyper_scale")}

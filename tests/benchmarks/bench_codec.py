@@ -1,8 +1,8 @@
-"""Seconds and memory of whole pictures, in this process and as commands, with the shipped model.
+"""Seconds and memory of whole images, in this process and as commands, with the shipped model.
 
-    python tests/benchmarks/bench_codec.py PICTURE... [--qstep 2] [--rounds 7]
+    python tests/benchmarks/bench_codec.py IMAGE... [--qstep 2] [--rounds 7]
 
-For each picture: median seconds and MP/s of `compress` and `decompress` when everything is
+For each image: median seconds and MP/s of `compress` and `decompress` when everything is
 compiled, and their shares by stage; then `jvrc compress` and `jvrc decompress` as processes of
 their own, with a warm compilation cache: seconds, of these start and imports and the rest (tracing,
 cache, files, computing), and the peak memory. CPU seconds stand beside wall-clock seconds, for a
@@ -10,18 +10,15 @@ machine that is busy with something else. Not for Windows (`os.wait4`).
 """
 
 import argparse
-import collections
-import contextlib
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import stages
+from stages import Seconds
 
 import jvrc
 from jvrc.io.images import read_image
@@ -39,20 +36,6 @@ _, status, usage = os.wait4(child.pid, 0)
 print(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-
-
-class Seconds(collections.defaultdict):
-    """Seconds by stage: [wall-clock, CPU]."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda: [0.0, 0.0])
-
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        self[stage][0] += time.perf_counter() - wall
-        self[stage][1] += time.process_time() - cpu
 
 
 def in_process(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, rounds: int) -> int:
@@ -100,7 +83,7 @@ def print_process(name: str, rounds: int, *argv: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--qstep", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
@@ -108,7 +91,7 @@ def main() -> None:
     print(f"{MODEL} {model.model_id}, step {args.qstep:g}, medians of {args.rounds} rounds")
     for name, code in STARTS.items():
         print_process(name, args.rounds, "-c", code)
-    for path in args.pictures:
+    for path in args.images:
         img = read_image(path)
         print(f"{path.name}, {img.shape[0]}x{img.shape[1]}")
         size = in_process(model, img, args.qstep, args.rounds)

@@ -1,11 +1,11 @@
 """What the integer hyper-decoder costs in bytes and time, against the float one of its weights.
 
-    python tests/benchmarks/bench_integer.py PICTURES [--model NAME|FILE] [--time]
+    python tests/benchmarks/bench_integer.py IMAGES [--model NAME|FILE] [--time]
 
-PICTURES is a folder; each picture is compressed at each step by the codec, and again with the scale
+IMAGES is a folder; each image is compressed at each step by the codec, and again with the scale
 indices and means that the float h_s (and context model) gives. Prints mean bytes of both, the loss,
 and both PSNRs.
-With --time instead: seconds to decompress the first picture both ways, in turns.
+With --time instead: seconds to decompress the first image both ways, in turns.
 """
 
 import argparse
@@ -60,19 +60,19 @@ def print_times(model, img, rounds: int = 21) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--model", default="mbt2018-mean")
     parser.add_argument("--time", action="store_true", help="seconds instead of bytes")
     args = parser.parse_args()
     model = jvrc.load(args.model)
-    paths = sorted(p for p in args.pictures.iterdir() if p.suffix in (".png", ".jpg", ".ppm"))
+    paths = sorted(p for p in args.images.iterdir() if p.suffix in (".png", ".jpg", ".ppm"))
     if args.time:
         print_times(model, read_image(paths[0]))
         return
     floats = measure_all(model, paths, float_coder)
     integers = measure_all(model, paths, coder_of)
     found = {q: np.concatenate([integers[q], floats[q]], axis=1) for q in QSTEPS}
-    print(f"{args.model} {model.model_id}, {len(paths)} pictures, means")
+    print(f"{args.model} {model.model_id}, {len(paths)} images, means")
     print("| step | bytes, float | bytes, integers | more | PSNR, float | PSNR, integers |")
     print("|---|---|---|---|---|---|")
     for qstep, rows in found.items():

@@ -1,6 +1,6 @@
 """Speed of mbt2018 beside CompressAI's mbt2018-vbr: both with random weights, on the same photo.
 
-    python tests/benchmarks/bench_mbt2018.py PICTURE --peer PYTHON [--rounds 5] [--n 192] [--m 320]
+    python tests/benchmarks/bench_mbt2018.py IMAGE --peer PYTHON [--rounds 5] [--n 192] [--m 320]
 
 PYTHON: the interpreter of another environment (see peer_worker.py), say /tmp/peer/bin/python.
 One run times both sides in turns, each while the other waits. Same N, M, step and threads, float32;
@@ -26,11 +26,11 @@ def main() -> None:
     args = peer_turns.parser(__doc__.splitlines()[0]).parse_args()
     with peer_turns.begin(args) as peer, tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "random.safetensors"
-        peer_codec.write_model(file, MODEL, read(args.picture), args.n, args.m)
-        pictures = peer_codec.Pictures(args, MODEL, file, peer)
-        results = peer_turns.take_turns(pictures.contests(AIMS), args.rounds, peer)
+        peer_codec.write_model(file, MODEL, read(args.image), args.n, args.m)
+        images = peer_codec.Images(args, MODEL, file, peer)
+        results = peer_turns.take_turns(images.contests(AIMS), args.rounds, peer)
         peer_turns.print_results(results)
-        pictures.print_stages()
+        images.print_stages()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""jvrc beside its peers: one table of ratios of medians, on equal threads and sizes.
+"""Times of jvrc and of its peers, on equal threads and sizes: a table of ratios of medians.
 
-    python tests/benchmarks/bench_peers.py PICTURE --peer PYTHON [--rounds 5] [--n 192] [--m 320]
+    python tests/benchmarks/bench_peers.py IMAGE --peer PYTHON [--rounds 5] [--n 192] [--m 320]
         [--only encode,decode,step,coder,start,product]
 
 PYTHON: the interpreter of another environment (see peer_worker.py), say /tmp/peer/bin/python.
-All is float32. In each row both sides take turns, each while the other waits, after one turn of
-each that warms up and isn't counted. What they do:
+All is float32. In each row both sides take turns, each while the other waits; a first turn of each
+warms up and isn't counted. The rows:
 
-encode, decode  a whole picture with mbt2018-mean, beside CompressAI's mbt2018-mean-vbr: random
+encode, decode  a whole image with mbt2018-mean, beside CompressAI's mbt2018-mean-vbr: random
     weights, bytes and pixels in memory. See peer_codec.py.
-training step   mbt2018-mean on 8 crops of 128x128 of the picture, Adam. jvrc: the jitted step of
-    `jvrc train --optimizer adam`: crops from uint8, a step of its own for each crop, forward with
-    offsets and a step of z, rate-distortion loss and the quantiles' loss, gradients of all
-    parameters, clipping, Adam, the moving average of weights, what it reports. CompressAI: that of
+training step   mbt2018-mean on 8 crops of 128x128 of the image, Adam. jvrc: the jitted step of
+    `jvrc train --optimizer adam`: crops from uint8, a Delta of its own for each crop, forward with
+    offsets and Delta_z, rate-distortion loss and the quantiles' loss, gradients of all
+    parameters, clipping, Adam, the moving average of weights, metrics. CompressAI: that of
     its examples/train.py: forward in training mode, rate-distortion loss, backward, clipping, Adam;
     auxiliary loss of the bottleneck, its backward and Adam. "stage 1" is mbt2018-mean as
     published, one rate and no offsets; "vbr, stage 2" has the offsets, one rate for all crops.
@@ -21,14 +21,14 @@ coder           491,520 symbols (as many as y has for 768x512, M = 320), 64 tabl
     each. constriction has no such call: "tables" codes the symbols sorted by table, one call for
     each table, and sorting isn't counted; "Gaussians" evaluates a Gaussian for each symbol.
     CompressAI takes and gives lists; turning arrays into lists isn't counted.
-process         a 256x256 part of the picture, files to file, from the start of the process to its
+process         a 256x256 part of the image, file to file, from the start of the process to its
     end: `jvrc compress --model FILE` with a warm compilation cache; beside it Python that imports
     torch and CompressAI's class, builds it with new weights, makes its tables, compresses and
-    writes. Stand-ins for the packages that compressai imports in vain spare it their imports.
-product         2048x2048 matrices, float32: what the cores give in XLA and in torch.
+    writes. Packages that compressai imports but does not need are replaced by empty ones.
+product         2048x2048 matrices, float32: the speed of the cores in XLA and in torch.
 
-Run it on an idle machine; "others" are the cores that other processes used while the row ran. CPU
-seconds stand beside: of a busy machine they tell more, though PyTorch's threads also wait in them.
+Run it on an idle machine; "others" are the cores that other processes used while the row ran. On a
+busy machine the CPU seconds beside them tell more, though PyTorch's threads use some in waiting.
 """
 
 import os
@@ -44,32 +44,29 @@ import jax
 import numpy as np
 import peer_codec
 import peer_turns
-from jax.sharding import NamedSharding, PartitionSpec
 from peer_turns import Contest, Peer
 from peer_worker import Took, read, timed
 from PIL import Image
 
 MODEL = "mbt2018-mean"
-FASTER, LEVEL = 1.5, 1.0  # aims, times as fast: whole pictures; a training step
+FASTER, LEVEL = 1.5, 1.0  # aims, times as fast: whole images; a training step
 ROWS = ("encode", "decode", "step", "coder", "start", "product")
 BATCH, CROP, SMALL, PRODUCT = 8, 128, 256, 2048
 
 
 def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[Contest]:
-    from jvrc.model import hyperprior
-    from jvrc.training import loop
-    from jvrc.training.recipe import Recipe
+    from jvrc.training import devices, loop
+    from jvrc.training.recipe import SingleRateRecipe
+    from jvrc.training.single_rate import SingleRate
 
     crops, file = random_crops(img), folder / "crops.npy"
     np.save(file, crops)
     peer.ask("Training.load", path=str(file), n=n, m=m)
-    recipe = Recipe(n=n, m=m, batch=BATCH, crop=CROP, optimizer="adam", start="random")
-    mesh = loop.make_mesh()
-    step = loop.make_step(recipe, mesh)
-    params = hyperprior.init_params(jax.random.key(0), recipe.config())
-    # as the loop places it, from plain arrays: otherwise the second call compiles again
-    state = jax.tree.map(np.asarray, loop.first_state(recipe, params))
-    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    sizes = {"n": n, "m": m, "batch": BATCH, "crop": CROP}
+    method = SingleRate(SingleRateRecipe(**sizes, optimizer="adam", initialisation="random"))
+    mesh = devices.make_mesh()
+    step = loop.jit_step(method, mesh)
+    state = loop.first_state(method, mesh)
 
     def update() -> None:
         nonlocal state
@@ -92,7 +89,7 @@ def coders(folder: Path, peer: Peer) -> list[Contest]:
     tables = bench_range_coder.gaussian_tables()
     symbols, index, ideal = bench_range_coder.draw(tables)
     file = folder / "symbols.npz"
-    np.savez(file, symbols=symbols, index=index, cdf=tables.cdf, start=tables.start)
+    np.savez(file, symbols=symbols, index=index, freq=tables.freq, start=tables.start)
     names = peer.ask("Coders.load", path=str(file))["names"]
     lanes = bench_range_coder.choose_lanes(ideal)
     encode, decode = bench_range_coder.ours(symbols, index, tables, lanes)
@@ -112,13 +109,13 @@ def coders(folder: Path, peer: Peer) -> list[Contest]:
 
 
 def start(img: np.ndarray, qstep: float, file: Path, n: int, m: int, peer: Peer) -> list[Contest]:
-    picture, output = file.with_name("small.png"), str(file.with_name("small.out"))
+    image, output = file.with_name("small.png"), str(file.with_name("small.out"))
     top, left = ((size - SMALL) // 2 for size in img.shape[:2])
-    Image.fromarray(img[top : top + SMALL, left : left + SMALL]).save(picture)
-    ours = [sys.executable, "-m", "jvrc.cli", "compress", str(picture), "-o", output, "--force"]
+    Image.fromarray(img[top : top + SMALL, left : left + SMALL]).save(image)
+    ours = [sys.executable, "-m", "jvrc.cli", "compress", str(image), "-o", output, "--force"]
     ours += ["--model", str(file), "--qstep", str(qstep)]
     cache = os.environ | {"JVRC_CACHE_DIR": str(file.with_name("cache"))}
-    theirs = [peer.python, str(peer_turns.WORKER), "--start", MODEL, str(picture), str(n), str(m)]
+    theirs = [peer.python, str(peer_turns.WORKER), "--start", MODEL, str(image), str(n), str(m)]
     theirs += [str(qstep), output]
 
     def run(command: list[str], env: dict) -> Took:
@@ -152,10 +149,10 @@ def main() -> None:
     only = args.only.split(",")
     if unknown := set(only) - set(ROWS):
         parser.error(f"--only knows {', '.join(ROWS)}; got {', '.join(sorted(unknown))}")
-    img = read(args.picture)
+    img = read(args.image)
     if min(img.shape[:2]) < SMALL:
-        parser.error(f"PICTURE must have {SMALL}x{SMALL} pixels at least; got {img.shape[:2]}")
-    results, pictures = [], None
+        parser.error(f"IMAGE must have {SMALL}x{SMALL} pixels at least; got {img.shape[:2]}")
+    results, images = [], None
     with peer_turns.begin(args) as peer, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "random.safetensors"
@@ -165,8 +162,8 @@ def main() -> None:
             results.extend(peer_turns.take_turns(contests, args.rounds, peer))
 
         if directions := [d for d in ("encode", "decode") if d in only]:
-            pictures = peer_codec.Pictures(args, MODEL, file, peer)
-            play(pictures.contests(dict.fromkeys(directions, FASTER)))
+            images = peer_codec.Images(args, MODEL, file, peer)
+            play(images.contests(dict.fromkeys(directions, FASTER)))
         if "step" in only:
             play(training(img, args.n, args.m, folder, peer))
         if "coder" in only:
@@ -176,8 +173,8 @@ def main() -> None:
         if "product" in only:
             play(product(peer))
         peer_turns.print_results(results)
-        if pictures:
-            pictures.print_stages()
+        if images:
+            images.print_stages()
 
 
 if __name__ == "__main__":

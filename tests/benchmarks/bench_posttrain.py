@@ -1,4 +1,4 @@
-"""The ablation of post-training: the paper's Figure 3 at the scale that a machine affords.
+"""The ablation of post-training: the paper's Figure 3 with a small model.
 
     python tests/benchmarks/bench_posttrain.py --data PHOTOS --kodak KODAK -o runs/ablation
         [--n 32 --m 192 --base-steps 6000 --unit-steps 600]      (plots: the extra `eval`)
@@ -6,20 +6,22 @@
 Trains a base model at one rate (Delta = 1, lambda = 0.18), then from it, with equal compute:
 
   (a) single-rate models, each trained on for itself at its own lambda: unit-steps each
-  (b) the base with a plain step, nothing trained
-  (c) mean of the K losses              (d) one random rate a step
-  (e) MGDA, (f) with offsets, (g) with offsets and a variable step of z; objectives scaled to
-      gradients of norm one, and a floor of half the mean on their weights
+  (b) the base at other quantisation steps, not trained further
+  (c) mean of the K losses              (d) one random rate a training step
+  (e) MGDA, (f) with offsets, (g) with offsets and a variable quantisation step of z; objectives are
+      scaled to gradients of norm one, and their weights have a floor of half the mean
   (h) as (g), with other scales and without the floor, and with a mean in the place of MGDA
-  (i) as (g), with two rates a step, drawn anew; and (d) with offsets and a variable step of z
+  (i) as (g), with two rates a training step, drawn anew; and (d) with offsets and a variable
+      quantisation step of z
 
-(c)-(i) get, each, the compute of all of (a) together, the steps of K rates being dearer
-(STEP_COST) and so fewer. Every model is frozen and writes real files of Kodak and of held-back
-photographs. Stages that are done are skipped, so a killed ablation goes on; --only NAME,... runs
-some of them (two processes can share the work); --report evaluates what is there.
+Each of (c)-(i) gets the compute of all of (a) together; training steps of K rates cost more
+(STEP_COST), so there are fewer. Every model is frozen and writes real files of Kodak and of
+held-out photographs. Finished models are skipped, so that a killed ablation can be continued;
+--only NAME,... trains some of them (two processes can share the work); --report evaluates those
+that are there.
 
-Writes points.csv (model, pictures, step, bpp, PSNR), table.md (BD-rate against (a), all rates and
-below 32 dB), ablation.png (all curves) and explained.png (what happens to the rates).
+Writes points.csv (model, images, qstep, bpp, PSNR), table.md (BD-rate against (a), all rates and
+below 32 dB), ablation.png (all curves) and explained.png (gradients and weights of the rates).
 """
 
 import argparse
@@ -39,94 +41,115 @@ from jvrc.io.images import list_images, read_image
 from jvrc.runtime import compile_cache
 from jvrc.training import data, loop, warm_start
 from jvrc.training.log import read_metrics
-from jvrc.training.recipe import PUBLISHED_QSTEPS, PostRecipe, Recipe
+from jvrc.training.method import Method
+from jvrc.training.multi_rate import MultiRate
+from jvrc.training.recipe import PUBLISHED_QSTEPS, MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run_folder import load_run
+from jvrc.training.single_rate import SingleRate
 
-COST = 5.8  # an 8-rate step in single-rate steps of as many crops, measured at N = 32, M = 192
+COST = 5.8  # of an 8-rate training step in single-rate ones, measured at N = 32, M = 192
 SINGLE = PUBLISHED_QSTEPS[0:8:2]  # 10, 5.18, 2.68, 1.39
-HELD_CROP = 512
-HEADER = ("model", "pictures", "qstep", "bpp", "psnr_db")
+HELD_OUT_CROP = 512
+HEADER = ("model", "images", "qstep", "bpp", "psnr_db")
 
-PLAIN = {"offsets": False, "z_step": False}
-MGDA = {"aggregator": "mgda", "scale": "gradient", "floor": 0.5}
+PLAIN = {"train_offsets": False, "train_z_qstep": False}
+MGDA = {"weighting": "mgda", "objective_scale": "gradient", "weight_floor": 0.5}
 VARIANTS = {
-    "c-mean": {"aggregator": "mean", "scale": "none", **PLAIN},
-    "d-random": {"aggregator": "random", "scale": "none", **PLAIN},
+    "c-mean": {"weighting": "mean", "objective_scale": "none", **PLAIN},
+    "d-random": {"weighting": "random", "objective_scale": "none", **PLAIN},
     "e-mgda": {**MGDA, **PLAIN},
-    "f-mgda-offsets": {**MGDA, "z_step": False},
+    "f-mgda-offsets": {**MGDA, "train_z_qstep": False},
     "g-mgda-offsets-z": MGDA,
-    "h-mgda-by-rate-no-floor": {"aggregator": "mgda", "scale": "rate", "floor": 0.0},
-    "h-mgda-raw": {"aggregator": "mgda", "scale": "none", "floor": 0.0},
-    "h-mean-by-rate": {"aggregator": "mean", "scale": "rate"},
-    "i-mgda-two-drawn": {**MGDA, "qsteps": (10.0, 1.0), "between": True},
-    "i-random-offsets-z": {"aggregator": "random", "scale": "none"},
+    "h-mgda-by-rate-no-floor": {
+        "weighting": "mgda",
+        "objective_scale": "rate",
+        "weight_floor": 0.0,
+    },
+    "h-mgda-raw": {"weighting": "mgda", "objective_scale": "none", "weight_floor": 0.0},
+    "h-mean-by-rate": {"weighting": "mean", "objective_scale": "rate"},
+    "i-mgda-two-drawn": {**MGDA, "qsteps": (10.0, 1.0), "draw_qsteps": True},
+    "i-random-offsets-z": {"weighting": "random", "objective_scale": "none"},
 }
-STEP_COST = {"random": 1.0, 2: 1.75, 8: COST}  # of a rule or K rates, in single-rate steps
+STEP_COST = {
+    "random": 1.0,
+    2: 1.75,
+    8: COST,
+}  # of a weighting or K rates, in single-rate training steps
 
 
 def single_name(qstep: float) -> str:
-    """Of the single-rate model of a step."""
+    """Return the name of the single-rate model of a quantisation step."""
     return f"a-single-{qstep:.3g}"
 
 
-def base_recipe(args: argparse.Namespace) -> Recipe:
-    """The base model: one rate, no offsets, the step of z at one."""
+def base_recipe(args: argparse.Namespace) -> SingleRateRecipe:
+    """Return the recipe of the base: one rate, no offsets, the quantisation step of z at one."""
     sizes = {"n": args.n, "m": args.m, "steps": args.base_steps, "seed": args.seed}
-    return Recipe(**sizes, qstep_low=1.0, qstep_high=1.0, crop=args.crop, **PLAIN)
+    return SingleRateRecipe(**sizes, qstep_low=1.0, qstep_high=1.0, crop=args.crop, **PLAIN)
 
 
-def recipes(args: argparse.Namespace) -> dict[str, PostRecipe]:
-    """What is trained from the base. Batches of 8 crops at one rate, of 4 at eight."""
+def recipes(args: argparse.Namespace) -> dict[str, MultiRateRecipe]:
+    """Return the recipes of all models trained from the base, by name.
+
+    Batches have 8 crops at one rate, 4 at eight.
+    """
     unit, common = args.unit_steps, {"crop": args.crop, "seed": args.seed + 1}
     singles = {
-        single_name(q): PostRecipe(
-            steps=unit, batch=8, qsteps=(q,), aggregator="mean", scale="none", **PLAIN, **common
+        single_name(q): MultiRateRecipe(
+            steps=unit,
+            batch=8,
+            qsteps=(q,),
+            weighting="mean",
+            objective_scale="none",
+            **PLAIN,
+            **common,
         )
         for q in SINGLE
     }
     total = len(SINGLE) * unit
     variants = {}
     for name, fields in VARIANTS.items():
-        recipe = PostRecipe(batch=8, **common, **fields)
-        rule = recipe.aggregator
-        cost = STEP_COST[rule if rule == "random" else len(recipe.qsteps)]
+        recipe = MultiRateRecipe(batch=8, **common, **fields)
+        drawn = recipe.weighting == "random"
+        cost = STEP_COST["random" if drawn else len(recipe.qsteps)]
         if cost == COST:  # half the crops, twice the steps
             recipe, cost = replace(recipe, batch=4), cost / 2
         variants[name] = replace(recipe, steps=max(1, round(total / cost)))
     return singles | variants
 
 
-def train_base(args: argparse.Namespace, photographs: data.Photographs) -> Path:
-    """The base run's folder; trains it unless it is there."""
+def train_base(args: argparse.Namespace, images: data.Dataset) -> Path:
+    """Return the folder of the base run, which is trained unless it is there."""
     if args.base:
         return args.base
     run = args.output / "base"
-    _run(base_recipe(args), photographs, run, None)
+    _run(SingleRate(base_recipe(args)), images, run, None)
     return run
 
 
-def _run(recipe: Recipe | PostRecipe, photographs: data.Photographs, run: Path, init: dict) -> None:
-    """Trains, or goes on with what a killed ablation left; nothing to do if it is finished."""
+def _run(method: Method, images: data.Dataset, run: Path, init: dict | None) -> None:
+    """Train a model, or continue what a killed ablation left; skip a finished one."""
     resume = (run / "checkpoints").is_dir() and any((run / "checkpoints").iterdir())
-    if resume and loop.load_run(run).step == recipe.steps:
+    if resume and load_run(run).step == method.recipe.steps:
         return
-    loop.train(recipe, photographs, run, resume=resume, init=None if resume else init)
+    loop.train(method, images, run, resume=resume, init=None if resume else init)
 
 
 def train(args: argparse.Namespace, names: list[str]) -> None:
-    """The runs of these names."""
-    photographs = data.open_folder(args.data)
-    photographs = photographs._replace(train=data.Pictures(photographs.train))
-    config, params, described = warm_start.read_source(train_base(args, photographs))
+    """Train the models of these names."""
+    images = data.open_folder(args.data)
+    images = images._replace(train=data.ImageCache(images.train))
+    config, params, described = warm_start.read_source(train_base(args, images))
     for name in names:
         print(f"== {name}", flush=True)
         recipe = recipes(args)[name].of_model(config, described)
-        _run(recipe, photographs, args.output / name, params)
+        _run(MultiRate(recipe), images, args.output / name, params)
 
 
-def points(model: jvrc.FrozenModel, pictures: list[np.ndarray], qstep: float) -> tuple:
-    """(bpp, PSNR in dB) of real streams, means over the pictures."""
+def points(model: jvrc.FrozenModel, images: list[np.ndarray], qstep: float) -> tuple:
+    """Return (bpp, PSNR in dB) of real streams, means over the images."""
     rows = []
-    for img in pictures:
+    for img in images:
         stream = jvrc.compress(model, img, qstep)
         pixels = img.shape[0] * img.shape[1]
         rows.append((8 * len(stream) / pixels, psnr(img, jvrc.decompress(model, stream))))
@@ -134,8 +157,10 @@ def points(model: jvrc.FrozenModel, pictures: list[np.ndarray], qstep: float) ->
 
 
 def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
-    """{(model, pictures): curve [n,2]}; what is measured already is read from points.csv."""
-    sets = {"held-back": list(data.centres(data.open_folder(args.data).held, size=HELD_CROP))}
+    """Return {(model, images): curve [n,2]}; known points are read from points.csv."""
+    sets = {
+        "held-out": list(data.centres(data.open_folder(args.data).held_out, size=HELD_OUT_CROP))
+    }
     if args.kodak:
         sets["kodak"] = [read_image(p) for p in list_images(args.kodak)]
     jobs = {single_name(q): (args.output / single_name(q), (q,)) for q in SINGLE}
@@ -147,13 +172,13 @@ def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
     for name, (run, qsteps) in tqdm(jobs.items(), desc="models"):
         if not (run / "recipe.json").exists() or all((name, s) in known for s in sets):
             continue
-        done = loop.load_run(run)
+        done = load_run(run)
         if done.step < done.recipe.steps:
             continue
         model = freezing.freeze_run(done, {})
-        for label, pictures in sets.items():
+        for label, images in sets.items():
             for q in qsteps:
-                bpp, db = points(model, pictures, q)
+                bpp, db = points(model, images, q)
                 rows.append([name, label, f"{q:.5g}", f"{bpp:.5f}", f"{db:.4f}"])
         lines = [",".join(r) + "\n" for r in (HEADER, *rows)]
         write_bytes(path, "".join(lines).encode())
@@ -165,7 +190,7 @@ def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
 
 
 def below(curve: np.ndarray, db: float) -> np.ndarray:
-    """The part of a curve up to a PSNR, with an interpolated end."""
+    """Return the part of a curve up to a PSNR, with an interpolated end."""
     from scipy.interpolate import PchipInterpolator
 
     if curve[0, 1] >= db or curve[-1, 1] <= db:
@@ -175,8 +200,8 @@ def below(curve: np.ndarray, db: float) -> np.ndarray:
 
 
 def table(curves: dict) -> str:
-    """Markdown: BD-rate in percent against (a), over all rates and below 32 dB."""
-    lines = ["| model | pictures | all rates | below 32 dB |", "|---|---|---|---|"]
+    """Return a Markdown table of BD-rates in percent against (a), all rates and below 32 dB."""
+    lines = ["| model | images | all rates | below 32 dB |", "|---|---|---|---|"]
     for (name, label), curve in sorted(curves.items()):
         anchor = curves.get(("a-single", label))
         if name == "a-single" or anchor is None:
@@ -192,7 +217,7 @@ def table(curves: dict) -> str:
 
 
 def plot(path: Path, curves: dict) -> None:
-    """One panel for each set of pictures."""
+    """Plot all curves, one panel for each set of images."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -214,18 +239,18 @@ def plot(path: Path, curves: dict) -> None:
 
 
 def last_row(run: Path) -> dict:
-    """The last line of training metrics: lists over the rates, lowest rate first."""
+    """Return the last line of training metrics: lists over the rates, lowest rate first."""
     return [r for r in read_metrics(run / "metrics.jsonl") if "weight" in r][-1]
 
 
 def explain(path: Path, args: argparse.Namespace, curves: dict) -> None:
-    """What post-training does to the rates: curves, gradients' norms and cosines, weights."""
+    """Plot curves before and after post-training, gradients and weights of the rates."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    where = "kodak" if args.kodak else "held-back"
+    where = "kodak" if args.kodak else "held-out"
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
     shown = {"b-base": "one model trained for one rate", "g-mgda-offsets-z": "post-trained"}
     for name, label in shown.items():
@@ -235,8 +260,8 @@ def explain(path: Path, args: argparse.Namespace, curves: dict) -> None:
     row = last_row(args.output / "g-mgda-offsets-z")
     rates = [f"{q:.3g}" for q in row["qstep"]]
     middle.bar(rates, row["gradient_norm"], color="steelblue")
-    middle.set(yscale="log", xlabel="step Δ", ylabel="norm of the rate's gradient")
-    middle.set_title("The rates pull with unequal force …")
+    middle.set(yscale="log", xlabel="quantisation step Δ", ylabel="norm of the rate's gradient")
+    middle.set_title("Gradients of the rates")
     twin = middle.twinx()
     twin.plot(rates, row["cosine"], "o-", color="crimson")
     twin.set(ylim=(-1, 1))
@@ -253,8 +278,8 @@ def explain(path: Path, args: argparse.Namespace, curves: dict) -> None:
         pull = np.array(row["weight"]) * np.array(row["gradient_norm"])
         right.bar(np.arange(len(rates)) + wide * (i - 1), pull / pull.sum(), wide, label=label)
     right.set_xticks(range(len(rates)), rates)
-    right.set(xlabel="step Δ", ylabel="share of the pull: weight × norm")
-    right.set_title("… and the weights decide whose wins")
+    right.set(xlabel="quantisation step Δ", ylabel="weight × norm of the gradient, sum 1")
+    right.set_title("Shares of the update")
     for axes in (left, right):
         axes.legend(fontsize=8)
     left.grid(alpha=0.3)
@@ -262,9 +287,9 @@ def explain(path: Path, args: argparse.Namespace, curves: dict) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Evaluates, prints and writes what there is."""
+    """Evaluate all trained models; print and write the results."""
     curves = evaluate(args)
-    if ("g-mgda-offsets-z", "held-back") in curves:
+    if ("g-mgda-offsets-z", "held-out") in curves:
         explain(args.output / "explained.png", args, curves)
     text = table(curves)
     write_bytes(args.output / "table.md", (text + "\n").encode())
@@ -273,14 +298,16 @@ def report(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Trains what is asked for, then reports."""
+    """Train the models asked for, then report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--kodak", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--base", type=Path, help="a run to start from, in the place of a new one")
+    parser.add_argument(
+        "--base", type=Path, help="a run that serves as the base, instead of a new one"
+    )
     parser.add_argument("--n", type=int, default=32)
     parser.add_argument("--m", type=int, default=192)
     parser.add_argument("--crop", type=int, default=128)

@@ -19,41 +19,42 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jvrc.coding.range_coder import Tables, choose_lanes, decode, encode, prepare
+from jvrc.coding.range_coder import choose_lanes, decode, encode, prepare
+from jvrc.coding.tables import CdfTables
 
 SYMBOLS, ROUNDS = 491_520, 9
 SCALES = np.geomspace(0.11, 256, 64)
 
 
-def gaussian_tables() -> Tables:
-    """The 64 tables; the middle symbol of each stands for 0."""
-    cdfs = []
+def gaussian_tables() -> CdfTables:
+    """Return the 64 tables; the middle symbol of each stands for 0."""
+    rows = []
     for scale in SCALES:
         reach = math.ceil(5 * scale)
         edges = (np.arange(-reach, reach + 2) - 0.5) / (scale * math.sqrt(2))
         mass = np.diff([math.erf(edge) for edge in edges])
         row = 1 + np.floor(mass / mass.sum() * (2**16 - len(mass))).astype(int)
         row[reach] += 2**16 - row.sum()
-        cdfs.append(np.concatenate([[0], np.cumsum(row)]))
-    start = np.concatenate([[0], np.cumsum([len(cdf) for cdf in cdfs])])
-    return Tables(np.concatenate(cdfs).astype(np.int32), start.astype(np.int32))
+        rows.append(row)
+    start = np.cumsum([0, *map(len, rows)])
+    low = -(np.diff(start) // 2)
+    return CdfTables(*(a.astype(np.int32) for a in (np.concatenate(rows), start, low)))
 
 
-def draw(tables: Tables) -> tuple[np.ndarray, np.ndarray, float]:
-    """Symbols int32 [n] that follow their tables, tables int32 [n], ideal size in bytes."""
+def draw(tables: CdfTables) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return symbols int32 [n] that follow their tables, tables int32 [n], ideal size in bytes."""
     rng = np.random.default_rng(0)
     weights = np.exp(-0.1 * np.arange(64))
     index = rng.choice(64, SYMBOLS, p=weights / weights.sum()).astype(np.int32)
-    number = np.repeat(np.arange(64), np.diff(tables.start))
-    starts = tables.cdf + number * 2**17  # rises throughout
+    ends = np.cumsum(tables.freq)  # of the symbols of all tables in a row, 2**16 a table
     slots = rng.integers(0, 2**16, SYMBOLS)
-    at = np.searchsorted(starts, slots + index * np.int64(2**17), side="right") - 1
-    probability = (tables.cdf[at + 1] - tables.cdf[at]) / 2**16
+    at = np.searchsorted(ends, slots + index * np.int64(2**16), side="right")
+    probability = tables.freq[at] / 2**16
     return (at - tables.start[index]).astype(np.int32), index, -np.log2(probability).sum() / 8
 
 
-def ours(symbols: np.ndarray, index: np.ndarray, tables: Tables, lanes: int) -> tuple:
-    """(encoder, decoder): functions of nothing and of the stream."""
+def ours(symbols: np.ndarray, index: np.ndarray, tables: CdfTables, lanes: int) -> tuple:
+    """Return (encoder, decoder): functions without arguments and of the stream."""
     ready = prepare(tables)
     return (
         lambda: encode(symbols, index, ready, lanes),
@@ -61,12 +62,12 @@ def ours(symbols: np.ndarray, index: np.ndarray, tables: Tables, lanes: int) -> 
     )
 
 
-def constriction_tables(symbols: np.ndarray, index: np.ndarray, tables: Tables) -> tuple:
+def constriction_tables(symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> tuple:
     import constriction
 
     ranges = list(zip(tables.start[:-1], tables.start[1:], strict=True))
     models = [
-        constriction.stream.model.Categorical(np.diff(tables.cdf[a:b]) / 2**16, perfect=False)
+        constriction.stream.model.Categorical(tables.freq[a:b] / 2**16, perfect=False)
         for a, b in ranges
     ]
     orders = [np.flatnonzero(index == t) for t in range(64)]
@@ -89,10 +90,10 @@ def constriction_tables(symbols: np.ndarray, index: np.ndarray, tables: Tables) 
     return encoder, decoder
 
 
-def constriction_gaussians(symbols: np.ndarray, index: np.ndarray, tables: Tables) -> tuple:
+def constriction_gaussians(symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> tuple:
     import constriction
 
-    reach = np.diff(tables.start) // 2 - 1
+    reach = -tables.low
     model = constriction.stream.model.QuantizedGaussian(-int(reach.max()), int(reach.max()))
     values, scales, zeros = (
         symbols - reach[index].astype(np.int32),

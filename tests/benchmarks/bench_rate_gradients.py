@@ -1,10 +1,10 @@
-"""What a K-rate step costs against K single-rate steps, and what the cheap Gram matrix changes.
+"""Compare the time of a K-rate training step with K single-rate ones, and both Gram matrices.
 
     python tests/benchmarks/bench_rate_gradients.py --data PHOTOS [--from RUN|FILE] [--batch 8]
 
-Each kind of step runs in a process of its own: median time of a step, and the process's peak
-memory. Then, on the same batches, the weights by the exact Gram matrix and by that of the latents,
-and the cosine between the two updates.
+Each kind of training step runs in a process of its own, which gives the median time of a step and
+the peak memory. Then, on the same batches, the weights by the exact Gram matrix and by that of the
+latents are shown, and the cosine between the two updates.
 """
 
 import argparse
@@ -22,34 +22,38 @@ import numpy as np
 
 import jvrc
 from jvrc.runtime import compile_cache
-from jvrc.training import data, loop, multi_rate, rate_gradients, warm_start
-from jvrc.training.recipe import PostRecipe
+from jvrc.training import data, devices, loop, multi_rate, rate_gradients, warm_start
+from jvrc.training.recipe import MultiRateRecipe
 
 SHIPPED = Path(jvrc.__file__).parent / "weights" / "mbt2018-mean.safetensors"
 KINDS = {
-    "single-rate": {"qsteps": (2.68,), "aggregator": "mean", "scale": "none"},
-    "2 rates, exact": {"qsteps": (10.0, 1.0), "between": True},
+    "single-rate": {"qsteps": (2.68,), "weighting": "mean", "objective_scale": "none"},
+    "2 rates, exact": {"qsteps": (10.0, 1.0), "draw_qsteps": True},
     "8 rates, exact": {"gram": "exact"},
     "8 rates, latents": {"gram": "latents"},
     "8 rates, exact, bfloat16": {"precision": "bfloat16"},
 }
 
 
-def setting(args: argparse.Namespace, kind: str) -> tuple[PostRecipe, dict, list[np.ndarray]]:
-    """(recipe, parameters, batches)."""
+def setting(args: argparse.Namespace, kind: str) -> tuple[MultiRateRecipe, dict, list[np.ndarray]]:
+    """Return (recipe, parameters, batches)."""
     config, params, described = warm_start.read_source(args.source)
-    recipe = PostRecipe(batch=args.batch, crop=args.crop, **KINDS[kind])
-    pictures = data.open_folder(args.data).held
+    recipe = MultiRateRecipe(batch=args.batch, crop=args.crop, **KINDS[kind])
+    images = data.open_folder(args.data).held_out
     shape = {"size": args.crop, "count": args.batch}
-    batches = [data.batch(pictures, 0, i, **shape) for i in range(args.rounds)]
+    batches = [data.batch(images, 0, i, **shape) for i in range(args.rounds)]
     return recipe.of_model(config, described), params, batches
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """Seconds of a step and megabytes at the peak, of one kind; runs in a process of its own."""
+    """Return the seconds of a training step of one kind and the peak memory in megabytes.
+
+    Runs in a process of its own.
+    """
     recipe, params, batches = setting(args, args.kind)
-    step = loop.make_step(recipe, loop.make_mesh())
-    state, seconds = loop.first_state(recipe, params), []
+    mesh, method = devices.make_mesh(), multi_rate.MultiRate(recipe)
+    step = loop.jit_step(method, mesh)
+    state, seconds = loop.first_state(method, mesh, init=params), []
     for images in [batches[0], *batches]:
         begin = time.perf_counter()
         state, _ = jax.block_until_ready(step(state, images))
@@ -59,17 +63,17 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Weights by either Gram matrix, and how far the updates differ."""
+    """Print the weights by either Gram matrix, and the cosine between the updates."""
     recipe, params, batches = setting(args, "8 rates, exact")
     updates = {}
     for gram in ("exact", "latents"):
         step = rate_gradients.make_update(
             rate_gradients.Setup(
                 recipe.config(),
-                multi_rate.aggregator_of(replace(recipe, floor=args.floor)),
-                exact=gram == "exact",
+                multi_rate.weighting_of(replace(recipe, weight_floor=args.floor)),
+                exact_gram=gram == "exact",
             ),
-            loop.make_mesh(),
+            devices.make_mesh(),
         )
         updates[gram] = jax.jit(step)
     rates = multi_rate.rates_of(recipe, params, jax.random.key(0))
@@ -85,7 +89,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """All kinds, each in its process, then the comparison."""
+    """Measure all kinds, then compare the Gram matrices."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(

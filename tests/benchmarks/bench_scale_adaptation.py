@@ -27,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     model, paths = jvrc.load(args.model), list_images(args.folder)
     sizes = np.array([[with_and_without(model, p, q) for q in QSTEPS] for p in paths], float)
-    print("| step | bytes without | with | less | most of one picture | pictures shifted |")
+    print("| step | bytes without | with | less | most of one image | images shifted |")
     print("|---|---|---|---|---|---|")
     for i, qstep in enumerate(QSTEPS):
         after, before = sizes[:, i].T

@@ -88,7 +88,8 @@ def _make_arithmetic(model: jvrc.FrozenModel) -> Arithmetic:
     rows = [conv[r].reshape(-1, 2 * m) for r in context.ROWS]
     kernels = [p["entropy_parameters"][f"conv{i}"]["kernel"][0, 0] for i in range(3)]
     biases = [p["entropy_parameters"][f"conv{i}"]["bias"] for i in range(3)]
-    bias_unit = 2.0 ** (model.units.exponents[3].astype(float) - model.units.shifts[3])
+    conv_format = model.fixed_point_format.layers["context/conv"]
+    bias_unit = 2.0 ** (conv_format.exponent.astype(float) - conv_format.shift)
 
     def parameters(config, network, weights, seen, psi, bias):
         x = sum(s @ r for s, r in zip(seen, rows, strict=True)) + bias * np.float32(bias_unit)

@@ -1,4 +1,4 @@
-"""Timing jvrc and others in turns, each while the other waits: what the bench_… beside share.
+"""Timing of jvrc and others in turns, each while the other waits: shared by the bench_… scripts.
 
 jvrc keeps freed memory, as its commands do, and the worker does the same by glibc's environment
 variables; --no-keep-memory leaves both as they are. Not on Windows.
@@ -26,7 +26,7 @@ WORKER = Path(peer_worker.__file__).resolve()
 
 def parser(description: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=description)
-    result.add_argument("picture", type=Path)
+    result.add_argument("image", type=Path)
     result.add_argument("--peer", required=True, metavar="PYTHON", help="see peer_worker.py")
     result.add_argument("--rounds", type=int, default=5)
     result.add_argument("--n", type=int, default=192)
@@ -38,7 +38,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 class Peer:
-    """The worker, in its own environment: answers dicts with dicts."""
+    """The worker process, in an environment of its own: it answers dicts with dicts."""
 
     def __init__(self, python: str, keep_memory: bool) -> None:
         self.python, self.env = python, os.environ | (KEEP_MEMORY if keep_memory else {})
@@ -66,7 +66,7 @@ class Peer:
 
 
 def begin(args: argparse.Namespace) -> Peer:
-    """Holds this process to the threads asked for, starts the worker, prints the machine."""
+    """Limit this process to the threads asked for, start the worker, print the machine."""
     if args.threads:  # before JAX starts its threads, one for each core that it may use
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     able = hasattr(os, "sched_getaffinity")
@@ -98,7 +98,7 @@ def processor() -> str:
 
 
 class Contest(NamedTuple):
-    """One row: calls that say what one turn took."""
+    """A row of the table: functions that take one turn and return its times."""
 
     name: str
     ours: Callable[[], Took]
@@ -116,7 +116,7 @@ class Result(NamedTuple):
 
 
 def take_turns(contests: list[Contest], rounds: int, peer: Peer) -> list[Result]:
-    """All contests in turns, jvrc first; one round more, the first, warms up."""
+    """Run all contests in turns, jvrc first; one more round comes first and is not counted."""
     mine = [[] for _ in contests]
     theirs = [{name: [] for name in contest.theirs} for contest in contests]
     begun, others = time.perf_counter(), others_seconds(peer)
@@ -134,7 +134,7 @@ def take_turns(contests: list[Contest], rounds: int, peer: Peer) -> list[Result]
 
 
 def others_seconds(peer: Peer) -> float:
-    """CPU seconds of all processes but this one, its children and the worker; 0 if not on Linux."""
+    """Return CPU seconds of all other processes (not children or worker); 0 if not on Linux."""
     try:
         used = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
         fields = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -6,7 +6,7 @@ It runs in an environment of its own, with torch, compressai (1.2.8 was tried) a
 
 `peer_turns.Peer` starts it there, and it answers JSON lines with JSON lines; a question names a
 class and a method below. As `peer_worker.py --start …` it is the minimal program that compresses
-one picture and ends. jvrc and JAX are not imported here.
+one image and ends. jvrc and JAX are not imported here.
 """
 
 import importlib.machinery
@@ -40,7 +40,7 @@ def sigmas(channels: int) -> np.ndarray:
 
 
 def gain_and_shift(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What makes the channels of y [samples,M] have mean 0 and deviations `sigmas`."""
+    """Return gain and shift that give the channels of y [samples,M] mean 0 and the `sigmas`."""
     gain = sigmas(y.shape[1]) / y.std(0)
     return gain, -y.mean(0) * gain
 
@@ -72,10 +72,10 @@ def versions(*packages: str) -> str:
 
 
 class StandIns:
-    """Imports mocks for packages that are missing, and that what we call doesn't use.
+    """Imports mocks in the place of missing packages that the functions called here do not use.
 
-    Last in sys.meta_path, so asked only for what nothing else finds. jvrc: bench_range_coder.py,
-    whose other half is ours, imports it.
+    It is the last in sys.meta_path, so it is asked only for what nothing else finds. jvrc is one of
+    them: bench_range_coder.py imports it for its other half.
     """
 
     NAMES = ("jvrc", "pandas", "pyntcloud", "requests", "torch_geometric", "torchvision")
@@ -104,7 +104,7 @@ def new_net(model: str, n: int, m: int) -> Any:
 
 
 def padded(img: np.ndarray) -> Any:
-    """[1,3,H,W] in [0,1], H and W multiples of 64: CompressAI's users pad pictures themselves."""
+    """[1,3,H,W] in [0,1], H and W multiples of 64: CompressAI's users pad images themselves."""
     import torch
 
     x = torch.from_numpy(img.copy()).permute(2, 0, 1)[None].float() / 255
@@ -129,7 +129,7 @@ class Machine:
 
 
 class Codec:
-    """A model with random weights, scaled for one picture."""
+    """A model with random weights, scaled for one image."""
 
     def load(self, model: str, path: str, n: int, m: int, qstep: float) -> dict:
         import torch
@@ -165,7 +165,7 @@ class Codec:
         return {"took": took}
 
     def count(self) -> dict:
-        """`encode`, and how many of y's symbols aren't zero: they pass by the coders."""
+        """Encode, and count the symbols of y and those that are not zero."""
         from compressai.models import vbr
 
         found, coder = [], self.net.gaussian_conditional.entropy_coder
@@ -224,12 +224,12 @@ class Coders:
     """Range coders on the symbols of a file: (encoder, decoder) by name."""
 
     def load(self, path: str) -> dict:
-        """path: a NumPy file with symbols and index, int32 [n], and tables: cdf and start."""
+        """path: a NumPy file with symbols and index, int32 [n], and CDF tables: freq and start."""
         import bench_range_coder
 
         with np.load(path) as found:
             self.symbols, index = found["symbols"], found["index"]
-            tables = SimpleNamespace(cdf=found["cdf"], start=found["start"])
+            tables = SimpleNamespace(freq=found["freq"], start=found["start"])
         given = self.symbols, index, tables
         self.coders = {
             "constriction, tables": bench_range_coder.constriction_tables(*given),
@@ -259,8 +259,8 @@ def compressai_lists(symbols: np.ndarray, index: np.ndarray, tables: Any) -> tup
 
     cdfs = []
     for start, end in zip(tables.start[:-1], tables.start[1:], strict=True):
-        cdf = np.append(tables.cdf[start:end], 2**16)
-        cdf[(end - start) // 2 : -1] -= 1
+        cdf = np.concatenate([[0], np.cumsum(tables.freq[start:end]), [2**16]])
+        cdf[(end - start + 1) // 2 : -1] -= 1
         cdfs.append(cdf.tolist())
     lists = index.tolist(), cdfs, [len(cdf) for cdf in cdfs], [0] * len(cdfs)
     values = symbols.tolist()
@@ -270,11 +270,11 @@ def compressai_lists(symbols: np.ndarray, index: np.ndarray, tables: Any) -> tup
     )
 
 
-def start(model: str, picture: str, n: str, m: str, qstep: str, output: str) -> None:
-    """Compresses one picture with a new net; the whole of a process."""
+def start(model: str, image: str, n: str, m: str, qstep: str, output: str) -> None:
+    """Compress one image with a new net; the whole of a process."""
     import torch
 
-    x, net = padded(read(picture)), new_net(model, int(n), int(m)).eval()
+    x, net = padded(read(image)), new_net(model, int(n), int(m)).eval()
     net.update()
     with torch.no_grad():
         coded = net.compress(x, stage=2, inputscale=torch.tensor(1 / float(qstep)))
@@ -282,7 +282,7 @@ def start(model: str, picture: str, n: str, m: str, qstep: str, output: str) -> 
 
 
 def work() -> None:
-    """Answers questions on stdin until it ends. What libraries print goes to stderr."""
+    """Answer the questions on stdin until it ends. What libraries print goes to stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     parts = {part.__name__: part() for part in (Machine, Codec, Training, Coders)}

@@ -1,12 +1,12 @@
-"""Shows why the hyper-decoder computes on integers: one file, two ways to compute, two pictures.
+"""Shows why the hyper-decoder computes on integers: one file, two ways to compute, two images.
 
-    python tests/benchmarks/show_need.py PICTURE -o FOLDER [--qstep 2] [--python OTHER/bin/python]
+    python tests/benchmarks/show_need.py IMAGE -o FOLDER [--qstep 2] [--python OTHER/bin/python]
 
-Compresses the picture twice in this process: with the float hyper-decoder that others use, and with
+Compresses the image twice in this process: with the float hyper-decoder that others use, and with
 ours. Another process decodes both: with --python in an environment with another version of JAX,
 else here, but the float network in double precision, which stands for any other device. Writes
 float.png, integers.png and both.webp, and prints how many scale indices differed and what became of
-the pictures. The float one is decoded without the checks that would have refused it, to show what a
+the images. The float one is decoded without the checks that would have refused it, to show what a
 decoder without them shows.
 """
 
@@ -59,7 +59,7 @@ class UncheckedCoder(FloatIndependentCoder):
 def float_indices(model: jvrc.FrozenModel, coded: container.Container) -> np.ndarray:
     """The scale indices of a stream by the float h_s."""
     z_q, _ = decode_z(model, coded, blocks_of(coded.height, coded.width))
-    return FloatIndependentCoder(model, z_q, coded.step_code).quantise(np.float32(0)).index
+    return FloatIndependentCoder(model, z_q, coded.qstep_code).quantise(np.float32(0)).index
 
 
 def in_double(model: jvrc.FrozenModel) -> jvrc.FrozenModel:
@@ -74,9 +74,9 @@ def elsewhere(folder: Path, double: bool) -> None:
     with jax.enable_x64(double):
         other = in_double(model) if double else model
         coded = container.unpack((folder / "float.jvrc").read_bytes())
-        picture = decode_image(other, coded, coder_of=UncheckedCoder)
+        image = decode_image(other, coded, coder_of=UncheckedCoder)
         index = float_indices(other, coded)
-    Image.fromarray(picture).save(folder / "float.png")
+    Image.fromarray(image).save(folder / "float.png")
     np.save(folder / "index.npy", index)
     ours = jvrc.decompress(model, (folder / "integers.jvrc").read_bytes())
     Image.fromarray(ours).save(folder / "integers.png")
@@ -84,7 +84,7 @@ def elsewhere(folder: Path, double: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
     parser.add_argument("--qstep", type=float, default=2.0)
     parser.add_argument("--python", help="interpreter of another environment, to decode there")
@@ -94,26 +94,26 @@ def main() -> None:
         elsewhere(args.output, double=args.python is None)
         return
     args.output.mkdir(parents=True, exist_ok=True)
-    model, img = jvrc.load(MODEL), read_image(args.picture)
+    model, img = jvrc.load(MODEL), read_image(args.image)
     data = jvrc.compress(model, img, args.qstep)
     (args.output / "integers.jvrc").write_bytes(data)
     coded = encode_image(model, img, qstep_code_of(args.qstep), coder_of=float_coder)
     (args.output / "float.jvrc").write_bytes(container.pack(coded))
     index = float_indices(model, coded)
-    command = [args.python or sys.executable, __file__, args.picture, "-o", args.output]
+    command = [args.python or sys.executable, __file__, args.image, "-o", args.output]
     command += ["--elsewhere", *(["--python", args.python] if args.python else [])]
     subprocess.run(command, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
 
     where = f"with {args.python}" if args.python else "in double precision"
     different = np.load(args.output / "index.npy") != index
-    pictures = [np.asarray(Image.open(args.output / f"{n}.png")) for n in ("float", "integers")]
-    away = np.abs(jvrc.decompress(model, data) - pictures[1].astype(int)).max()
-    print(f"{args.picture.name}, step {args.qstep:g}, JAX {jax.__version__}, decoded {where}")
+    images = [np.asarray(Image.open(args.output / f"{n}.png")) for n in ("float", "integers")]
+    away = np.abs(jvrc.decompress(model, data) - images[1].astype(int)).max()
+    print(f"{args.image.name}, step {args.qstep:g}, JAX {jax.__version__}, decoded {where}")
     print(f"float: {np.count_nonzero(different)} of {different.size} scale indices differ")
-    print(f"float: {psnr(img, pictures[0]):.2f} dB, integers: {psnr(img, pictures[1]):.2f} dB")
+    print(f"float: {psnr(img, images[0]):.2f} dB, integers: {psnr(img, images[1]):.2f} dB")
     print(f"integers: pixels differ by {away} at most")
     gap = np.full((img.shape[0], 8, 3), 255, np.uint8)
-    both = np.concatenate([pictures[0], gap, pictures[1]], axis=1)
+    both = np.concatenate([images[0], gap, images[1]], axis=1)
     Image.fromarray(both).save(args.output / "both.webp", quality=80)
 
 

@@ -1,9 +1,9 @@
-"""The same bytes, four codecs: a page of pictures to look at.
+"""A page of one photograph as several codecs restore it from equal bytes.
 
-    python tests/benchmarks/show_pictures.py PICTURE -o page.png --qstep 8 --crop 300,100,256,256
+    python tests/benchmarks/show_pictures.py IMAGE -o page.png --qstep 8 --crop 300,100,256,256
 
-Codes a picture with a model, then with Pillow's JPEG, WebP and AVIF at the highest quality that
-fits into the same bytes, and shows them beside the original, with bytes and PSNR above.
+Codes an image with a model, then with Pillow's JPEG, WebP and AVIF at the highest quality that fits
+into the same bytes, and shows the results beside the original, with bytes and PSNR above.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from jvrc.io import images
 
 def main() -> None:
     args = _parse()
-    img = images.read_image(args.picture)
+    img = images.read_image(args.image)
     model = jvrc.load(args.model)
     data = jvrc.compress(model, img, args.qstep, effort=args.effort)
     name = f"{args.model}, effort {args.effort}" if args.effort else args.model
     shown = [("original", img, None), (name, jvrc.decompress(model, data), len(data))]
     for codec in map(peers.peer, args.against.split(",")):
-        found = peers.largest_within(lambda q, c=codec: c.encode(img, q), len(data), codec.highest)
+        found = codec.encode_within(img, len(data))
         if found is None:
             print(f"{codec.title}: no quality gives {len(data)} bytes or less")
             continue
@@ -56,7 +56,7 @@ def _crop(text: str) -> tuple[int, ...]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", default="mbt2018-mean")
     parser.add_argument("--qstep", type=float, default=8.0)

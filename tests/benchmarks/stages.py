@@ -1,6 +1,9 @@
 """Compressing and decompressing stage by stage, each measured, as jvrc.codec.image does it."""
 
-from collections.abc import Callable
+import collections
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -13,6 +16,20 @@ from jvrc.coding import container, scale_adaptation
 from jvrc.qstep import qstep_code_of
 
 Measure = Callable[[str], AbstractContextManager]  # of a stage's name
+
+
+class Seconds(collections.defaultdict):
+    """Seconds by stage: [wall-clock, CPU]."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: [0.0, 0.0])
+
+    @contextlib.contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self[stage][0] += time.perf_counter() - wall
+        self[stage][1] += time.process_time() - cpu
 
 
 def compress(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, measure: Measure) -> bytes:
@@ -40,7 +57,7 @@ def decompress(model: jvrc.FrozenModel, data: bytes, measure: Measure) -> np.nda
     with measure("range coder, z"):
         z_q, shift = decode_z(model, coded, blocks_of(coded.height, coded.width))
     with measure("h_s"):
-        coder = coder_of(model, z_q, coded.step_code)
+        coder = coder_of(model, z_q, coded.qstep_code)
     with measure("range coder, y"):  # in mbt2018 with the context model
         symbols = coder.decode(coded.y, shift)
     with measure("reconstruct"):

@@ -1,8 +1,9 @@
-"""Claims about the command line, with the shipped model on a small picture."""
+"""Claims about the command line, with the shipped model on a small image."""
 
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -22,19 +23,19 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def img():
     y, x = np.mgrid[:40, :56]
     return np.stack([3 * x, 2 * y + x, 128 + 40 * np.sin(x / 5)], axis=-1).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
-def stream(picture):
-    return jvrc.compress(jvrc.load(MODEL), picture, 2.0)
+def stream(img):
+    return jvrc.compress(jvrc.load(MODEL), img, 2.0)
 
 
 @pytest.fixture
-def photo(picture, tmp_path):
-    write_image(tmp_path / "photo.png", picture)
+def photo(img, tmp_path):
+    write_image(tmp_path / "photo.png", img)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def fails_as_usage(capsys, message, *argv):
 
 
 @pytest.mark.usefixtures("photo")
-def test_files_round_trip_with_default_names_and_one_line_each(capsys, tmp_path, picture, stream):
+def test_files_round_trip_with_default_names_and_one_line_each(capsys, tmp_path, img, stream):
     assert main(["compress", "photo.png"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"photo.jvrc: {len(stream)} bytes, {8 * len(stream) / 2240:.3f} bpp, ")
@@ -73,7 +74,7 @@ def test_files_round_trip_with_default_names_and_one_line_each(capsys, tmp_path,
     assert out.count("\n") == 1
     expected = jvrc.decompress(jvrc.load(MODEL), stream)
     np.testing.assert_array_equal(read_image("photo.png"), expected)
-    assert expected.shape == picture.shape
+    assert expected.shape == img.shape
 
 
 @pytest.mark.usefixtures("photo")
@@ -114,7 +115,7 @@ def test_the_input_is_never_the_output(capsys):
         (["compress", "photo.png", "-o", "no/a.jvrc"], "no: no such folder"),
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "no-such-model"], "no-such-model"),
         (["decompress", "none.jvrc"], "none.jvrc: No such file"),
-        (["decompress", "photo.jvrc", "-o", "a.xyz"], "unknown picture format '.xyz'"),
+        (["decompress", "photo.jvrc", "-o", "a.xyz"], "unknown image format '.xyz'"),
         (["decompress", "photo.png", "-o", "a.png"], "photo.png: not a jvrc stream"),
         (["decompress", "photo.png"], "photo.png: not a jvrc stream"),
         (["info", "photo.png"], "photo.png: not a jvrc stream"),
@@ -161,14 +162,37 @@ def test_interruption_exits_with_130_and_writes_nothing(capsys, monkeypatch, tmp
 
 
 @pytest.mark.filterwarnings("always:.*composited on white")
-def test_warnings_take_one_line(capsys, tmp_path, picture):
+def test_warnings_take_one_line(capsys, tmp_path, img):
     from PIL import Image
 
-    alpha = np.zeros_like(picture[..., :1])
-    Image.fromarray(np.concatenate([picture, alpha], axis=-1)).save(tmp_path / "a.png")
+    alpha = np.zeros_like(img[..., :1])
+    Image.fromarray(np.concatenate([img, alpha], axis=-1)).save(tmp_path / "a.png")
     assert main(["compress", "a.png"]) == 0
     expected = "jvrc: warning: a.png: transparent pixels are composited on white\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.usefixtures("photo")
+def test_remarks_of_pillow_on_size_and_metadata_are_not_printed(capsys, monkeypatch, img):
+    from PIL import Image
+
+    cut = b"Exif\0\0II*\0\x08\0\0\0" + b"\x02\0" + b"\x12\x01"  # ends in its first tag
+    Image.fromarray(img).save("photo.png", exif=cut)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.warns() as seen:
+        read_image("photo.png")
+    assert {record.category for record in seen} == {UserWarning, Image.DecompressionBombWarning}
+    assert main(["compress", "photo.png"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_callers_way_to_show_warnings_comes_back(monkeypatch, failing):
+    filters, shown = list(warnings.filters), warnings.showwarning
+    assert main(["info", "none.jvrc" if failing else MODEL]) == int(failing)
+    assert warnings.showwarning is shown
+    assert warnings.filters == filters
 
 
 @pytest.mark.usefixtures("compressed")
@@ -182,7 +206,7 @@ def test_info_accounts_for_every_byte(capsys, stream):
     assert set(info["lanes"]) == {"z", "y"}
     assert main(["info", "photo.jvrc"]) == 0
     out = capsys.readouterr().out
-    assert "picture   40x56 (height x width)" in out
+    assert "image     40x56 (height x width)" in out
     assert f"({MODEL})" in out
 
 
@@ -226,11 +250,11 @@ def test_annotations_go_into_the_header_and_change_nothing_else(capsys, tmp_path
     }  # fmt: skip
     capsys.readouterr()
     assert main(["info", "m.safetensors"]) == 0
-    assert "step 4     0.5000 bpp  30.000 dB" in capsys.readouterr().out
+    assert "qstep 4     0.5000 bpp  30.000 dB" in capsys.readouterr().out
     (tmp_path / "r.json").write_text(json.dumps({"means": rows[:1]}))
     fails(capsys, f"no means of model {model_id}", *argv)
     (tmp_path / "r.json").write_text("[]")
-    fails(capsys, "r.json: not what `jvrc eval` writes", *argv)
+    fails(capsys, "r.json: not a results.json of `jvrc eval`", *argv)
     fails(capsys, "pass --note or --measured", "annotate", "m.safetensors")
     fails(capsys, "--measured must be SET=RESULTS.json", *argv[:2], "--measured", "r.json")
     fails(capsys, "--note must be KEY=TEXT", *argv[:2], "--note", "measured=x")
@@ -266,32 +290,26 @@ def test_help_has_examples(capsys, command):
     assert f"examples:\n  jvrc {command}" in capsys.readouterr().out
 
 
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys, contextlib\n"
-        "from jvrc.cli import main\n"
-        "with contextlib.suppress(SystemExit): main(['--help'])\n"
-        "heavy = {'jax', 'numpy', 'PIL', 'safetensors', 'tqdm'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def output_without_importing(unwanted, code):
+    """What a fresh process prints that runs the code, which must not import these packages."""
+    check = f"import sys; found = {unwanted!r} & set(sys.modules); assert not found, found"
+    argv = [sys.executable, "-c", f"from jvrc.cli import main\n{code}\n{check}"]
+    result = subprocess.run(argv, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = "import contextlib\nwith contextlib.suppress(SystemExit): main(['--help'])"
+    out = output_without_importing({"jax", "numpy", "PIL", "safetensors", "tqdm"}, code)
     for command in COMMANDS:
-        assert command in result.stdout
+        assert command in out
 
 
 @pytest.mark.usefixtures("compressed")
 def test_info_and_models_do_without_jax():
-    code = (
-        "import sys\n"
-        "from jvrc.cli import main\n"
-        "assert main(['info', 'photo.jvrc']) == main(['models']) == 0\n"
-        "heavy = {'jax', 'numpy', 'PIL', 'safetensors'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert MODEL in result.stdout
+    code = "assert main(['info', 'photo.jvrc']) == main(['models']) == 0"
+    assert MODEL in output_without_importing({"jax", "numpy", "PIL", "safetensors"}, code)
 
 
 @pytest.mark.usefixtures("photo")

@@ -1,6 +1,7 @@
 """`jvrc eval` on real files, with a tiny model."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,15 +54,15 @@ def test_a_comparison_of_models_codecs_and_curves(folder, tmp_path, capsys):
 
 
 def test_a_second_run_gives_the_same_points(folder, tmp_path):
-    assert run("--qsteps", "2,8", "-o", "out", "--pictures", "0") == 0
+    assert run("--qsteps", "2,8", "-o", "out", "--images", "0") == 0
     first = json.loads((tmp_path / "out" / "results.json").read_text())["points"]
-    assert run("--qsteps", "2,8", "-o", "out", "--pictures", "0") == 0
+    assert run("--qsteps", "2,8", "-o", "out", "--images", "0") == 0
     assert json.loads((tmp_path / "out" / "results.json").read_text())["points"] == first
 
 
 def test_efforts_are_compared(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("jvrc.codec.rdoq.PASSES", (0, 1, 2, 3))
-    assert run("--qsteps", "2", "--effort", "0,2", "-o", "out", "--pictures", "1") == 0
+    assert run("--qsteps", "2", "--effort", "0,2", "-o", "out", "--images", "1") == 0
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [r["coder"] for r in found["means"]] == ["tiny-mean", "tiny-mean, effort 2"]
     assert found["means"][1]["bytes"] < found["means"][0]["bytes"]
@@ -82,16 +83,31 @@ def test_mistakes_cost_one_line_before_anything_is_measured(folder, capsys, opti
     assert not Path("jvrc-eval").exists()
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path, capsys):
+def test_a_folder_without_images_is_refused(tmp_path, capsys):
     assert cli.main(["eval", str(tmp_path)]) == 1
-    assert "data must hold pictures" in capsys.readouterr().err
+    assert "data must hold images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "option",
-    ["--qsteps=0", "--qsteps=x", "--between=1", "--between=2,1", "--show=99", "--effort=4"],
+    [
+        "--qsteps=0",
+        "--qsteps=x",
+        "--between=1",
+        "--between=2,1",
+        "--show=99",
+        "--show=1,2",
+        "--effort=4",
+    ],
 )
 def test_wrong_usage_exits_with_2(option):
     with pytest.raises(SystemExit) as error:
         cli.main(["eval", "photos", option])
     assert error.value.code == 2
+
+
+def test_evaluation_without_its_extra_names_the_remedy(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scipy", None)  # importing it fails
+    assert run("--qsteps", "2") == 1
+    expected = "jvrc: error: scipy is missing, of the extra `eval`: pip install 'jvrc[eval]'\n"
+    assert capsys.readouterr().err == expected

@@ -1,4 +1,4 @@
-"""Claims about compress and decompress: whole pictures, damaged streams, wrong arguments."""
+"""Claims about compress and decompress: whole images, damaged streams, wrong arguments."""
 
 import concurrent.futures
 import dataclasses
@@ -23,7 +23,7 @@ from jvrc.codec.streams import decode_z, encode_stream
 from jvrc.codec.wavefront import WavefrontCoder
 from jvrc.coding import container, scale_adaptation
 from jvrc.coding.container import pack, unpack
-from jvrc.coding.tables import SymbolTables
+from jvrc.coding.tables import CdfTables, concatenate
 from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import save_model
 from jvrc.model import transforms
@@ -39,7 +39,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def one_pixel(tiny):
-    """(model, picture of one pixel, its stream)."""
+    """(model, image of one pixel, its stream)."""
     img = np.full((1, 1, 3), 77, np.uint8)
     return tiny, img, compress(tiny, img, 2.0)
 
@@ -63,8 +63,8 @@ def fails(model, data, message="stream", **options):
     assert "\n" not in str(caught.value)
 
 
-def picture_or_error(model, data):
-    """The picture, or the error's message; any other exception passes through."""
+def image_or_error(model, data):
+    """The image, or the error's message; any other exception passes through."""
     try:
         return decompress(model, data)
     except BitstreamError as error:
@@ -76,7 +76,7 @@ class Coded(NamedTuple):
 
     values: np.ndarray
     index: np.ndarray
-    tables: SymbolTables
+    tables: CdfTables
 
     def ideal_bits(self):
         last = np.diff(self.tables.start)[self.index] - 1
@@ -93,11 +93,11 @@ def streams_of(model, data):
     coded = unpack(data)
     blocks = -(-coded.height // 64), -(-coded.width // 64)
     z_q, index_shift = decode_z(model, coded, blocks)
-    n, row = model.config.N, model.z_step_index[coded.step_code - QSTEP_CODE_MIN]
+    n, row = model.config.N, model.z_step_index[coded.qstep_code - QSTEP_CODE_MIN]
     z_tables = model.z_tables.select(int(row) * n, n)
     values, index = z_q.ravel(), np.tile(np.arange(n), blocks[0] * blocks[1])
-    if coded.shifted:
-        z_tables = z_tables.followed_by(scale_adaptation.table())
+    if coded.scale_adapted:
+        z_tables = concatenate([z_tables, scale_adaptation.table()])
         values = np.concatenate([values, index_shift])
         index = np.concatenate([index, np.full(len(index_shift), n)])
     symbols = decode_symbols(model, data)[1]
@@ -149,7 +149,7 @@ def test_a_photograph_is_smaller_and_worse_the_larger_the_step(shipped, photo):
     assert psnr(photo, best) > max(28, psnr(photo, worst))
 
 
-def test_pictures_of_any_kind_give_the_same_bytes(tiny):
+def test_images_of_any_kind_give_the_same_bytes(tiny):
     img = noise(40, 30)
     data = compress(tiny, img, 2.0)
     backwards = np.ascontiguousarray(img[::-1, ::-1])[::-1, ::-1]
@@ -179,7 +179,7 @@ def test_numbers_of_any_kind_are_steps(one_pixel):
 def test_the_ends_of_the_range_of_steps_work(tiny, qstep):
     img = noise(64, 64)
     data = compress(tiny, img, qstep)
-    assert qstep_of(unpack(data).step_code) == qstep
+    assert qstep_of(unpack(data).qstep_code) == qstep
     assert decompress(tiny, data).shape == img.shape
 
 
@@ -207,10 +207,10 @@ def test_a_fresh_process_needs_only_the_bytes_and_the_weights(tiny, photo, tmp_p
 
 
 def test_two_threads_at_once_do_not_disturb_each_other(tiny):
-    pictures = [noise(64, 64, seed) for seed in range(8)]
-    alone = [compress(tiny, img, 2.0) for img in pictures]
+    images = [noise(64, 64, seed) for seed in range(8)]
+    alone = [compress(tiny, img, 2.0) for img in images]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda img: compress(tiny, img, 2.0), pictures)) == alone
+        assert list(pool.map(lambda img: compress(tiny, img, 2.0), images)) == alone
         together = list(pool.map(lambda data: decompress(tiny, data), alone))
     for data, restored in zip(alone, together, strict=True):
         np.testing.assert_array_equal(restored, decompress(tiny, data))
@@ -259,7 +259,8 @@ def test_the_decoder_restores_what_the_encoder_meant(tiny):
     z_q, symbols = decode_symbols(model, data)
 
     def run(name, x):
-        return jax.jit(getattr(transforms, name), static_argnums=0)(config, params[name], x)
+        run = jax.jit(getattr(transforms, name), static_argnums=0)
+        return jax.tree.map(np.asarray, run(config, params[name], x))
 
     y = run("g_a", img[None] / np.float32(255))
     z = run("h_a", y)
@@ -338,7 +339,7 @@ def test_scale_adaptation_changes_the_size_and_nothing_else(tiny, shipped, photo
         with monkeypatch.context() as patch:
             patch.setattr(scale_adaptation, "choose", no_scale_adaptation)
             plain = compress(model, img, 1.0)
-        assert (unpack(data).shifted, unpack(plain).shifted) == (True, False)
+        assert (unpack(data).scale_adapted, unpack(plain).scale_adapted) == (True, False)
         assert len(data) < 0.99 * len(plain)
         same_integers(decode_symbols(model, data), decode_symbols(model, plain))
         np.testing.assert_array_equal(decompress(model, data), decompress(model, plain))
@@ -367,24 +368,24 @@ def test_every_flipped_bit_is_noticed(one_pixel):
         fails(model, bytes(flipped))
 
 
-def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_picture(one_pixel):
+def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_image(one_pixel):
     model, _, data = one_pixel
-    pictures = 0
+    images = 0
     for bit in range(8 * (len(data) - 4)):
         body = bytearray(data[:-4])
         body[bit // 8] ^= 1 << bit % 8
         flipped = with_valid_crc(bytes(body))
-        found = picture_or_error(model, flipped)
+        found = image_or_error(model, flipped)
         if isinstance(found, str):
             assert "\n" not in found
         else:
             assert found.shape == (unpack(flipped).height, unpack(flipped).width, 3)
-            pictures += 1
-    assert pictures > 0  # sizes within the same block
+            images += 1
+    assert images > 0  # sizes within the same block
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_words_under_a_valid_checksum_are_an_error_or_a_picture(one_pixel, seed):
+def test_random_words_under_a_valid_checksum_are_an_error_or_a_image(one_pixel, seed):
     model, _, data = one_pixel
     rng = np.random.default_rng(seed)
     for _ in range(20):
@@ -393,7 +394,7 @@ def test_random_words_under_a_valid_checksum_are_an_error_or_a_picture(one_pixel
             escapes=rng.bytes(int(rng.integers(0, 4))),
             lanes=1 << int(rng.integers(0, 13)),
         )
-        found = picture_or_error(model, with_fields(data, **{rng.choice(["y", "z"]): stream}))
+        found = image_or_error(model, with_fields(data, **{rng.choice(["y", "z"]): stream}))
         if isinstance(found, str):
             assert "\n" not in found
         else:
@@ -434,7 +435,7 @@ def test_another_models_stream_names_both(one_pixel):
 @pytest.mark.parametrize("code", [QSTEP_CODE_MIN - 1, QSTEP_CODE_MAX + 1, 2**30 - 1])
 def test_a_step_code_outside_the_grid_is_refused(one_pixel, code):
     model, _, data = one_pixel
-    fails(model, with_fields(data, step_code=code), f"no step code {code}")
+    fails(model, with_fields(data, qstep_code=code), f"no qstep code {code}")
 
 
 @pytest.mark.parametrize("side", [2**16, 2**32 - 1])
@@ -483,14 +484,14 @@ GOOD = np.zeros((4, 5, 3), np.uint8)
         (GOOD[..., :1], r"img must have shape \[H,W,3\], got \[4, 5, 1\]"),
         (np.zeros((4, 5, 4), np.uint8), r"got \[4, 5, 4\]; with alpha: img\[..., :3\]"),
         (GOOD.transpose(2, 0, 1), "channels first: img.transpose"),
-        (GOOD[None], "a batch: one picture at a time"),
+        (GOOD[None], "a batch: pass one image at a time"),
         (GOOD[:0], r"img must have at least one pixel, got shape \[0, 5, 3\]"),
         (GOOD[:, :0], r"img must have at least one pixel, got shape \[4, 0, 3\]"),
         (Image.new("F", (4, 4)), "img: floating-point samples; convert to 8 bits"),
         (np.broadcast_to(GOOD[:1, :1], (2**14, 2**14, 3)), "img must have at most .* in parts"),
     ],
 )
-def test_a_wrong_picture_is_a_value_error_with_the_remedy(one_pixel, img, message):
+def test_a_wrong_image_is_a_value_error_with_the_remedy(one_pixel, img, message):
     with pytest.raises(ValueError, match=message):
         compress(one_pixel[0], img, 2.0)
 

@@ -13,15 +13,15 @@ from PIL import Image
 
 import jvrc
 from jvrc.codec.image import decode_symbols
-from jvrc.export import freezing
+from jvrc.export.format_fitting import Sample, fit_format
 from jvrc.frozen.file import as_stored, save_model
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS / "golden" / "v1"
 WEIGHTS = TESTS.parent / "jvrc" / "weights"
 STREAMS = json.loads((GOLDEN / "golden.json").read_text())
-# Of the shipped model's streams, a picture of the smallest alone: the others take seconds.
-PICTURES = [name for name in STREAMS if name.startswith("tiny-") or name.endswith("photo-1")]
+# Of the shipped model's streams, an image of the smallest alone: the others take seconds.
+IMAGES = [name for name in STREAMS if name.startswith("tiny-") or name.endswith("photo-1")]
 
 
 def load_reference():
@@ -56,24 +56,24 @@ def test_symbols_have_the_stored_hashes(name):
         assert reference.digest(getattr(symbols, field)) == STREAMS[name][field], field
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_picture_differs_by_at_most_one(name):
-    pixels = reference.picture(*load_weights(STREAMS[name]["weights"]), read_golden(name))
-    with Image.open(GOLDEN / f"{name}.png") as image:
-        stored = np.asarray(image.convert("RGB"))
+@pytest.mark.parametrize("name", IMAGES)
+def test_image_differs_by_at_most_one(name):
+    pixels = reference.image(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+    with Image.open(GOLDEN / f"{name}.png") as opened:
+        stored = np.asarray(opened.convert("RGB"))
     assert pixels.shape == stored.shape
     assert np.abs(pixels.astype(int) - stored).max() <= 1
 
 
-def test_command_prints_hashes_and_writes_the_picture(tmp_path, capsys):
+def test_command_prints_hashes_and_writes_the_image(tmp_path, capsys):
     name, out = "tiny-mean-b", tmp_path / "out.png"
     weights = GOLDEN / STREAMS[name]["weights"]
     reference.main([str(weights), str(GOLDEN / f"{name}.jvrc"), "-o", str(out)])
     lines = [f"{field} {STREAMS[name][field]}\n" for field in ("z", "y", "index")]
     assert capsys.readouterr().out == "".join(lines)
-    with Image.open(out) as image:
-        pixels = reference.picture(*load_weights(STREAMS[name]["weights"]), read_golden(name))
-        np.testing.assert_array_equal(np.asarray(image), pixels)
+    with Image.open(out) as opened:
+        pixels = reference.image(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+        np.testing.assert_array_equal(np.asarray(opened), pixels)
 
 
 # What jvrc codes anew, and not only what it coded once.
@@ -108,7 +108,7 @@ def context(tiny_context, tmp_path_factory):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (130, 67)])
 @pytest.mark.parametrize("qstep", [0.5, 1.37, 32.0])
-def test_pictures_decode_alike_with_a_tiny_context(context, height, width, qstep):
+def test_images_decode_alike_with_a_tiny_context(context, height, width, qstep):
     agree_on(*context, noise(height, width), qstep)
 
 
@@ -116,7 +116,7 @@ def test_pictures_decode_alike_with_a_tiny_context(context, height, width, qstep
 def spread(request, tiny_context, tmp_path_factory):
     """(model, its file): random weights of mbt2018 in which everything spreads and saturates.
 
-    Its units fit activations that are far smaller than those there will be.
+    Its fixed-point format fits activations that are far smaller than those there will be.
     """
     rng = np.random.default_rng(0)
     config = dataclasses.replace(tiny_context.config, log_scale=request.param)
@@ -138,10 +138,14 @@ def spread(request, tiny_context, tmp_path_factory):
     params = as_stored(params)
     z_hat, y = rng.integers(-40, 41, (4, 4, config.N)), rng.normal(0, 9, (16, 16, m))
     y = y.astype(np.float32)
-    units = freezing.fitted_units(config, params, [freezing.Sample(z_hat, y, 1.0)], (1.0, 16.0))
-    coarser = units.exponents[6] + np.append(np.zeros(2 * m - 3), [1, 0, 5]).astype(np.int8)
-    units = units._replace(exponents=(*units.exponents[:6], coarser))
-    changed = dataclasses.replace(tiny_context, config=config, params=params, units=units)
+    found = fit_format(config, params, [Sample(z_hat, y, 1.0)], (1.0, 16.0))
+    last = found.layers["entropy_parameters/conv2"]
+    coarser = last.exponent + np.append(np.zeros(2 * m - 3), [1, 0, 5]).astype(np.int8)
+    layers = found.layers | {"entropy_parameters/conv2": last._replace(exponent=coarser)}
+    found = found._replace(layers=layers)
+    changed = dataclasses.replace(
+        tiny_context, config=config, params=params, fixed_point_format=found
+    )
     path = tmp_path_factory.mktemp("spread") / "model.safetensors"
     return save_model(changed, path), path
 

@@ -22,8 +22,8 @@ SMALL = Container(
     model_id="01ab23cd",
     height=300,
     width=5,
-    step_code=-3,
-    shifted=True,
+    qstep_code=-3,
+    scale_adapted=True,
     z=Stream(words=b"zw", escapes=b"", lanes=1),
     y=Stream(words=b"ywords", escapes=b"e", lanes=64),
 )
@@ -39,8 +39,8 @@ containers = st.builds(
     model_id=st.binary(min_size=4, max_size=4).map(bytes.hex),
     height=st.integers(1, 2**13),
     width=st.integers(1, 2**13),
-    step_code=st.integers(-(2**20), 2**20),
-    shifted=st.booleans(),
+    qstep_code=st.integers(-(2**20), 2**20),
+    scale_adapted=st.booleans(),
     z=streams,
     y=streams,
 )
@@ -113,7 +113,7 @@ def test_arbitrary_bytes_raise_nothing_else(data):
         (b"\x89PNG\r\n\x1a\n", "not a jvrc stream: it starts with b'.x89PNG'"),
         (with_header_byte(4, 2), "format version 2, this library reads up to 1: upgrade"),
         (with_header_byte(4, 0), "no format version 0"),
-        (with_header_byte(11, 0), "a picture of 300 x 0 pixels"),
+        (with_header_byte(11, 0), "an image of 300 x 0 pixels"),
         (with_header_byte(10, 0), "padded varint at byte 9"),
         (with_header_byte(13, 13), r"2\*\*13 coder lanes, at most 2\*\*12"),
         (with_header_byte(14, 3), "truncated stream: 32 bytes of 33"),
@@ -126,7 +126,7 @@ def test_message_says_what_is_wrong(data, message):
         unpack(data)
 
 
-def test_too_large_a_picture_is_refused_unless_the_caller_allows_it():
+def test_too_large_an_image_is_refused_unless_the_caller_allows_it():
     large = SMALL._replace(height=MAX_PIXELS // 64, width=65)
     with pytest.raises(BitstreamError, match="pass max_pixels="):
         unpack(pack(large))

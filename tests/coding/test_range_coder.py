@@ -1,3 +1,6 @@
+"""Claims about the range coder: exact bytes, round trips, size, and damaged streams."""
+
+import itertools
 import math
 
 import jax
@@ -6,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jvrc.coding import range_coder
-from jvrc.coding.range_coder import Tables, choose_lanes, decode, encode, prepare
+from jvrc.coding.range_coder import choose_lanes, decode, encode, prepare
+from jvrc.coding.tables import CdfTables
 from jvrc.errors import BitstreamError
 
 ONE = 2**16
@@ -16,10 +19,9 @@ SMALL = settings(max_examples=25, deadline=None)
 
 
 def tables_of(rows):
-    """Tables from rows of frequencies that sum to 2**16."""
-    cdfs = [np.concatenate([[0], np.cumsum(row)]) for row in rows]
-    start = np.concatenate([[0], np.cumsum([len(cdf) for cdf in cdfs])])
-    return Tables(np.concatenate(cdfs).astype(np.int32), start.astype(np.int32))
+    """Tables from rows of frequencies that sum to 2**16; symbol 0 stands for 0."""
+    start = np.cumsum([0, *map(len, rows)])
+    return CdfTables(np.concatenate(rows), start, np.zeros(len(rows), np.int32))
 
 
 def random_tables(rng, count=5, most=300):
@@ -33,17 +35,15 @@ def random_tables(rng, count=5, most=300):
 def draw(rng, tables, index):
     """Symbols that follow their tables."""
     slots = rng.integers(0, ONE, len(index))
-    rows = [tables.cdf[a:b] for a, b in zip(tables.start[:-1], tables.start[1:], strict=True)]
     symbols = np.zeros(len(index), np.int32)
-    for t, row in enumerate(rows):
+    for t, (first, end) in enumerate(itertools.pairwise(tables.start)):
         at = index == t
-        symbols[at] = np.searchsorted(row, slots[at], side="right") - 1
+        symbols[at] = np.searchsorted(np.cumsum(tables.freq[first:end]), slots[at], side="right")
     return symbols
 
 
 def ideal_bytes(symbols, index, tables):
-    at = tables.start[index] + symbols
-    return -np.log2((tables.cdf[at + 1] - tables.cdf[at]) / ONE).sum() / 8
+    return -np.log2(tables.freq[tables.start[index] + symbols] / ONE).sum() / 8
 
 
 def gaussian_tables(count=64):
@@ -63,8 +63,8 @@ def reference_encode(symbols, index, tables, lanes):
     """The module's specification word for word, in Python integers."""
     states, words = [ONE] * lanes, []
     for i in reversed(range(len(symbols))):
-        at = tables.start[index[i]] + symbols[i]
-        c, f = int(tables.cdf[at]), int(tables.cdf[at + 1] - tables.cdf[at])
+        first, at = tables.start[index[i]], tables.start[index[i]] + symbols[i]
+        c, f = int(tables.freq[first:at].sum()), int(tables.freq[at])
         x = states[i % lanes]
         if x >= f * ONE:
             words.append(x % ONE)
@@ -77,6 +77,11 @@ def reference_encode(symbols, index, tables, lanes):
 @pytest.fixture(scope="module")
 def gaussians():
     return gaussian_tables()
+
+
+@pytest.fixture(scope="module")
+def prepared_gaussians(gaussians):
+    return prepare(gaussians)
 
 
 @pytest.fixture(scope="module")
@@ -97,25 +102,26 @@ def test_decode_inverts_encode_and_bytes_are_the_specified_ones(seed, n, lanes):
     tables = random_tables(rng)
     index = rng.integers(0, 5, n)
     symbols = draw(rng, tables, index)
-    data = encode(symbols, index, tables, lanes)
+    prepared = prepare(tables)
+    data = encode(symbols, index, prepared, lanes)
     assert data == reference_encode(symbols, index, tables, lanes)
-    decoded = decode(data, index, tables, lanes)
+    decoded = decode(data, index, prepared, lanes)
     assert decoded.dtype == np.int32
     np.testing.assert_array_equal(decoded, symbols)
 
 
 @pytest.mark.parametrize("n", [0, 1, 4095, 4096, 4097, 32769, 70001])
 @pytest.mark.parametrize("lanes", [1, 16, 64])
-def test_any_length_survives_the_chunks(n, lanes, gaussians):
+def test_any_length_survives_the_chunks(n, lanes, gaussians, prepared_gaussians):
     rng = np.random.default_rng(n)
     index = rng.integers(0, 64, n)
     symbols = draw(rng, gaussians, index)
-    data = encode(symbols, index, gaussians, lanes)
-    np.testing.assert_array_equal(decode(data, index, gaussians, lanes), symbols)
+    data = encode(symbols, index, prepared_gaussians, lanes)
+    np.testing.assert_array_equal(decode(data, index, prepared_gaussians, lanes), symbols)
 
 
 def test_bytes_are_the_golden_ones():
-    tables = tables_of([[ONE], [1, ONE - 1], [20000, 30000, 15000, 536]])
+    tables = prepare(tables_of([[ONE], [1, ONE - 1], [20000, 30000, 15000, 536]]))
     index = np.array([2, 1, 0, 2, 2, 1, 2, 2, 0, 1, 2, 2, 2])
     symbols = np.array([0, 1, 0, 1, 3, 0, 2, 1, 0, 1, 3, 1, 0])
     golden = {
@@ -130,21 +136,21 @@ def test_bytes_are_the_golden_ones():
 
 
 def test_no_symbols_are_no_bytes():
-    assert encode(np.zeros(0, int), np.zeros(0, int), tables_of([[ONE]]), 64) == b""
+    assert encode(np.zeros(0, int), np.zeros(0, int), prepare(tables_of([[ONE]])), 64) == b""
 
 
 def test_certain_symbols_take_only_the_states():
     zeros = np.zeros(5000, np.int32)
-    assert encode(zeros, zeros, tables_of([[ONE]]), 2).hex() == "00000100" * 2
+    assert encode(zeros, zeros, prepare(tables_of([[ONE]])), 2).hex() == "00000100" * 2
 
 
 @pytest.mark.parametrize("n", [100, 1000, 10_000, 100_000])
-def test_size_is_within_half_a_percent_and_16_bytes_of_the_ideal(n, gaussians):
+def test_size_is_within_half_a_percent_and_16_bytes_of_the_ideal(n, gaussians, prepared_gaussians):
     rng = np.random.default_rng(n)
     index = np.minimum(rng.geometric(0.1, n) - 1, 63)
     symbols = draw(rng, gaussians, index)
     ideal = ideal_bytes(symbols, index, gaussians)
-    size = len(encode(symbols, index, gaussians, choose_lanes(ideal)))
+    size = len(encode(symbols, index, prepared_gaussians, choose_lanes(ideal)))
     assert ideal <= size <= 1.005 * ideal + 16
 
 
@@ -153,29 +159,33 @@ def test_lanes_grow_with_the_stream_as_powers_of_two():
     assert lanes == [1, 1, 1, 1, 2, 8, 64, 64]
 
 
-def test_lane_kernel_and_serial_kernel_agree(sample):
-    data, symbols, index, prepared, lanes = sample
-    words = np.zeros(4096, np.uint16)
-    states = np.frombuffer(data, "<u4", count=lanes)
-    taken = len(data) // 2 - 2 * lanes
-    words[:taken] = np.frombuffer(data, "<u2", offset=4 * lanes)
-    tables = np.full(4096, len(prepared.sizes), np.int32)
-    tables[: len(index)] = index
-    kernel = range_coder._decode_in_lanes
-    state, used, out = kernel(states, words, tables, np.int32(lanes), *prepared[1:])
-    assert used == taken
-    np.testing.assert_array_equal(state, ONE)
-    np.testing.assert_array_equal(out[: len(index)], symbols)
+@pytest.mark.parametrize(("n", "lanes"), [(0, 4), (3, 4), (700, 1), (700, 64), (70_001, 16)])
+def test_decoding_all_lanes_at_once_gives_the_same(n, lanes, gaussians, prepared_gaussians):
+    rng = np.random.default_rng(n)
+    index = rng.integers(0, 64, n)
+    symbols = draw(rng, gaussians, index)
+    data = encode(symbols, index, prepared_gaussians, lanes)
+    decoded = decode(data, index, prepared_gaussians, lanes, lanes_at_once=True)
+    assert decoded.dtype == np.int32
+    np.testing.assert_array_equal(decoded, symbols)
+
+
+def test_decoding_all_lanes_at_once_notices_damage(sample):
+    data, _, index, prepared, lanes = sample
+    for wrong in (data[:-2], data + b"\0\0", data[:40] + b"??" + data[42:]):
+        with pytest.raises(BitstreamError):
+            decode(wrong, index, prepared, lanes, lanes_at_once=True)
 
 
 @pytest.mark.gpu
 def test_an_accelerator_writes_and_reads_the_same_bytes(sample):
-    data, symbols, index, prepared, lanes = sample
+    data, symbols, index, _, lanes = sample
     device = jax.devices()[0]
     if device.platform == "cpu":
         pytest.skip("needs an accelerator")
-    assert encode(symbols, index, prepared, lanes, device=device) == data
-    np.testing.assert_array_equal(decode(data, index, prepared, lanes, device=device), symbols)
+    prepared = prepare(random_tables(np.random.default_rng(5)), device=device)
+    assert encode(symbols, index, prepared, lanes) == data
+    np.testing.assert_array_equal(decode(data, index, prepared, lanes), symbols)
 
 
 def test_another_length_or_lane_count_compiles_nothing_in_the_decoder_nor_a_length_in_the_encoder(
@@ -276,16 +286,33 @@ def test_symbols_for_other_tables_are_rejected(sample):
         ({"lanes": 0}, "lanes must be a power of two, 1 to 4096, got 0"),
         ({"lanes": 3}, "lanes must be a power of two"),
         ({"lanes": 8192}, "lanes must be a power of two"),
-        ({"tables": Tables(np.array([0, 5, 5, ONE]), np.array([0, 4]))}, "rise strictly"),
-        ({"tables": Tables(np.array([0, 5, ONE - 1]), np.array([0, 3]))}, "from 0 to 65536"),
-        ({"tables": Tables(np.array([0, ONE]), np.array([0, 1, 2]))}, "rise by 2 or more"),
-        ({"tables": Tables(np.array([0.0, 65536.0]), np.array([0, 2]))}, "rows of integers"),
-        ({"tables": Tables(np.zeros(0, int), np.array([0]))}, "must number"),
     ],
 )
 def test_impossible_arguments_are_named_in_one_line(change, message):
-    call = {"symbols": [0, 1], "index": [0, 1], "lanes": 1}
-    call |= {"tables": tables_of([[ONE], [1, ONE - 1]])} | change
+    call = {"symbols": [0, 1], "index": [0, 1], "lanes": 1} | change
+    tables = prepare(tables_of([[ONE], [1, ONE - 1]]))
     with pytest.raises(ValueError, match=message) as caught:
-        encode(np.array(call["symbols"]), np.array(call["index"]), call["tables"], call["lanes"])
+        encode(np.array(call["symbols"]), np.array(call["index"]), tables, call["lanes"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("freq", "start", "message"),
+    [
+        ([5, 0, ONE - 5], [0, 3], "positive"),
+        ([5, -5, ONE], [0, 3], "positive"),
+        ([5, ONE - 6], [0, 2], "sum to 65536"),
+        ([ONE - 1, ONE + 1], [0, 1, 2], "sum to 65536"),
+        ([ONE], [0, 1, 1], "rise strictly"),
+        ([ONE, ONE], [0, 1], "rise strictly from 0 to the length"),
+        ([ONE, ONE], [1, 2], "rise strictly from 0 to the length"),
+        ([float(ONE)], [0, 1], "rows of integers"),
+        ([[ONE]], [0, 1], "rows of integers"),
+        (np.zeros(0, int), [0], "must number 1 to 65534, got 0"),
+    ],
+)
+def test_impossible_tables_are_refused(freq, start, message):
+    freq, start = np.array(freq), np.array(start)
+    with pytest.raises(ValueError, match=message) as caught:
+        prepare(CdfTables(freq, start, np.zeros(len(start) - 1, np.int32)))
     assert "\n" not in str(caught.value)

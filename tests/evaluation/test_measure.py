@@ -14,7 +14,7 @@ from jvrc.evaluation.measure import Coder
 
 @pytest.fixture
 def folder(tmp_path, rng):
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     root.mkdir()
     for name, side in (("a.png", 170), ("b.png", 40)):
         img = rng.integers(0, 256, (side, side + 1, 3), dtype=np.uint8)
@@ -61,7 +61,7 @@ def test_points_are_in_order_and_hold_what_the_files_say(folder, tmp_path):
     assert points[2].ms_ssim is None  # too small
 
 
-def test_a_picture_that_comes_back_equal_has_no_psnr(folder, tmp_path):
+def test_an_image_that_comes_back_unchanged_has_no_psnr(folder, tmp_path):
     points = run(folder, [counting(settings=(0,))[0]], tmp_path / "out")
     assert {p.psnr for p in points} == {p.psnr_luma for p in points} == {None}
     (mean,) = summary.means(points)
@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on_where_it_stopped(folder, tmp_path):
     assert len(journal.read_bytes().splitlines()) == 4
 
 
-def test_changed_pictures_and_coders_are_measured_anew(folder, tmp_path):
+def test_changed_images_and_coders_are_measured_anew(folder, tmp_path):
     run(folder, [counting()[0]], tmp_path / "out")
     Image.open(folder / "b.png").rotate(180).save(folder / "b.png")
     coder, calls = counting()
@@ -99,13 +99,13 @@ def test_changed_pictures_and_coders_are_measured_anew(folder, tmp_path):
     assert {shape for shape, _ in calls} == {(170, 171, 3), (40, 41, 3)}
 
 
-def test_means_are_over_the_pictures(folder, tmp_path):
+def test_means_are_over_the_images(folder, tmp_path):
     points = run(folder, [counting()[0]], tmp_path / "out")
     one, two = summary.means(points)
     assert (one.setting, two.setting, one.images) == (1, 2, 2)
     assert one.bpp == pytest.approx((points[0].bpp + points[2].bpp) / 2)
     assert one.psnr == pytest.approx((points[0].psnr + points[2].psnr) / 2)
-    assert one.ms_ssim is None  # one of the pictures has none
+    assert one.ms_ssim is None  # one of the images has none
 
 
 def test_csv_has_a_line_for_each_point(folder, tmp_path):

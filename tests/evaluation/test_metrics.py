@@ -8,7 +8,7 @@ import pytest
 from jvrc.evaluation.metrics import psnr
 
 
-def test_psnr_of_equal_pictures_is_infinite():
+def test_psnr_of_equal_images_is_infinite():
     img = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     assert psnr(img, img) == math.inf
 

@@ -1,3 +1,5 @@
+"""Claims about the other codecs and their files of a given size."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,7 +37,8 @@ def test_unknown_peers_are_refused():
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40).map(sorted), st.integers(0, 30))
-def test_largest_within_finds_the_last_that_fits(sizes, limit):
-    found = peers.largest_within(lambda q: bytes(sizes[q]), limit, len(sizes) - 1)
+def test_encode_within_finds_the_highest_quality_that_fits(sizes, limit):
+    peer = peers.Peer("", "", "", "", (), len(sizes) - 1, lambda _, quality: bytes(sizes[quality]))
+    found = peer.encode_within(np.zeros((1, 1, 3), np.uint8), limit)
     fitting = [size for size in sizes if size <= limit]
     assert found == (bytes(fitting[-1]) if fitting else None)

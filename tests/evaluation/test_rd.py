@@ -1,3 +1,5 @@
+"""Claims about the Bjøntegaard delta rate."""
+
 import numpy as np
 import pytest
 

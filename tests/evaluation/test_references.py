@@ -47,7 +47,7 @@ def test_the_common_range_is_what_both_curves_cover():
     assert common_range(five, short) == common_range(short, five) == (31.0, 37.5)
 
 
-def test_ms_ssim_of_equal_pictures_is_one_and_of_small_ones_refused():
+def test_ms_ssim_of_equal_images_is_one_and_of_small_ones_refused():
     img, _ = PICTURES.pair(161, 170, 4)
     assert ms_ssim(img, img) == 1
     with pytest.raises(ValueError, match=r"at least 161 pixels, got \[160, 170\]"):

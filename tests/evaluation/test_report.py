@@ -25,20 +25,20 @@ def page():
         return jpeg.encode(img, int(quality))
 
     ours = Coder("ours</script>", "1", "qstep", (50.0,), encode, peers.decode)
-    pictures = []
+    comparisons = []
     for i, shape in enumerate(((64, 96, 3), (48, 48, 3))):
         img = rng.integers(0, 256, shape, dtype=np.uint8)
-        pictures.append(report.picture(f"{i}.png", img, [ours], 50.0, [jpeg]))
+        comparisons.append(report.compare(f"{i}.png", img, [ours], 50.0, [jpeg]))
     found = {"ours": CURVE, "JPEG & co": CURVE * [1.25, 1]}
     pairs = summary.bd_rates(found, "psnr")
     plot = plots.rd_plot({"psnr": found}, ["ours"], [], "title")
-    return report.page("<two> pictures", {"machine": "a & b"}, [], pairs, plot, pictures)
+    return report.page("<two> images", {"machine": "a & b"}, [], pairs, plot, comparisons)
 
 
 def test_the_page_is_complete_and_names_are_escaped(page):
     assert "http:" not in page
     assert "https:" not in page
-    assert "<h1>&lt;two&gt; pictures</h1>" in page
+    assert "<h1>&lt;two&gt; images</h1>" in page
     assert "a &amp; b" in page
     assert "JPEG &amp; co" in page
     assert "-20.0 %" in page
@@ -46,9 +46,9 @@ def test_the_page_is_complete_and_names_are_escaped(page):
 
 
 def test_a_peer_gets_no_more_bytes_than_ours(page):
-    text = re.search(r'id="pictures">(.*?)</script>', page, re.DOTALL)[1]
-    for picture in json.loads(text):
-        original, ours, jpeg = picture["versions"]
+    text = re.search(r'id="comparisons">(.*?)</script>', page, re.DOTALL)[1]
+    for comparison in json.loads(text):
+        original, ours, jpeg = comparison["versions"]
         assert original["bytes"] is None
         assert jpeg["bytes"] <= ours["bytes"]
         assert jpeg["psnr"] == pytest.approx(ours["psnr"])  # it is the same codec
@@ -73,7 +73,7 @@ window.addEventListener("load", () => {
     send("zoom", "change", 2); seen.width = $("stage").style.width;
     $("next").click(); await wait();
     seen.next = look(); seen.nextSize = [$("over").naturalWidth, $("over").naturalHeight];
-    seen.name = $("picture").selectedOptions[0].textContent;
+    seen.name = $("image").selectedOptions[0].textContent;
     const out = document.createElement("pre");
     out.id = "seen"; out.textContent = JSON.stringify(seen); document.body.append(out);
   })();

@@ -44,7 +44,7 @@ def assert_valid(tables, count):
     assert np.all(np.add.reduceat(tables.freq.astype(np.int64), tables.start[:-1]) == 2**16)
 
 
-def test_every_step_code_has_valid_tables(tiny):
+def test_every_qstep_code_has_valid_tables(tiny):
     n = tiny.config.N
     assert_valid(tiny.y_tables, 90)
     assert_valid(tiny.z_tables, n * len(tiny.z_steps))
@@ -53,9 +53,9 @@ def test_every_step_code_has_valid_tables(tiny):
     assert tiny.z_tables.freq.dtype == tiny.y_tables.freq.dtype == np.uint16
 
 
-def test_offsets_lie_between_zero_and_half(tiny):
+def test_offsets_are_bytes_in_units_of_a_512th(tiny):
     assert tiny.offsets.shape == (CODES, 90)
-    assert tiny.offsets.dtype == np.uint8  # in units of 1/512
+    assert tiny.offsets.dtype == np.uint8  # so that they lie below 1/2
 
 
 def test_frozen_models_need_no_constants(tiny):

@@ -13,9 +13,8 @@ import safetensors.numpy
 import jvrc
 from jvrc.frozen.file import fingerprint, read_model, save_model, to_tensors
 from jvrc.frozen.model import FrozenModel
-from jvrc.io import images
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_a_file_appears_whole_or_not_at_all(tiny, file, monkeypatch):
     def crash(*_):
         raise OSError("power cut")
 
-    monkeypatch.setattr(images.os, "replace", crash)
+    monkeypatch.setattr("os.replace", crash)
     with pytest.raises(OSError, match="power cut"):
         save_model(replace(tiny, medians=tiny.medians + 1), file)
     assert [p.name for p in file.parent.iterdir()] == [file.name]
@@ -200,6 +199,6 @@ def test_a_model_enters_and_leaves_jitted_functions(tiny):
 def test_a_model_on_a_device_codes_as_the_one_on_the_host(tiny):
     moved = jax.device_put(tiny)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(moved))
-    data = jvrc.compress(tiny, PICTURE, 4.0)
-    assert jvrc.compress(moved, PICTURE, 4.0) == data
+    data = jvrc.compress(tiny, IMAGE, 4.0)
+    assert jvrc.compress(moved, IMAGE, 4.0) == data
     np.testing.assert_array_equal(jvrc.decompress(moved, data), jvrc.decompress(tiny, data))

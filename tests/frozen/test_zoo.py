@@ -54,7 +54,7 @@ def test_a_file_of_something_else_is_an_error(tmp_path):
 def test_listing_the_models_does_without_jax():
     code = (
         "import sys\n"
-        "from jvrc import shipped\n"
+        "from jvrc.frozen import zoo\n"
         "print([zoo.describe(name)['model_id'] for name in zoo.models()])\n"
         "assert not {'jax', 'numpy'} & set(sys.modules)"
     )

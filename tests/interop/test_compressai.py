@@ -21,12 +21,13 @@ from jvrc.codec.image import decode_symbols
 from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.model import context, entropy_models, hyperprior, transforms, variable_rate
-from jvrc.training import loop, multi_rate, warm_start
-from jvrc.training.recipe import PostRecipe, Recipe
+from jvrc.model import context, entropy_models, hyperprior, modules, transforms, variable_rate
+from jvrc.training import devices, loop, warm_start
+from jvrc.training.multi_rate import MultiRate
+from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
 
 FOLDER = Path(__file__).parents[1] / "golden" / "compressai"
-STRIDE = 5  # of the stored samples of a picture
+STRIDE = 5  # of the stored samples of an image
 VARIABLE = ("hyperprior-vbr", "mean-vbr", "mean-vbr-plain-z", "context-vbr")
 SINGLE = ("hyperprior", "mean", "context")
 CASES = [(c, q) for c in VARIABLE for q in (1.0, 2.7, 10.0)] + [(c, 1.0) for c in SINGLE]
@@ -68,7 +69,7 @@ def model_of(case):
 
 
 @cache
-def picture():
+def image():
     with np.load(FOLDER / "picture.npz") as file:
         return file["x"]
 
@@ -89,7 +90,7 @@ def compiled(config):
 def evaluate(config, params, x, latents, qstep, y_hat):
     """What the reference's evaluation gives; y_hat: what its context has seen."""
     z_step = variable_rate.z_step(params["z_step"], qstep)
-    m = entropy_models.medians(params["bottleneck"])
+    m = entropy_models.medians(params["bottleneck"])[None, None, None]
     z_hat = m + z_step * jnp.round((latents.z - m) / z_step)
     psi = transforms.hyper_layers(config, params["h_s"], z_hat)[-1]
     if config.has_context:
@@ -121,7 +122,7 @@ def evaluate(config, params, x, latents, qstep, y_hat):
 def evaluated(case, qstep):
     """(what ours gives, what theirs gave) for the reference's latents."""
     config, params = params_of(case)
-    theirs, x = reference(case, qstep), picture()[None] / np.float32(255)
+    theirs, x = reference(case, qstep), image()[None] / np.float32(255)
     latents = hyperprior.Latents(stored(case)["y"][None], stored(case)["z"][None])
     found = compiled(config)(params, x, latents, np.float32(qstep), theirs.y_hat[None])
     return SimpleNamespace(**found), theirs
@@ -134,7 +135,7 @@ def evaluated(case, qstep):
 def test_every_parameter_is_there_in_its_shape(case):
     config, params = params_of(case)
     assert config.architecture == NAMES[case.split("-")[0]]
-    expected = jax.eval_shape(partial(hyperprior.init_params, config=config), jax.random.key(0))
+    expected = jax.eval_shape(partial(modules.init_params, config=config), jax.random.key(0))
     assert jax.tree.structure(params) == jax.tree.structure(expected)
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), params, expected)
 
@@ -200,7 +201,7 @@ def test_a_single_rate_mbt2018_rounds_around_mu_as_their_compress_does():
 def test_an_imported_model_compresses_at_once_and_as_the_reference_does(case):
     """But for rounding: parameters to integers, medians and steps of z to sixteenths."""
     model, qstep = model_of(case), 1.0
-    data = jvrc.compress(model, picture(), qstep)
+    data = jvrc.compress(model, image(), qstep)
     restored = jvrc.decompress(model, data)
     theirs, symbols = reference(case, qstep), decode_symbols(model, data)[1].y
     expected = np.rint((stored(case)["y"] - theirs.mu) / qstep)
@@ -233,7 +234,8 @@ def test_a_single_rate_model_has_one_step_no_offsets_and_a_step_of_z_of_one():
     assert model.metadata["qstep_range"] == [1.0, 1.0]
     assert not model.offsets.any()
     assert model.z_steps.tolist() == [16]  # in units of 1/16
-    assert np.ptp(model.units.bias[0], axis=0).max() == 0  # the context does not see the step
+    bias = model.fixed_point_format.context_bias
+    assert np.ptp(bias, axis=0).max() == 0  # the context does not see the step
 
 
 # What is accepted
@@ -380,20 +382,20 @@ def fails(capsys, message, *argv):
 
 
 @pytest.mark.usefixtures("torch")
-def test_the_command_writes_a_model_that_compresses_and_that_pictures_fit(
+def test_the_command_writes_a_model_that_compresses_and_that_images_fit(
     checkpoint, tmp_path, capsys
 ):
     assert main(["import-compressai", str(checkpoint), "--note", "source=seed 0"]) == 0
     output = tmp_path / "mean.safetensors"
     model = jvrc.load(output)
     assert capsys.readouterr().out == (
-        f"{output}: model {model.model_id}, mbt2018-mean, N = 5, M = 7, steps 1 … 1, "
+        f"{output}: model {model.model_id}, mbt2018-mean, N = 5, M = 7, qsteps 1 … 1, "
         f"{output.stat().st_size} bytes\n"
     )
     assert model.metadata["source"] == "seed 0"
-    assert jvrc.decompress(model, jvrc.compress(model, picture(), 1)).shape == picture().shape
+    assert jvrc.decompress(model, jvrc.compress(model, image(), 1)).shape == image().shape
 
-    images.write_image(tmp_path / "photo.png", picture())
+    images.write_image(tmp_path / "photo.png", image())
     fitted = ["--data", str(tmp_path), "-o", str(tmp_path / "fitted.safetensors")]
     assert main(["import-compressai", str(checkpoint), *fitted]) == 0
     model = jvrc.load(tmp_path / "fitted.safetensors")
@@ -429,10 +431,13 @@ def test_a_single_rate_model_is_post_trained_at_once_and_its_offsets_live(tmp_pa
     before = save_model(model_of("mean"), base)
     config, init, described = warm_start.read_source(base)
     assert config == before.config
-    small = PostRecipe(steps=2, batch=2, crop=64, optimizer="adam", qsteps=(1.0, 4.0), warmup=0)
+    small = MultiRateRecipe(
+        steps=2, batch=2, crop=64, optimizer="adam", qsteps=(1.0, 4.0), warmup=0
+    )
     recipe = small.of_model(config, described)
-    step = jax.jit(multi_rate.make_step(recipe, loop.make_mesh()), compiler_options=QUICK)
-    state, _ = step(loop.first_state(recipe, init), np.stack([picture()[:, :64]] * 2))
+    method, mesh = MultiRate(recipe), devices.make_mesh()
+    step = jax.jit(method.make_step(mesh), compiler_options=QUICK)
+    state, _ = step(loop.first_state(method, mesh, init=init), np.stack([image()[:, :64]] * 2))
     for part in ("offset", "z_step"):
         assert not np.any(before.params[part]["kernel2"])
         assert np.all(state.params[part]["bias2"] != before.params[part]["bias2"])
@@ -442,7 +447,7 @@ def test_a_single_rate_model_is_post_trained_at_once_and_its_offsets_live(tmp_pa
 def test_train_begins_from_an_imported_model_where_the_recipe_says_sigma(tmp_path):
     base = tmp_path / "base.safetensors"
     imported = save_model(model_of("mean-vbr"), base)
-    recipe = Recipe(model="mbt2018-mean", n=8, m=12, log_scale=False)
+    recipe = SingleRateRecipe(model="mbt2018-mean", n=8, m=12, log_scale=False)
     config = recipe.config()
     params, _ = warm_start.params_from(base, config)
     back = hyperprior.with_scales(config, params)  # from the scales in which it is trained

@@ -1,7 +1,8 @@
-"""Claims about reading and writing pictures."""
+"""Claims about reading and writing images."""
 
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -64,6 +65,16 @@ def test_opaque_alpha_is_dropped_silently():
         np.testing.assert_array_equal(as_rgb_uint8(Image.fromarray(rgba)), RGB)
 
 
+def test_reading_in_threads_leaves_the_warning_filters_as_they_are(tmp_path):
+    write_image(tmp_path / "a.png", np.tile(RGB, (20, 20, 1)))
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_image, [tmp_path / "a.png"] * 400))
+    assert warnings.filters == before
+    with pytest.raises(UserWarning, match="of later"):  # pytest's filters make errors of warnings
+        warnings.warn("of later", stacklevel=1)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_is_composited_on_white_with_a_warning(tmp_path, mode):
     img = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
@@ -75,15 +86,16 @@ def test_transparency_is_composited_on_white_with_a_warning(tmp_path, mode):
 
 
 def test_missing_file_folder_and_foreign_file_are_told_apart(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture at all")
+    (tmp_path / "a.png").write_bytes(b"not an image")
     with pytest.raises(FileNotFoundError, match="b.png: no such file"):
         read_image(tmp_path / "b.png")
-    with pytest.raises(IsADirectoryError, match="is a folder, not a picture"):
+    with pytest.raises(IsADirectoryError, match="is a folder, not an image"):
         read_image(tmp_path)
-    with pytest.raises(ValueError, match="a.png: not a picture that Pillow can read"):
+    with pytest.raises(ValueError, match="a.png: not an image that Pillow can read"):
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, of the TIFF
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".ppm", ".bmp", ".tif"])
 def test_truncated_files_give_one_line(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
@@ -96,12 +108,12 @@ def test_truncated_files_give_one_line(tmp_path, suffix):
 
 
 def test_unknown_suffix_names_the_possible_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown picture format '.xyz'.*\.png, \.jpg"):
+    with pytest.raises(ValueError, match=r"unknown image format '.xyz'.*\.png, \.jpg"):
         write_image(tmp_path / "a.xyz", RGB)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_format_that_cannot_hold_the_picture_says_so(tmp_path):
+def test_a_format_that_cannot_hold_the_image_says_so(tmp_path):
     with pytest.raises(ValueError, match="a.webp: can't be written as WEBP"):
         write_image(tmp_path / "a.webp", np.zeros((1, 20000, 3), np.uint8))
 
@@ -156,7 +168,7 @@ def test_numpy_and_jax_arrays_pass_unchanged():
         (RGB[..., 0], r"shape \[H,W,3\], got \[5, 7\]; grey: np.stack"),
         (np.zeros((5, 7, 4), np.uint8), r"got \[5, 7, 4\]; with alpha: "),
         (np.zeros((3, 5, 7), np.uint8), r"got \[3, 5, 7\]; channels first: "),
-        (RGB[None], "a batch: one picture at a time"),
+        (RGB[None], "a batch: pass one image at a time"),
         (RGB[:0], r"img must have at least one pixel, got shape \[0, 7, 3\]"),
         (None, "img must be uint8, got dtype object"),
     ],

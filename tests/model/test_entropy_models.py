@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, ndtr, ndtri
 
-from jvrc.model import entropy_models
+from jvrc.model import entropy_models, modules
 
 # These run once: better compiled quickly than well.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -131,13 +131,9 @@ def test_logistic_is_special_case():
 
 
 def test_the_initial_prior_is_a_logistic_of_scale_ten():
-    shapes = jax.eval_shape(
-        lambda k: entropy_models.init_bottleneck(k, CHANNELS), jax.random.key(0)
-    )
-    assert {k: v.shape for k, v in shapes.items()} == {k: v.shape for k, v in prior(0).items()}
-    params = quick_jit(entropy_models.init_bottleneck, static_argnums=1)(
-        jax.random.key(0), CHANNELS
-    )
+    module = modules.EntropyBottleneck(CHANNELS)
+    params = quick_jit(partial(module.init, method="parameters"))(jax.random.key(0))["params"]
+    assert {k: v.shape for k, v in params.items()} == {k: v.shape for k, v in prior(0).items()}
     bias = np.concatenate([np.ravel(params[f"bias{i}"]) for i in range(5)])
     assert np.all(np.abs(bias) <= 0.5)
     assert np.unique(bias).size == bias.size  # none of them clipped

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jvrc.model import context, entropy_models, hyperprior, modules, transforms, variable_rate
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.training import objectives
 
 SIZES = {"N": 4, "M": 6}
@@ -113,7 +113,7 @@ VARIABLE_RATE = {
 
 
 def shapes_of(config):
-    return jax.eval_shape(lambda key: hyperprior.init_params(key, config), jax.random.key(0))
+    return jax.eval_shape(partial(modules.init_params, config=config), jax.random.key(0))
 
 
 def by_name(tree):
@@ -146,7 +146,7 @@ def trained_params(config):
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def config(request):
-    return Config(request.param, **SIZES, latent_scale=20.0, hyper_scale=3.0)
+    return config_of(request.param, **SIZES, latent_scale=20.0, hyper_scale=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +178,8 @@ def test_layout_is_compressais_but_for_transpositions(architecture):
     h_s = SCALE_H_S if architecture == "bmshj2018-hyperprior" else MEAN_H_S
     with_context = architecture == "mbt2018"
     rows = TRANSFORMS + h_s + BOTTLENECK + (PARAMETERS if with_context else [])
-    ours = {
-        name: leaf.shape for name, leaf in by_name(shapes_of(Config(architecture, 4, 6))).items()
-    }
+    shapes = shapes_of(config_of(architecture, N=4, M=6))
+    ours = {name: leaf.shape for name, leaf in by_name(shapes).items()}
     assert ours == {name: shape for name, shape, *_ in rows} | VARIABLE_RATE | (
         CONTEXT if with_context else {}
     )
@@ -248,7 +247,7 @@ def test_noise_changes_the_rate_and_not_the_picture(x, rounded, trained):
 
 
 def test_every_picture_has_its_own_step(config, params, x, rounded):
-    """A picture's result does not depend on its neighbours in the batch."""
+    """An image's result does not depend on its neighbours in the batch."""
     turned = forward(config, params, x[::-1], QSTEP[::-1], None)
     for a, b in zip(rounded, turned, strict=True):
         np.testing.assert_allclose(a, b[::-1], rtol=1e-4, atol=1e-4)
@@ -278,26 +277,3 @@ def test_scales_there_and_back_are_the_identity(config, params):
     assert back == config
     for name, value in by_name(params).items():
         np.testing.assert_allclose(by_name(again)[name], value, rtol=1e-6, err_msg=name)
-
-
-def test_linen_module_holds_the_same_parameters(config, params, x, monkeypatch):
-    module = modules.VariableRateModel(config)
-    made = jax.eval_shape(lambda key: module.init(key, x, QSTEP), jax.random.key(0))["params"]
-    assert jax.tree.map(lambda a: a.shape, made) == jax.tree.map(lambda a: a.shape, params)
-    monkeypatch.setattr(hyperprior, "init_params", lambda key, config: params)
-    monkeypatch.setattr(hyperprior, "forward", lambda *args: None)
-    held = module.init(jax.random.key(0), x, QSTEP)["params"]
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, held, params)))
-
-
-def test_linen_module_applies_the_pure_function(config, params, x, monkeypatch):
-    module = modules.VariableRateModel(config)
-    out = jax.eval_shape(module.apply, {"params": params}, x, QSTEP)
-    assert [leaf.shape for leaf in out] == [x.shape, (2,), (2,)]
-    monkeypatch.setattr(hyperprior, "forward", lambda *arguments: arguments)
-    *given, key = module.apply({"params": params}, x, QSTEP)
-    assert key is None
-    assert given[0] == config
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, given[1:], [params, x, QSTEP])))
-    *_, key = module.apply({"params": params}, x, QSTEP, rngs={"noise": KEY})
-    assert key is not None

@@ -1,7 +1,4 @@
-"""Claims about convolutions, GDN, rounding and bounds."""
-
-from functools import partial
-from pathlib import Path
+"""Claims about layers: convolutions with bias, GDN, rounding and bounds."""
 
 import jax
 import jax.numpy as jnp
@@ -10,95 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from jax import lax
 
-from jvrc.model import layers
-
-# Small integers through Conv2d(2, 2, 5, stride=2, padding=2) and ConvTranspose2d(2, 2, 5, stride=2,
-# padding=2, output_padding=1) of torch 2.13.0, both with the same weights: NCHW, exact.
-PYTORCH = Path(__file__).parent.parent / "golden" / "pytorch_conv.npz"
-# These run once: better compiled quickly than well.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-SHAPES = [(1, 1, 1, 1, 1), (2, 2, 3, 3, 2), (1, 5, 4, 2, 5)]  # batch, height, width, in, out
+from jvrc.model import layers, modules
 
 
 def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def scattered(x, kernel):
-    """Transposed convolution by its definition: a sample adds kernel * sample around (2i, 2j)."""
-    b, h, w, _ = x.shape
-    out = np.zeros((b, 2 * h + 3, 2 * w + 3, kernel.shape[3]))
-    for i in range(h):
-        for j in range(w):
-            out[:, 2 * i : 2 * i + 5, 2 * j : 2 * j + 5] += np.einsum(
-                "bc,uvco->buvo", x[:, i, j], kernel
-            )
-    return out[:, 2 : 2 + 2 * h, 2 : 2 + 2 * w]
-
-
-def plain_downsample(x, kernel):
-    return lax.conv_general_dilated(x, kernel, (2, 2), [(2, 2)] * 2, dimension_numbers=LAYOUT)
-
-
-def plain_upsample(x, kernel):
-    return lax.conv_general_dilated(
-        x, kernel[::-1, ::-1], (1, 1), [(2, 3)] * 2, lhs_dilation=(2, 2), dimension_numbers=LAYOUT
-    )
-
-
-def test_upsample_is_pytorchs_transposed_convolution():
-    stored = np.load(PYTORCH)
-    x = stored["x"].transpose(0, 2, 3, 1).astype(np.float32)
-    kernel = stored["weight"].transpose(2, 3, 0, 1).astype(np.float32)
-    expected = stored["deconv"].transpose(0, 2, 3, 1)
-    np.testing.assert_array_equal(layers.upsample(x, kernel), expected)
-
-
-def test_downsample_is_pytorchs_convolution():
-    stored = np.load(PYTORCH)
-    x = stored["x_conv"].transpose(0, 2, 3, 1).astype(np.float32)
-    kernel = stored["weight"].transpose(2, 3, 1, 0).astype(np.float32)
-    expected = stored["conv"].transpose(0, 2, 3, 1)
-    np.testing.assert_array_equal(layers.downsample(x, kernel), expected)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_upsample_scatters_the_kernel(shape):
-    *x_shape, out = shape
-    x, kernel = normal(0, *x_shape), normal(1, 5, 5, x_shape[-1], out)
-    np.testing.assert_allclose(layers.upsample(x, kernel), scattered(x, kernel), atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_two_are_adjoint(shape):
-    b, h, w, in_, out = shape
-    large, small = normal(0, b, 2 * h, 2 * w, in_), normal(1, b, h, w, out)
-    kernel = normal(2, 5, 5, in_, out)
-    through_down = np.vdot(small, layers.downsample(large, kernel))
-    through_up = np.vdot(layers.upsample(small, kernel.swapaxes(2, 3)), large)
-    np.testing.assert_allclose(through_down, through_up, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("ours", "plain", "x_shape"),
-    [
-        (layers.downsample, plain_downsample, (2, 6, 4, 3)),
-        (layers.upsample, plain_upsample, (2, 3, 2, 3)),
-    ],
-)
-def test_custom_gradients_are_those_of_the_plain_form(ours, plain, x_shape):
-    x, kernel = normal(0, *x_shape), normal(1, 5, 5, 3, 2)
-
-    def value_and_gradients(function):
-        value, back = jax.vjp(function, x, kernel)
-        return value, *back(jnp.asarray(normal(2, *value.shape)))
-
-    got, expected = quick_jit(lambda: (value_and_gradients(ours), value_and_gradients(plain)))()
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_conv_keeps_the_size_and_adds_the_bias():
@@ -131,7 +45,7 @@ def test_gdn_without_gamma_divides_by_the_root_of_beta():
 
 
 def test_gdn_starts_at_one_and_a_tenth_of_the_identity():
-    params = layers.gdn_init(3)
+    params = modules.GDN(3).init(jax.random.key(0), np.zeros((1, 1, 1, 3), np.float32))["params"]
     np.testing.assert_allclose(layers.non_negative(params["beta"]), np.ones(3), rtol=1e-6)
     np.testing.assert_allclose(layers.non_negative(params["gamma"]), 0.1 * np.eye(3), atol=1e-8)
 

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jvrc.model import transforms
-from jvrc.model.config import Config
+from jvrc.model import modules, transforms
+from jvrc.model.config import config_of
 
 NAMES = ("bmshj2018-hyperprior", "mbt2018-mean")  # mbt2018 has the transforms of the latter
-SCALE, MEAN = (Config(a, N=4, M=6, latent_scale=20.0, hyper_scale=4.0) for a in NAMES)
+SCALE, MEAN = (config_of(a, N=4, M=6, latent_scale=20.0, hyper_scale=4.0) for a in NAMES)
 TRANSFORMS = {"g_a": (1, 16), "g_s": (16, 1), "h_a": (16, 64), "h_s": (64, 16)}  # strides in, out
 INPUTS = {"g_a": 3, "g_s": 6, "h_a": 6, "h_s": 4}  # channels
 CASES = [
@@ -22,14 +22,13 @@ apply = {name: jax.jit(getattr(transforms, name), static_argnums=0) for name in 
 def random_params(name, config):
     """Random weights in the shapes that the transform starts with."""
     rng = np.random.default_rng(7)
-    init = getattr(transforms, f"init_{name}")
 
     def draw(path, leaf):
         if path[-1].key in ("beta", "gamma"):
             return rng.uniform(0.1, 1.0, leaf.shape).astype(np.float32)
         return rng.normal(0, 0.15, leaf.shape).astype(np.float32)
 
-    shapes = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: modules.init_params(key, config)[name], jax.random.key(0))
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
@@ -45,16 +44,16 @@ def normal(*shape):
 
 @pytest.mark.parametrize(("name", "config"), CASES)
 def test_a_picture_inside_a_larger_tile_gives_what_it_gives_alone(name, config):
-    """`valid` makes everything outside zero, as padding at the picture's border is."""
+    """`valid` makes everything outside zero, as padding at the image's border is."""
     before, after = TRANSFORMS[name]
-    picture = normal(2, 64 // before, 128 // before, INPUTS[name])
+    image = normal(2, 64 // before, 128 // before, INPUTS[name])
     margins = [(0, 0), (64 // before, 0), (64 // before, 128 // before), (0, 0)]
-    tile = np.pad(picture, margins)
+    tile = np.pad(image, margins)
     if name == "g_a":
-        tile = np.where(np.pad(np.ones_like(picture), margins) == 1, tile, 9.0)  # masked by g_a
+        tile = np.where(np.pad(np.ones_like(image), margins) == 1, tile, 9.0)  # masked by g_a
     valid = np.array([64, 128, 64, 192], np.int32)
     inside = np.s_[:, 64 // after : 128 // after, 64 // after : 192 // after]
-    alone, embedded = outputs(name, config, picture), outputs(name, config, tile, valid)
+    alone, embedded = outputs(name, config, image), outputs(name, config, tile, valid)
     assert embedded.shape[1:3] == (128 // after, 320 // after)
     assert np.std(alone) > 0.01
     np.testing.assert_allclose(embedded[inside], alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())

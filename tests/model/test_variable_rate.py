@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from jvrc.model import variable_rate
+from jvrc.model import modules, variable_rate
+from jvrc.model.config import config_of
 
 # These run once: better compiled quickly than well.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -29,8 +30,12 @@ def random_mlp(seed, sizes):
     }
 
 
+def new_params():
+    return modules.init_params(jax.random.key(0), config_of("mbt2018-mean", N=4, M=6))
+
+
 def test_offsets_start_at_zero_and_hidden_layers_do_not():
-    params = quick_jit(variable_rate.init_offset)(jax.random.key(0))
+    params = new_params()["offset"]
     shapes = {k: v.shape for k, v in params.items()}
     assert shapes == {k: v.shape for k, v in random_mlp(0, (2, 12, 12, 1)).items()}
     assert np.any(params["kernel0"])
@@ -40,7 +45,7 @@ def test_offsets_start_at_zero_and_hidden_layers_do_not():
 
 
 def test_the_step_of_z_starts_at_one_whatever_the_step():
-    params = quick_jit(variable_rate.init_z_step)(jax.random.key(0))
+    params = new_params()["z_step"]
     shapes = {k: v.shape for k, v in params.items()}
     assert shapes == {k: v.shape for k, v in random_mlp(0, (1, 10, 10, 1)).items()}
     np.testing.assert_allclose(z_step(params, QSTEPS), np.ones(13), rtol=1e-4)
@@ -104,5 +109,5 @@ def test_reconstruction_without_offset_is_the_middle_of_the_bin():
 
 @pytest.mark.parametrize("q", [-1.0, 0.0, 5.0])
 def test_the_offset_has_a_gradient_where_the_symbol_is_not_zero(q):
-    slope = jax.grad(variable_rate.reconstruct, argnums=3)(q, 0.3, 4.0, 0.1)
+    slope = jax.grad(variable_rate.reconstruct, argnums=3)(jnp.float32(q), 0.3, 4.0, 0.1)
     assert slope == -4.0 * np.sign(q)

@@ -10,30 +10,30 @@ from jvrc.training import data
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twelve small pictures, one of them below the crop size, one in a subfolder."""
-    root = tmp_path_factory.mktemp("pictures")
+    """Twelve small images, one of them below the crop size, one in a subfolder."""
+    root = tmp_path_factory.mktemp("images")
     (root / "deeper").mkdir()
     rng = np.random.default_rng(0)
     for i in range(12):
         shape = (40, 30, 3) if i == 0 else (90 + i, 130, 3)
         img = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
         img.save(root / ("deeper" if i == 1 else ".") / f"{i:02}.png")
-    (root / "notes.txt").write_text("not a picture")
+    (root / "notes.txt").write_text("not an image")
     return root
 
 
 @pytest.fixture
 def source(folder):
-    """All the pictures, none kept."""
+    """All the images, none kept in memory."""
     return data.Reader(read_image, list_images(folder))
 
 
-def test_all_pictures_at_any_depth_are_listed(folder):
+def test_all_images_at_any_depth_are_listed(folder):
     assert len(list_images(folder)) == 12
 
 
 @pytest.mark.parametrize("what", ["empty", "missing"])
-def test_a_folder_without_pictures_is_refused(tmp_path, what):
+def test_a_folder_without_images_is_refused(tmp_path, what):
     if what == "empty":
         (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="data must"):
@@ -42,52 +42,52 @@ def test_a_folder_without_pictures_is_refused(tmp_path, what):
 
 def test_split_is_disjoint_and_complete_and_ignores_the_folder(folder, tmp_path):
     paths = list_images(folder)
-    train, held = data.split_validation(paths, 0.25)
-    assert sorted(train + held) == paths
-    assert len(held) == 3
+    train, held_out = data.split_paths(paths, 0.25)
+    assert sorted(train + held_out) == paths
+    assert len(held_out) == 3
     moved = [tmp_path / p.name for p in paths]
-    assert sorted(p.name for p in data.split_validation(moved, 0.25)[1]) == sorted(
-        p.name for p in held
+    assert sorted(p.name for p in data.split_paths(moved, 0.25)[1]) == sorted(
+        p.name for p in held_out
     )
 
 
-def test_of_any_number_of_pictures_some_are_held_back_but_never_all():
-    for count, held in (1, 0), (2, 1), (12, 1), (100, 4), (5000, 64):
-        parts = data.hold_back([str(i) for i in range(count)], 0.04, 64)
+def test_of_any_number_of_images_some_are_held_out_but_never_all():
+    for count, held_out in (1, 0), (2, 1), (12, 1), (100, 4), (5000, 64):
+        parts = data.split([str(i) for i in range(count)], 0.04, 64)
         assert sorted(parts[0] + parts[1]) == list(range(count))
-        assert [len(part) for part in parts] == [count - held, held]
+        assert [len(part) for part in parts] == [count - held_out, held_out]
 
 
 def test_a_folder_is_opened_as_its_split(folder):
-    split = data.split_validation(list_images(folder))
+    split = data.split_paths(list_images(folder))
     for part, paths in zip(data.open_folder(folder), split, strict=True):
         assert len(part) == len(paths) > 0
         for img, path in zip(part, paths, strict=True):
             np.testing.assert_array_equal(img, read_image(path))
 
 
-def test_a_single_picture_is_both_trained_on_and_validated(folder, tmp_path):
+def test_a_single_image_is_both_trained_on_and_validated(folder, tmp_path):
     (tmp_path / "one.png").write_bytes((folder / "05.png").read_bytes())
-    train, held = data.open_folder(tmp_path)
-    assert len(train) == len(held) == 1
-    np.testing.assert_array_equal(train[0], held[0])
+    train, held_out = data.open_folder(tmp_path)
+    assert len(train) == len(held_out) == 1
+    np.testing.assert_array_equal(train[0], held_out[0])
 
 
-def test_pictures_are_kept_up_to_the_budget():
+def test_images_are_kept_up_to_the_budget():
     reads = []
 
     def read(key):
         reads.append(key)
         return np.full((10, 10, 3), key, np.uint8)
 
-    pictures = data.Pictures(data.Reader(read, range(40)), budget=3000, progress=False)
+    cached = data.ImageCache(data.Reader(read, range(40)), budget=3000, progress=False)
     assert set(range(11)) <= set(reads) <= set(range(16))  # of the rest, none is even tried
     reads.clear()
-    assert [img[0, 0, 0] for img in pictures] == list(range(40))
+    assert [img[0, 0, 0] for img in cached] == list(range(40))
     assert reads == list(range(10, 40))
 
 
-def test_the_pictures_of_a_step_never_change():
+def test_the_crops_of_a_training_step_never_change():
     # a resumed run must see what it would have seen, also after an upgrade
     source = [np.arange(90 * 80 * 3, dtype=np.uint32).reshape(90, 80, 3) * k for k in (1, 3, 5)]
     got = data.batch([img.astype(np.uint8) for img in source], 5, 9, size=64, count=4)
@@ -95,21 +95,21 @@ def test_the_pictures_of_a_step_never_change():
 
 
 def test_a_batch_depends_on_seed_and_step_alone(source):
-    pictures = data.Pictures(source, progress=False)
-    uncached = data.Pictures(source, budget=50_000, progress=False)
-    first = data.batch(pictures, 1, 7, size=64, count=5)
+    cached = data.ImageCache(source, progress=False)
+    uncached = data.ImageCache(source, budget=50_000, progress=False)
+    first = data.batch(cached, 1, 7, size=64, count=5)
     assert first.shape == (5, 64, 64, 3)
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, data.batch(uncached, 1, 7, size=64, count=5))
-    assert not np.array_equal(first, data.batch(pictures, 1, 8, size=64, count=5))
-    assert not np.array_equal(first, data.batch(pictures, 2, 7, size=64, count=5))
+    assert not np.array_equal(first, data.batch(cached, 1, 8, size=64, count=5))
+    assert not np.array_equal(first, data.batch(cached, 2, 7, size=64, count=5))
 
 
 def test_prefetch_yields_the_same_batches_in_order(source):
-    pictures = data.Pictures(source, progress=False)
+    cached = data.ImageCache(source, progress=False)
     shape = {"size": 64, "count": 2}
-    for step, got in enumerate(data.prefetch(pictures, 0, 3, 30, **shape), start=3):
-        np.testing.assert_array_equal(got, data.batch(pictures, 0, step, **shape))
+    for step, got in enumerate(data.prefetch(cached, 0, 3, 30, **shape), start=3):
+        np.testing.assert_array_equal(got, data.batch(cached, 0, step, **shape))
     assert step == 29
 
 
@@ -117,13 +117,13 @@ def test_prefetch_hands_on_errors_and_can_be_left_early(source, tmp_path):
     batches = data.prefetch(source, 0, 0, 10**9, size=64, count=2)
     next(batches)
     batches.close()  # returns: the thread has ended
-    (tmp_path / "x.png").write_bytes(b"no picture")
+    (tmp_path / "x.png").write_bytes(b"no image")
     broken = data.Reader(read_image, [tmp_path / "x.png"])
     with pytest.raises(ValueError, match=r"x\.png"):
         next(data.prefetch(broken, 0, 0, 5, size=64, count=2))
 
 
-def test_crops_come_from_the_picture_and_half_are_mirrored():
+def test_crops_come_from_the_image_and_half_are_mirrored():
     img = np.arange(80 * 80 * 3, dtype=np.uint32).reshape(80, 80, 3).astype(np.uint8)
     img[..., 0] = np.arange(80)  # column number
     rising = [
@@ -137,6 +137,16 @@ def test_crops_come_from_the_picture_and_half_are_mirrored():
 def test_centres_are_the_centres(source):
     crops = data.centres(source, size=64, limit=4)
     assert crops.shape == (4, 64, 64, 3)
-    middle = source[3]  # every third picture of twelve
+    middle = source[3]  # every third image of twelve
     top, left = ((n - 64) // 2 for n in middle.shape[:2])
     np.testing.assert_array_equal(crops[1], middle[top : top + 64, left : left + 64])
+
+
+def test_a_small_image_is_repeated_at_its_lower_and_right_edges():
+    img = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    padded = data.pad_to(img, 4)
+    assert padded.shape == (4, 4, 3)
+    np.testing.assert_array_equal(padded[:2, :3], img)
+    np.testing.assert_array_equal(padded[2:, :3], np.stack([img[1]] * 2))
+    np.testing.assert_array_equal(padded[:, 3], padded[:, 2])
+    np.testing.assert_array_equal(data.pad_to(img, 2), img)

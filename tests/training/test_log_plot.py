@@ -1,4 +1,4 @@
-"""Pictures of runs: from the rows that train and posttrain report, and by `jvrc plot`."""
+"""Plots of runs: from the rows that train and posttrain report, and by `jvrc plot`."""
 
 import json
 import sys
@@ -36,20 +36,20 @@ def posttrained(step, drawn=(True, True, True), qstep=QSTEPS):
     }
 
 
-def held(step):
+def held_out(step):
     return {"step": step, "validation": VALIDATION}
 
 
 RUNS = {
-    "train": [trained(50), trained(100), held(100)],
-    "posttrain": [posttrained(50), held(50), posttrained(100), held(100)],
+    "train": [trained(50), trained(100), held_out(100)],
+    "posttrain": [posttrained(50), held_out(50), posttrained(100), held_out(100)],
     "posttrain, one row": [posttrained(2)],
     "posttrain, one of K rates a step": [
         posttrained(50, (True, False, False)),
         posttrained(100, (False, True, False)),
     ],
-    "posttrain, steps learned": [posttrained(50), posttrained(100, qstep=[7.0, 4.0, 2.5])],
-    "validated before anything was logged": [held(5)],
+    "posttrain, qsteps learned": [posttrained(50), posttrained(100, qstep=[7.0, 4.0, 2.5])],
+    "validated before anything was logged": [held_out(5)],
 }
 
 
@@ -64,14 +64,14 @@ def run(tmp_path):
 
 
 def size(path):
-    with Image.open(path) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        return picture.size
+    with Image.open(path) as img:
+        img.load()
+        assert img.format == "PNG"
+        return img.size
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_rows_of_either_command_become_a_picture(kind, tmp_path):
+def test_rows_of_either_command_become_an_image(kind, tmp_path):
     plot_run(RUNS[kind], tmp_path / "x.png", title=kind)
     assert min(size(tmp_path / "x.png")) > 200
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]  # nothing temporary stays
@@ -90,7 +90,7 @@ def test_rows_without_values_are_refused(rows, tmp_path):
         plot_run(rows, tmp_path / "x.png")
 
 
-def test_plot_writes_one_picture_and_says_where(run, tmp_path, capsys):
+def test_plot_writes_one_image_and_says_where(run, tmp_path, capsys):
     assert main(["plot", str(run), "-o", str(tmp_path / "x.png")]) == 0
     assert min(size(tmp_path / "x.png")) > 200
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'x.png'}: step 100, ")

@@ -1,4 +1,4 @@
-"""Aggregators of gradients: optimality, degenerate gradients, independent references, optax."""
+"""Weightings of gradients: optimality, degenerate gradients, independent references, optax."""
 
 import itertools
 from functools import partial
@@ -51,7 +51,7 @@ CAGRAD = [
     [6.417026, 0.166667, 0.166668, 0.166667, 0.166667, 0.166667],
 ]
 
-AGGREGATORS = {
+WEIGHTINGS = {
     "min_norm": moo.min_norm_weights,
     "frank_wolfe": moo.frank_wolfe_weights,
     "mean": moo.mean_weights,
@@ -61,9 +61,9 @@ AGGREGATORS = {
     "normalised": moo.gradient_normalised(moo.min_norm_weights),
     "floor": moo.with_floor(moo.min_norm_weights, 0.5),
 }
-JITTED = {name: jax.jit(aggregator) for name, aggregator in AGGREGATORS.items()}
+JITTED = {name: jax.jit(weighting) for name, weighting in WEIGHTINGS.items()}
 batched_min_norm = jax.jit(jax.vmap(moo.min_norm_weights))
-every = pytest.mark.parametrize("name", AGGREGATORS)
+every = pytest.mark.parametrize("name", WEIGHTINGS)
 
 
 def weights(name, gram) -> np.ndarray:
@@ -181,7 +181,7 @@ def test_common_descent_lowers_every_loss():
     x = jnp.full(6, 3.0)
 
     def losses(x):
-        return jnp.sum(jnp.square(x - centres), axis=1) * jnp.array([1.0, 10, 0.1, 3])
+        return jnp.sum(jnp.square(x[None] - centres), axis=1) * jnp.array([1.0, 10, 0.1, 3])
 
     gradients = jax.jacrev(losses)(x)
     direction = moo.combine(gradients, JITTED["min_norm"](moo.gram(gradients)))
@@ -240,7 +240,7 @@ def test_gradients_on_a_line_give_the_shortest():
     np.testing.assert_allclose(w, [0, 1, 0, 0], atol=1e-6)
 
 
-# ---------------------------------------------------------------- rivals and references
+# ---------------------------------------------------------------- other weightings and references
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_weights_agree_with_independent_solvers(name, expected, rtol, case):
 
 @pytest.mark.parametrize("case", range(len(GRAMS)))
 def test_frank_wolfe_approaches_the_exact_weights(case):
-    aggregator = jax.jit(partial(moo.frank_wolfe_weights, iterations=5000))
-    w = aggregator(jnp.array(GRAMS[case], float))
+    weighting = jax.jit(partial(moo.frank_wolfe_weights, iterations=5000))
+    w = weighting(jnp.array(GRAMS[case], float))
     np.testing.assert_allclose(w, MIN_NORM[case], atol=1e-3)
 
 
@@ -309,16 +309,16 @@ def test_random_weights_are_one_hot_and_uniform():
     np.testing.assert_allclose(draws.mean(axis=0), 0.25, atol=4 * (0.25 * 0.75 / 4000) ** 0.5)
 
 
-# ---------------------------------------------------------------- aggregators from aggregators
+# ---------------------------------------------------------------- weightings from weightings
 
 
-def combined(aggregator, gradients) -> np.ndarray:
+def combined(weighting, gradients) -> np.ndarray:
     gradients = jnp.asarray(gradients, jnp.float32)
-    return np.asarray(moo.combine(gradients, aggregator(moo.gram(gradients))))
+    return np.asarray(moo.combine(gradients, weighting(moo.gram(gradients))))
 
 
 @pytest.mark.parametrize("name", ["min_norm", "upgrad", "cagrad", "mean"])
-def test_rescaled_is_the_aggregator_of_scaled_gradients(name):
+def test_rescaled_is_the_weighting_of_scaled_gradients(name):
     gradients, scale = random_gradients(1, 4), jnp.array([1.0, 100.0, 0.01, 3.0])
     expected = combined(JITTED[name], scale[:, None] * gradients)
     got = combined(moo.rescaled(JITTED[name], scale), gradients)
@@ -328,9 +328,9 @@ def test_rescaled_is_the_aggregator_of_scaled_gradients(name):
 @pytest.mark.parametrize("name", ["min_norm", "upgrad", "cagrad", "mean"])
 def test_normalised_gradients_forget_the_scale_of_each_objective(name):
     gradients = random_gradients(2, 4)
-    aggregator = moo.gradient_normalised(JITTED[name])
-    expected = combined(aggregator, gradients)
-    got = combined(aggregator, gradients * np.array([1, 1e3, 1, 1e-3])[:, None])
+    weighting = moo.gradient_normalised(JITTED[name])
+    expected = combined(weighting, gradients)
+    got = combined(weighting, gradients * np.array([1, 1e3, 1, 1e-3])[:, None])
     np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
@@ -401,15 +401,17 @@ def test_aggregation_comes_first_in_a_chain_with_adam_and_compiles_once(name):
     targets, traces = nested(1), []
 
     def losses(params):
-        distances = jax.tree.map(lambda p, t: jnp.square(p - t), params, targets)
+        distances = jax.tree.map(lambda p, t: jnp.square(p[None] - t), params, targets)
         return sum(jnp.sum(d.reshape(3, -1), axis=1) for d in jax.tree.leaves(distances))
 
-    rule = optax.chain(moo.aggregate(AGGREGATORS[name]), optax.adam(0.05))
+    rule = optax.chain(moo.aggregate(WEIGHTINGS[name]), optax.adam(0.05))
 
     @jax.jit
     def step(params, state):
         traces.append(name)
-        updates, state = rule.update(jax.jacrev(losses)(params), state, params)
+        gradients = jax.jacrev(losses)(params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam of optax needs it
+            updates, state = rule.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
     params = start = jax.tree.map(lambda leaf: jnp.full(leaf.shape[1:], 4.0, leaf.dtype), targets)
@@ -421,7 +423,7 @@ def test_aggregation_comes_first_in_a_chain_with_adam_and_compiles_once(name):
     assert (losses(params) < losses(start)).all()
 
 
-def test_an_aggregator_with_a_key_is_built_in_the_step():
+def test_a_weighting_with_a_key_is_built_in_the_step():
     stacked = {"w": jnp.eye(3)}
 
     @jax.jit

@@ -17,13 +17,13 @@ def test_lambda_passes_through_the_published_grid():
 
 
 @pytest.mark.parametrize("batch", [1, 4, 8])
-def test_one_step_is_drawn_in_each_part_of_the_range(batch):
+def test_one_qstep_is_drawn_in_each_part_of_the_range(batch):
     steps = objectives.draw_qsteps(jax.random.key(3), batch, 1.5, 16.0)
     part = np.log(np.asarray(steps) / 1.5) / np.log(16 / 1.5) * batch
     assert sorted(np.floor(part).astype(int)) == list(range(batch))
 
 
-def test_drawn_steps_differ_from_key_to_key():
+def test_drawn_qsteps_differ_from_key_to_key():
     draws = [objectives.draw_qsteps(jax.random.key(k), 8, 1.0, 8.0) for k in range(2)]
     assert not np.allclose(draws[0], draws[1])
 
@@ -36,7 +36,7 @@ def test_balanced_mean_weights_equal_relative_gains_equally():
 
 
 @pytest.mark.parametrize("power", [0.0, 1.5])
-def test_balance_is_a_power_of_the_step(power):
+def test_balance_is_a_power_of_the_qstep(power):
     qstep, rd = jnp.array([1.0, 16.0]), jnp.array([3.0, 5.0])
     expected = (3 / 4**power + 5 * 4**power) / 2
     np.testing.assert_allclose(objectives.balanced_mean(rd, qstep, power), expected, rtol=1e-6)

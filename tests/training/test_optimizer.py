@@ -3,43 +3,45 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.model import hyperprior
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
+from jvrc.model.modules import init_params
 from jvrc.training import optimizer
 
 
 def test_schedule_rises_to_its_peak_and_ends_at_zero():
-    rate = optimizer.schedule(1e-3, 5000, warmup=300, final=0.0)
-    assert rate(0) == 0
-    np.testing.assert_allclose(rate(300), 1e-3, rtol=1e-6)
-    np.testing.assert_allclose(rate(5000), 0, atol=1e-12)
+    learning_rate = optimizer.schedule(1e-3, 5000, warmup=300, final_fraction=0.0)
+    assert learning_rate(0) == 0
+    np.testing.assert_allclose(learning_rate(300), 1e-3, rtol=1e-6)
+    np.testing.assert_allclose(learning_rate(5000), 0, atol=1e-12)
     middle = (5000 + 300) // 2
-    np.testing.assert_allclose(rate(middle), 5e-4, rtol=1e-3)
+    np.testing.assert_allclose(learning_rate(middle), 5e-4, rtol=1e-3)
 
 
 def test_short_runs_warm_up_in_a_tenth_of_their_steps():
-    rate = optimizer.schedule(1e-3, 100, warmup=300, final=0.0)
-    np.testing.assert_allclose(rate(10), 1e-3, rtol=1e-6)
+    learning_rate = optimizer.schedule(1e-3, 100, warmup=300, final_fraction=0.0)
+    np.testing.assert_allclose(learning_rate(10), 1e-3, rtol=1e-6)
 
 
 def test_schedule_ends_at_the_given_fraction_of_its_peak():
-    rate = optimizer.schedule(1e-3, 100, warmup=10, final=0.1)
-    np.testing.assert_allclose(rate(100), 1e-4, rtol=1e-6)
+    learning_rate = optimizer.schedule(1e-3, 100, warmup=10, final_fraction=0.1)
+    np.testing.assert_allclose(learning_rate(100), 1e-4, rtol=1e-6)
 
 
-def test_a_piece_that_begins_later_warms_up_to_the_same_cosine():
-    whole = optimizer.schedule(1e-3, 5000, warmup=300, final=0.1)
-    piece = optimizer.schedule(1e-3, 5000, warmup=300, final=0.1, begin=2000)
-    assert float(piece(0)) == 0
-    assert float(piece(150)) == pytest.approx(0.5 * float(whole(2150)))
+def test_a_run_that_enters_the_schedule_later_warms_up_to_the_same_cosine():
+    whole = optimizer.schedule(1e-3, 5000, warmup=300, final_fraction=0.1)
+    part = optimizer.schedule(1e-3, 5000, warmup=300, final_fraction=0.1, first_step=2000)
+    assert float(part(0)) == 0
+    assert float(part(150)) == pytest.approx(0.5 * float(whole(2150)))
     for count in (300, 1000, 3000):
-        assert float(piece(count)) == pytest.approx(float(whole(2000 + count)))
+        assert float(part(count)) == pytest.approx(float(whole(2000 + count)))
 
 
 @pytest.mark.parametrize("name", ["muon", "adam"])
 def test_an_outlier_does_not_move_parameters_further(name):
-    params = hyperprior.init_params(jax.random.key(0), Config(N=4, M=6))
-    rule = optimizer.make_optimizer(name, optimizer.schedule(1e-3, 10, warmup=1, final=0.0))
+    params = init_params(jax.random.key(0), config_of("mbt2018-mean", N=4, M=6))
+    rule = optimizer.make_optimizer(
+        name, optimizer.schedule(1e-3, 10, warmup=1, final_fraction=0.0)
+    )
 
     def moved(scale):
         grads = jax.tree.map(lambda p: scale * jnp.ones_like(p), params)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from jvrc.model import hyperprior
-from jvrc.model.config import ARCHITECTURES, Config
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.qstep import rd_lambda
-from jvrc.training import klt_init, loop, moo, objectives, rate_gradients
+from jvrc.training import devices, klt_init, moo, objectives, rate_gradients
+from jvrc.training.klt_scales import klt_config
 from jvrc.training.rate_gradients import Rates, Setup
 
 QSTEPS = jnp.array([8.0, 3.0, 1.5])
@@ -35,29 +36,29 @@ def jit(function, **options):
 
 def model(architecture="mbt2018-mean"):
     """A transform codec, so that the gradients of all parts count."""
-    config = klt_init.klt_config(Config(architecture, N=4, M=6))
-    params = klt_init.klt_params(jax.random.key(0), config, np.asarray(picture(4)))
+    config = klt_config(config_of(architecture, N=4, M=6))
+    params = klt_init.klt_params(jax.random.key(0), config, np.asarray(smooth_images(4)))
     # offsets and the step of z start at a constant: let them depend on what they see
     moved = jax.tree.map(lambda a: a + 0.05, (params["offset"], params["z_step"]))
     return config, params | {"offset": moved[0], "z_step": moved[1]}
 
 
-def picture(count=2):
-    """Smooth, in [0,1]."""
+def smooth_images(count=2):
+    """[count,64,64,3] in [0,1]."""
     coarse = jax.random.uniform(jax.random.key(1), (count, 8, 8, 3))
     return jax.image.resize(coarse, (count, 64, 64, 3), "linear")
 
 
 def updated(setup, params, x=None):
-    update = rate_gradients.make_update(setup, loop.make_mesh())
-    return jit(update)(params, picture() if x is None else x, RATES, KEY)
+    update = rate_gradients.make_update(setup, devices.make_mesh())
+    return jit(update)(params, smooth_images() if x is None else x, RATES, KEY)
 
 
 def plain_loss(config, params, x, k, qstep):
     """Objective k by the whole forward pass, with the noise that the update draws."""
     latents = hyperprior.analyse(config, params, x)
     key = jax.random.split(KEY, len(QSTEPS))[k]
-    noise = rate_gradients._crop_noise(key, 0, latents)
+    noise = rate_gradients.crop_noise(key, 0, latents)
     out = hyperprior.reconstruct_and_rate(
         config, params, latents, jnp.full(x.shape[0], qstep), noise
     )
@@ -77,7 +78,8 @@ def test_the_update_is_the_weighted_sum_of_each_rates_own_gradient(architecture)
     config, params = model(architecture)
     derivatives = jit(jax.value_and_grad(plain_loss, (1, 4)), static_argnums=0)
     values, grads = zip(
-        *(derivatives(config, params, picture(), k, q) for k, q in enumerate(QSTEPS)), strict=True
+        *(derivatives(config, params, smooth_images(), k, q) for k, q in enumerate(QSTEPS)),
+        strict=True,
     )
     expected = moo.combine(jax.tree.map(lambda *g: jnp.stack(g), *[g[0] for g in grads]), WEIGHTS)
     update, weights, report, d_qstep = updated(Setup(config, constant), params)
@@ -91,10 +93,10 @@ def test_the_update_is_the_weighted_sum_of_each_rates_own_gradient(architecture)
 
 def test_pulling_back_the_sum_gives_the_update_of_pulling_back_each_rate():
     config, params = model()
-    exact = updated(Setup(config, constant, exact=True), params)
-    cheap = updated(Setup(config, constant, exact=False), params)
+    exact = updated(Setup(config, constant, exact_gram=True), params)
+    cheap = updated(Setup(config, constant, exact_gram=False), params)
     assert_close(cheap[0], exact[0])
-    assert not np.allclose(cheap[2].gram, exact[2].gram)  # an approximation, and known as one
+    assert not np.allclose(cheap[2].gram, exact[2].gram)  # the cheap one is an approximation
 
 
 def test_fixed_parts_get_no_gradient_and_enter_no_inner_product():
@@ -120,17 +122,17 @@ def test_bfloat16_changes_the_update_little_and_its_dtypes_not():
 DEVICES = """
 import sys, jax, numpy as np
 sys.path.insert(0, {folder!r})
-from test_multirate import KEY, RATES, constant, jit, model, picture
+from test_rate_gradients import KEY, RATES, constant, jit, model, smooth_images
 from jax.sharding import Mesh
-from jvrc.training import moo, multirate
+from jvrc.training import moo, rate_gradients
 config, params = model()
 rates = jax.tree.map(lambda a: np.repeat(a, 3)[:8] * np.linspace(1, 2, 8, dtype="f"), RATES)
 def mgda(report):
-    return moo.min_norm_weights(report.gram / report.losses.bpp / report.losses.bpp[:, None])
+    return moo.min_norm_weights(report.gram / report.losses.bpp[None] / report.losses.bpp[:, None])
 def run(data, rate, exact):
     mesh = Mesh(np.array(jax.devices()[:data * rate]).reshape(data, rate), ("data", "rate"))
-    update = rate_gradients.make_update(rate_gradients.Setup(config, mgda, exact=exact), mesh)
-    result = jit(update)(params, picture(8), rates, KEY)
+    update = rate_gradients.make_update(rate_gradients.Setup(config, mgda, exact_gram=exact), mesh)
+    result = jit(update)(params, smooth_images(8), rates, KEY)
     return np.concatenate([np.ravel(np.asarray(a, "d")) for a in jax.tree.leaves(result[:2])])
 assert jax.device_count() == 8
 for exact in (True, False):

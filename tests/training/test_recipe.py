@@ -1,17 +1,113 @@
+"""Recipes: their rules, the recipes that come with jvrc, and reading those of earlier versions."""
+
+import dataclasses
+import json
+
 import pytest
 
-from jvrc.training.recipe import Recipe, load_recipe
+from jvrc.training import recipe_files
+from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.recipe_files import Stage, read_recipe, read_stages, save_recipe
+
+# (number of stages, training steps of all, sum of seeds, last learning rate) of each shipped recipe
+SHIPPED = {
+    "bmshj2018-hyperprior": (10, 13_900, 295, 0.0003),
+    "mbt2018": (8, 34_100, 204, 0.0006),
+    "mbt2018-mean": (10, 96_000, 158, 0.0006),
+    "mbt2018-mean-n128": (1, 30_000, 31, 0.001),
+    "mgda-ablation": (2, 6828, 1, 0.0005),
+}
+STAGES = [
+    pytest.param(name, stage, id=f"{name}: {stage.name}")
+    for name, path in recipe_files.shipped_recipes().items()
+    for stage in read_stages(path)
+]
 
 
-def test_saved_recipe_is_read_back(tmp_path):
-    recipe = Recipe(n=8, m=12, steps=7, seed=3)
-    recipe.save(tmp_path / "r.json")
-    assert load_recipe(tmp_path / "r.json") == recipe
+def test_the_shipped_recipes_are_these():
+    found = {}
+    for name, path in recipe_files.shipped_recipes().items():
+        recipes = [stage.recipe for stage in read_stages(path)]
+        steps, seeds = sum(r.steps for r in recipes), sum(r.seed for r in recipes)
+        found[name] = (len(recipes), steps, seeds, recipes[-1].learning_rate)
+    assert found == SHIPPED
 
 
-def test_lines_with_a_hash_are_prose_and_missing_fields_take_defaults(tmp_path):
-    (tmp_path / "r.json").write_text('# jvrc train …\n{"n": 16}\n', encoding="utf-8")
-    assert load_recipe(tmp_path / "r.json") == Recipe(n=16)
+@pytest.mark.parametrize(("name", "stage"), STAGES)
+def test_each_stage_of_a_shipped_recipe_trains_its_model(name, stage):
+    recipe, config = stage.recipe, stage.recipe.config()
+    expected = "mbt2018-mean" if name in ("mgda-ablation", "mbt2018-mean-n128") else name
+    assert config.architecture == expected
+    low, high = recipe.qstep_range()
+    assert 1 <= low <= high <= 16
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_stages_of_a_recipe_have_names_of_their_own(name):
+    names = [stage.name for stage in read_stages(recipe_files.recipe_path(name))]
+    assert len(set(names)) == len(names)
+
+
+TWO = """
+n = 16
+[[stage]]
+name = "first"
+command = "train"  # a comment
+qstep_high = 8
+[[stage]]
+name = "second"
+command = "posttrain"
+transforms_from = "another run"
+qsteps = [4, 2.0]
+n = 8
+"""
+
+
+def test_fields_above_the_stages_belong_to_all_and_missing_ones_take_defaults(tmp_path):
+    (tmp_path / "r.toml").write_text(TWO, encoding="utf-8")
+    assert read_stages(tmp_path / "r.toml") == [
+        Stage("first", SingleRateRecipe(n=16, qstep_high=8)),
+        Stage("second", MultiRateRecipe(n=8, qsteps=(4, 2.0)), "another run"),
+    ]
+
+
+@pytest.mark.parametrize(("which", "index"), [(None, 0), ("1", 0), ("second", 1), ("2", 1)])
+def test_a_stage_is_chosen_by_name_or_number(tmp_path, which, index):
+    (tmp_path / "r.toml").write_text(TWO, encoding="utf-8")
+    path = recipe_files.recipe_path(tmp_path / "r.toml")
+    assert recipe_files.stage_index(path, read_stages(path), which) == index
+    for wrong in ("third", "0", "3", ""):
+        with pytest.raises(ValueError, match=r"stage must be one of first, second, .*up to 2"):
+            recipe_files.stage_index(path, read_stages(path), wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stage = [", "not a recipe"),
+        ("n = 16", r"must have \[\[stage\]\] tables"),
+        ("stage = 3", r"must have \[\[stage\]\] tables"),
+        ("[[stage]]\ncommand = 'train'", "stage 1: needs a name"),
+        ("[[stage]]\nname = 'a'\ncommand = 'freeze'", "command must be one of train, posttrain"),
+        ("[[stage]]\nname = 'a'\ncommand = 'train'\nlambda = 1", "unknown recipe fields: lambda"),
+        ("[[stage]]\nname = 'a'\ncommand = 'train'\nsteps = 0", "steps must be at least 1; got 0"),
+        ("[[stage]]\nname = 'a'\ncommand = 'train'\nqsteps = [1]", "unknown recipe fields: qsteps"),
+    ],
+)
+def test_a_toml_file_that_is_no_recipe_is_refused(tmp_path, text, message):
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message) as caught:
+        read_stages(tmp_path / "r.toml")
+    assert "r.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "recipe", [SingleRateRecipe(n=8, m=12, steps=7), MultiRateRecipe(qsteps=(8.0, 2.0), seed=3)]
+)
+def test_a_saved_recipe_is_read_back_as_what_it_is(tmp_path, recipe):
+    save_recipe(tmp_path / "r.json", recipe)
+    assert read_recipe(tmp_path / "r.json") == recipe
+    assert read_stages(tmp_path / "r.json") == [Stage("1", recipe)]
 
 
 @pytest.mark.parametrize(
@@ -20,12 +116,79 @@ def test_lines_with_a_hash_are_prose_and_missing_fields_take_defaults(tmp_path):
         ("{", "not a recipe"),
         ("[1]", "not a recipe"),
         ('{"lambda": 1}', "unknown recipe fields: lambda"),
+        ('{"steps": 0}', "steps must be at least 1"),
     ],
 )
-def test_what_is_no_recipe_is_refused(tmp_path, text, message):
+def test_a_json_file_that_is_no_recipe_is_refused(tmp_path, text, message):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        load_recipe(tmp_path / "r.json")
+        read_recipe(tmp_path / "r.json")
+
+
+# recipe.json of runs that version 0.1.0 wrote
+FORMER_TRAIN = {
+    **{"model": "mbt2018-mean", "n": 64, "m": 192, "steps": 10000, "batch": 4, "crop": 192},
+    **{"learning_rate": 0.0006, "final_rate": 0.1, "warmup": 200, "begin": 5, "ema": 0.99},
+    **{"optimizer": "muon", "transforms": False, "offsets": True, "z_step": False, "seed": 41},
+    **{"log_scale": True, "precision": "float32", "init": "model fb8e3db8", "start": "pyramid"},
+    **{"balance": 1.5, "qstep_low": 1.0, "qstep_high": 16.0},
+}
+FORMER_POSTTRAIN = {
+    **{"steps": 2400, "qsteps": [1.5, 16], "lambdas": [], "between": True, "learn_qsteps": False},
+    **{"aggregator": "random", "scale": "none", "floor": 0.25, "gram": "exact", "seed": 3},
+    **{"latent_scale": 66.7, "hyper_scale": 8.0, "init": "run b, step 3800"},
+}
+
+
+def test_recipes_of_version_0_1_are_read(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(FORMER_TRAIN))
+    recipe = read_recipe(tmp_path / "a.json")
+    assert recipe == SingleRateRecipe(
+        steps=10000,
+        batch=4,
+        crop=192,
+        learning_rate=0.0006,
+        final_lr_fraction=0.1,
+        warmup=200,
+        first_step=5,
+        ema_decay=0.99,
+        train_transforms=False,
+        train_z_qstep=False,
+        seed=41,
+        warm_start="model fb8e3db8",
+        initialisation="klt",
+        balance=1.5,
+        qstep_low=1.0,
+    )
+    (tmp_path / "b.json").write_text(json.dumps(FORMER_POSTTRAIN))
+    assert read_recipe(tmp_path / "b.json") == MultiRateRecipe(
+        steps=2400,
+        qsteps=(1.5, 16),
+        draw_qsteps=True,
+        weighting="random",
+        objective_scale="none",
+        weight_floor=0.25,
+        seed=3,
+        latent_scale=66.7,
+        hyper_scale=8.0,
+        warm_start="run b, step 3800",
+    )
+
+
+def test_headers_of_shipped_weights_state_a_recipe_that_is_read_today():
+    from jvrc.frozen import zoo
+
+    for name in zoo.models():
+        values = recipe_files.with_present_names(zoo.describe(name)["recipe"])
+        done = values.pop("steps_done")
+        recipe = SingleRateRecipe(**values)
+        assert (recipe.model, recipe.steps, recipe.initialisation) == (name, done, "klt")
+
+
+def test_names_of_today_are_left_as_they_are():
+    for recipe in (SingleRateRecipe(), MultiRateRecipe()):
+        values = dataclasses.asdict(recipe)
+        assert recipe_files.with_present_names(values) == values
 
 
 @pytest.mark.parametrize(
@@ -36,23 +199,24 @@ def test_what_is_no_recipe_is_refused(tmp_path, text, message):
         {"crop": 100},
         {"learning_rate": -1.0},
         {"optimizer": "sgd"},
-        {"start": "warm"},
+        {"initialisation": "warm"},
         {"qstep_low": 0.0},
         {"qstep_low": 9.0, "qstep_high": 4.0},
-        {"ema": 1.0},
+        {"ema_decay": 1.0},
         {"model": "mbt2019"},
         {"n": 0},
         {"qstep_low": 0.25},
         {"qstep_high": 64.0},
         {"seed": -1},
-        {"begin": -1},
-        {"steps": 10, "begin": 10},
+        {"first_step": -1},
+        {"steps": 10, "first_step": 10},
         {"precision": "float16"},
         {"steps": "100"},
         {"steps": 1e4},
         {"batch": True},
+        {"learning_rate": float("nan")},
     ],
 )
 def test_a_wrong_field_is_named_with_its_rule(wrong):
     with pytest.raises(ValueError, match="must be"):
-        Recipe(**wrong)
+        SingleRateRecipe(**wrong)

@@ -70,36 +70,36 @@ def folder(files, tmp_path_factory):
     return root
 
 
-def test_pictures_are_those_of_the_files_and_each_is_in_one_part(folder, files):
-    train, held = tfds_source.open_tfds("photos", folder)
-    assert (len(train), len(held)) == (11, 1)
-    read = [img.tobytes() for part in (train, held) for img in part]
+def test_images_are_those_of_the_files_and_each_is_in_one_part(folder, files):
+    train, held_out = tfds_source.open_tfds("photos", folder)
+    assert (len(train), len(held_out)) == (11, 1)
+    read = [img.tobytes() for part in (train, held_out) for img in part]
     assert sorted(read) == sorted(read_image(path).tobytes() for path in files)
     assert all(img.dtype == np.uint8 and img.shape[1:] == (90, 3) for img in train)
 
 
-def test_any_picture_can_be_read_at_any_time(folder):
-    photographs = tfds_source.open_tfds("photos", folder)
-    in_order = list(photographs.train)
+def test_any_image_can_be_read_at_any_time(folder):
+    train = tfds_source.open_tfds("photos", folder).train
+    in_order = list(train)
     for i in (10, 0, 4, 4):
-        np.testing.assert_array_equal(photographs.train[i], in_order[i])
+        np.testing.assert_array_equal(train[i], in_order[i])
     with pytest.raises(IndexError):
-        photographs.train[11]
+        train[11]
 
 
-def test_the_same_pictures_are_held_back_each_time(folder):
-    (first,), (again,) = (tfds_source.open_tfds("photos", folder).held for _ in range(2))
+def test_the_same_images_are_held_out_each_time(folder):
+    (first,), (again,) = (tfds_source.open_tfds("photos", folder).held_out for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
 def test_batches_depend_on_seed_and_step_alone_also_when_read_by_threads(folder):
     train = tfds_source.open_tfds("photos", folder).train
-    pictures = data.Pictures(train, progress=False)
+    cached = data.ImageCache(train, progress=False)
     shape = {"size": 64, "count": 3}
-    first = data.batch(pictures, 1, 7, **shape)
+    first = data.batch(cached, 1, 7, **shape)
     np.testing.assert_array_equal(first, data.batch(train, 1, 7, **shape))
     np.testing.assert_array_equal(first, next(data.prefetch(train, 1, 7, 9, **shape)))
-    assert not np.array_equal(first, data.batch(pictures, 1, 8, **shape))
+    assert not np.array_equal(first, data.batch(cached, 1, 8, **shape))
 
 
 def test_reading_needs_no_tensorflow(folder, monkeypatch):
@@ -127,14 +127,14 @@ def test_a_name_may_say_the_version_and_the_split(text, expected):
     ("name", "count"),
     [("photos:test", 3), ("photos:train[:50%]", 6), ("photos:1.0.0:train+test", 15)],
 )
-def test_pictures_are_held_back_from_the_split_chosen(folder, name, count):
+def test_images_are_held_out_of_the_split_chosen(folder, name, count):
     assert [len(part) for part in tfds_source.open_tfds(name, folder)] == [count - 1, 1]
 
 
-def test_a_single_picture_is_both_trained_on_and_validated(folder):
-    train, held = tfds_source.open_tfds("photos:test[:1]", folder)
-    assert len(train) == len(held) == 1
-    np.testing.assert_array_equal(train[0], held[0])
+def test_a_single_image_is_both_trained_on_and_validated(folder):
+    train, held_out = tfds_source.open_tfds("photos:test[:1]", folder)
+    assert len(train) == len(held_out) == 1
+    np.testing.assert_array_equal(train[0], held_out[0])
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_a_data_set_in_another_format_is_refused(folder, tmp_path):
 
 def test_the_feature_image_is_taken_and_no_other_is_decoded(files, tmp_path):
     features = {key: tfds.features.Image() for key in ("image", "mask")}
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     example = {"image": str(files[0]), "mask": str(tmp_path / "broken.png")}
     prepare("masks", features, {"train": [example]}, tmp_path)
     train = tfds_source.open_tfds("masks", tmp_path).train
     np.testing.assert_array_equal(train[0], read_image(files[0]))
 
 
-def test_another_feature_is_taken_if_no_other_holds_pictures(files, tmp_path):
+def test_another_feature_is_taken_if_no_other_holds_images(files, tmp_path):
     features = {"photo": tfds.features.Image(), "depth": tfds.features.Image()}
     prepare("depths", features, {"train": [dict.fromkeys(features, str(files[0]))]}, tmp_path)
     path = tmp_path / "depths" / "1.0.0" / "features.json"
@@ -200,26 +200,26 @@ def test_another_feature_is_taken_if_no_other_holds_pictures(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "match"), [([], "'pictures' has none among n"), (["hr", "lr"], "has hr, lr among hr")]
+    ("keys", "match"), [([], "'images' has none among n"), (["hr", "lr"], "has hr, lr among hr")]
 )
-def test_without_a_single_feature_of_pictures_a_data_set_is_refused(files, tmp_path, keys, match):
+def test_without_a_single_feature_of_images_a_data_set_is_refused(files, tmp_path, keys, match):
     features = {key: tfds.features.Image() for key in keys} | {"n": tfds.features.Scalar(np.int64)}
     example = dict.fromkeys(keys, str(files[0])) | {"n": 1}
-    prepare("pictures", features, {"train": [example]}, tmp_path)
+    prepare("images", features, {"train": [example]}, tmp_path)
     with pytest.raises(ValueError, match=match):
-        tfds_source.open_tfds("pictures", tmp_path)
+        tfds_source.open_tfds("images", tmp_path)
 
 
-def test_a_damaged_picture_is_named(files, tmp_path):
+def test_a_damaged_image_is_named(files, tmp_path):
     (tmp_path / "cut.png").write_bytes(files[0].read_bytes()[:5000])
     example = {"image": str(tmp_path / "cut.png")}
     prepare("cut", {"image": tfds.features.Image()}, {"train": [example]}, tmp_path)
-    with pytest.raises(ValueError, match="cut:train, picture 0: damaged or unsupported picture"):
+    with pytest.raises(ValueError, match="cut:train, image 0: damaged or unsupported image"):
         tfds_source.open_tfds("cut", tmp_path).train[0]
 
 
 @pytest.mark.parametrize("missing", ["array_record", "tensorflow_datasets"])
 def test_a_missing_extra_is_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ValueError, match=rf"\({missing}\): pip install 'jvrc\[tfds\]'"):
+    with pytest.raises(ImportError, match=rf"{missing} is missing.*pip install 'jvrc\[tfds\]'"):
         tfds_source.open_tfds("photos")

@@ -11,12 +11,14 @@ from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
 from jvrc.model import hyperprior
-from jvrc.model.config import Config
-from jvrc.training import loop, objectives, warm_start
+from jvrc.model.config import config_of
+from jvrc.model.modules import init_params
+from jvrc.training import objectives, warm_start
+from jvrc.training.run_folder import load_run
 
 SIZES = {"N": 4, "M": 6, "latent_scale": 20.0, "hyper_scale": 3.0}
 MEAN, CONTEXT, SCALE = (
-    Config(name, **SIZES) for name in ("mbt2018-mean", "mbt2018", "bmshj2018-hyperprior")
+    config_of(name, **SIZES) for name in ("mbt2018-mean", "mbt2018", "bmshj2018-hyperprior")
 )
 KEY = jax.random.key(1)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture(scope="module")
 def mean():
-    return hyperprior.init_params(jax.random.key(0), MEAN)
+    return init_params(jax.random.key(0), MEAN)
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +91,11 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
     over = ["--transforms-from", str(other), "-o", str(run)]
     assert main(["train", *small, *over]) == 1
     assert "--transforms-from needs --from" in capsys.readouterr().err
-    context = ["--model", "mbt2018", "--from", str(base), "--transforms", "no"]
+    context = ["--model", "mbt2018", "--from", str(base), "--train-transforms", "no"]
     assert main(["train", *small, *adam, *context, *over]) == 0
-    before, after = loop.load_run(base), loop.load_run(run)
+    before, after = load_run(base), load_run(run)
     described = f"run base, step 2 (mbt2018-mean), transforms of model {model_id}"
-    assert after.recipe.init == described
+    assert after.recipe.warm_start == described
     for name, given in warm_start.transforms_from(other, after.config)[0].items():
         jax.tree.map(np.testing.assert_array_equal, after.params[name], given)
     moved = after.params["h_s"]["conv2"]["bias"] != before.params["h_s"]["conv2"]["bias"]
@@ -102,7 +104,7 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
     post = ["--data", str(photos), "--batch", "2", "--crop", "64", *adam, "--qsteps", "1,4"]
     output = tmp_path / "post"
     assert main(["posttrain", *post, "--from", str(run), "-o", str(output)]) == 0
-    trained = loop.load_run(output).params
+    trained = load_run(output).params
     assert np.any(trained["context"]["conv"]["kernel"] != after.params["context"]["conv"]["kernel"])
     model = jvrc.load(output / "model.safetensors")
     assert model.config.architecture == "mbt2018"
@@ -122,7 +124,7 @@ def test_a_model_may_take_the_transforms_of_another_and_keep_its_entropy_model(m
     for name in ("g_a", "g_s"):
         jax.tree.map(np.testing.assert_array_equal, transforms[name], expected[name])
     with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
-        warm_start.transforms_from(file, Config("mbt2018", N=8, M=6))
+        warm_start.transforms_from(file, config_of("mbt2018", N=8, M=6))
 
 
 def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
@@ -142,4 +144,4 @@ def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
 def test_other_sizes_are_refused(tmp_path, tiny_context):
     save_model(tiny_context, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="M is 10, the recipe says 12"):
-        warm_start.params_from(tmp_path / "m.safetensors", Config("mbt2018-mean", N=6, M=12))
+        warm_start.params_from(tmp_path / "m.safetensors", config_of("mbt2018-mean", N=6, M=12))

@@ -26,18 +26,18 @@ from jvrc.export import freezing
 from jvrc.frozen.file import read_model, save_model
 from jvrc.frozen.model import FrozenModel
 from jvrc.io import images
-from jvrc.model import hyperprior
-from jvrc.model.config import Config
+from jvrc.model.config import config_of
+from jvrc.model.modules import init_params
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 import decode  # noqa: E402
 
 TINY = {
-    "tiny-mean": Config("mbt2018-mean", N=6, M=10),
-    "tiny-scale": Config("bmshj2018-hyperprior", N=6, M=10),
-    "tiny-linear": Config("mbt2018-mean", N=5, M=7, log_scale=False),  # as imported models are
-    "tiny-context": Config("mbt2018", N=6, M=10),
+    "tiny-mean": config_of("mbt2018-mean", N=6, M=10),
+    "tiny-scale": config_of("bmshj2018-hyperprior", N=6, M=10),
+    "tiny-linear": config_of("mbt2018-mean", N=5, M=7, log_scale=False),  # as imported models are
+    "tiny-context": config_of("mbt2018", N=6, M=10),
 }
 SHAPES = {"a": (1, 1), "b": (37, 61), "c": (150, 128), "d": (130, 67)}
 QSTEPS = {"a": 2.0, "b": 0.5, "c": 1.37, "d": 32.0}
@@ -48,7 +48,7 @@ CROPS = {"photo-1": (1.0, 96, 128), "photo-4": (4.0, 200, 300), "photo-16": (16.
 def tiny_model(name: str) -> FrozenModel:
     """Random weights whose scales and means spread over the tables, with escapes and saturation."""
     config = TINY[name]
-    params = hyperprior.init_params(jax.random.key(len(name)), config)
+    params = init_params(jax.random.key(len(name)), config)
     rng = np.random.default_rng(0)
     for part, layer in (("z_step", "kernel2"), ("offset", "kernel2")):
         shape = params[part][layer].shape
@@ -71,7 +71,7 @@ def tiny_model(name: str) -> FrozenModel:
     return freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     """A slope with noise, uint8 [H,W,3]."""
     rng = np.random.default_rng((height, width))
     slope = np.add.outer(np.arange(height) * 2, np.arange(width))[:, :, None] % 256
@@ -98,7 +98,7 @@ def main() -> None:
         for suffix, shape in SHAPES.items():
             stream = f"{name}-{suffix}"
             if stream not in entries:
-                img = picture(*shape)
+                img = image(*shape)
                 lanes = LANES[suffix]
                 with mock.patch.object(range_coder, "choose_lanes", return_value=lanes):
                     entries[stream] = write(stream, path.name, model, img, QSTEPS[suffix])

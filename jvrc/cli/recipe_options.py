@@ -1,0 +1,131 @@
+"""Recipes on the command line: one option for each field, and --recipe with its stages."""
+
+import argparse
+import shlex
+from dataclasses import Field, fields, replace
+from typing import Any
+
+from jvrc.training import recipe_files
+from jvrc.training.recipe import Recipe
+
+_METAVARS = {int: "N", float: "X"}
+
+
+def add_recipe_options(parser: argparse.ArgumentParser, kind: type[Recipe]) -> None:
+    """Add --recipe, --stage and an option for each field of a kind of recipe."""
+    shipped = ", ".join(recipe_files.shipped_recipes())
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME|FILE",
+        help=f"a recipe of jvrc ({shipped}), a TOML file, or the recipe.json of a run",
+    )
+    parser.add_argument(
+        "--stage", metavar="NAME|NUMBER", help="a stage of --recipe; default: the first"
+    )
+    group = parser.add_argument_group("recipe", "each option replaces a value of --recipe")
+    for field in _options(kind):
+        _add_option(group, field)
+
+
+def chosen_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
+    """Return the recipe that the arguments ask for.
+
+    Its values come from --recipe, or from the run to resume, or are defaults; options replace them.
+
+    Raises:
+      ValueError: no such recipe or stage, or one of another command.
+    """
+    recipe = _base_recipe(args, kind)
+    given = {f.name: getattr(args, f.name) for f in _options(kind)}
+    return replace(recipe, **{name: v for name, v in given.items() if v is not None})
+
+
+def next_command(args: argparse.Namespace) -> str | None:
+    """Return the command that runs the stage after the chosen one; None if there is none."""
+    if not args.recipe:
+        return None
+    path = recipe_files.recipe_path(args.recipe)
+    stages = recipe_files.read_stages(path)
+    following = stages[recipe_files.stage_index(path, stages, args.stage) + 1 :]
+    if not following:
+        return None
+    stage = following[0]
+    command = ["jvrc", stage.recipe.command, "--recipe", args.recipe, "--stage", stage.name]
+    command += ["--tfds", args.tfds] if args.tfds else ["--data", str(args.data)]
+    text = shlex.join([*command, "--from", str(args.output)])
+    if stage.transforms_from:
+        text += f" --transforms-from RUN ({stage.transforms_from})"
+    return f"{text} -o NEW"
+
+
+def _base_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
+    if args.stage and not args.recipe:
+        raise ValueError("--stage chooses a stage of --recipe: pass both")
+    saved = args.output / recipe_files.RECIPE_FILE
+    resumed = recipe_files.read_recipe(saved) if args.resume and saved.exists() else None
+    if resumed:
+        _check_kind(f"{saved}", resumed, kind, "--resume")
+    if not args.recipe:
+        return resumed or kind()
+    path = recipe_files.recipe_path(args.recipe)
+    stages = recipe_files.read_stages(path)
+    stage = stages[recipe_files.stage_index(path, stages, args.stage)]
+    options = shlex.join(["--recipe", args.recipe, "--stage", stage.name])
+    _check_kind(f"{path}, stage {stage.name}", stage.recipe, kind, options)
+    if not resumed:
+        return stage.recipe
+    known = ("warm_start", *kind.of_model_fields)  # when the run began
+    return replace(stage.recipe, **{name: getattr(resumed, name) for name in known})
+
+
+def _check_kind(where: str, recipe: Recipe, kind: type[Recipe], options: str) -> None:
+    if not isinstance(recipe, kind):
+        raise ValueError(
+            f"{where}: a recipe of `jvrc {recipe.command}`, not of `jvrc {kind.command}`: "
+            f"run `jvrc {recipe.command} {options}`"
+        )
+
+
+def _options(kind: type[Recipe]) -> list[Field]:
+    """Return the fields that the command line sets."""
+    return [f for f in fields(kind) if f.metadata["help"] and f.name not in kind.of_model_fields]
+
+
+def _add_option(group: Any, field: Field) -> None:
+    flag = field.metadata["flag"] or field.name.replace("_", "-")
+    details: dict[str, Any] = {"type": type(field.default), "metavar": None}
+    if field.metadata["choices"]:
+        details["choices"] = field.metadata["choices"]
+    elif isinstance(field.default, bool):
+        details |= {"type": _yes_or_no, "metavar": "yes|no"}
+    elif isinstance(field.default, tuple):
+        details |= {"type": _numbers, "metavar": "X,X,…"}
+    else:
+        details["metavar"] = _METAVARS[type(field.default)]
+    text = f"{field.metadata['help']} (default: {_shown(field.default)})"
+    group.add_argument(f"--{flag}", dest=field.name, help=text, **details)
+
+
+def _shown(value: Any) -> str:
+    """Return a default as the command line takes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(f"{v:.4g}" for v in value) or "none"
+    return str(value)
+
+
+def _yes_or_no(text: str) -> bool:
+    known = {"yes": True, "no": False}
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"must be yes or no; got {text!r}")
+    return known[text]
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers with commas between; got {text!r}"
+        ) from error

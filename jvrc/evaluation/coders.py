@@ -1,0 +1,29 @@
+"""Coders to measure: models of jvrc, and other codecs."""
+
+from functools import partial
+
+import numpy as np
+
+import jvrc
+from jvrc.evaluation import peers
+from jvrc.evaluation.measure import Coder
+from jvrc.evaluation.peers import Peer
+
+
+def of_model(
+    model: jvrc.FrozenModel, name: str, qsteps: tuple[float, ...], *, effort: int = 0
+) -> Coder:
+    """Return a model as a coder with quantisation steps as settings."""
+    compress = partial(jvrc.compress, model, effort=effort)
+    decompress = partial(jvrc.decompress, model)
+    label = f"{name}, effort {effort}" if effort else name
+    return Coder(label, model.model_id, "qstep", qsteps, compress, decompress)
+
+
+def of_peer(peer: Peer) -> Coder:
+    """Return another codec as a coder with its qualities as settings."""
+
+    def encode(img: np.ndarray, quality: float) -> bytes:
+        return peer.encode(img, int(quality))
+
+    return Coder(peer.title, peer.version, "quality", peer.qualities, encode, peers.decode)

@@ -1,0 +1,94 @@
+"""Fixed-point formats: how the float networks of a model are rounded to integers.
+
+The rounding itself, and the choice of a format, are in jvrc.integer.fixed_point. Layers have the
+names of jvrc.integer.bounds: "h_s/deconv0", "context/conv" and so on.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jvrc.integer.bounds import LayerSpec, Y, Z, last_layer, layer_specs
+from jvrc.integer.context import BIAS_COUNT
+from jvrc.integer.hyper_synthesis import MU_EXPONENT, SIGMA_EXPONENT, Z_EXPONENT
+from jvrc.model.config import Config
+
+EXPONENT_MAX = 100  # of units, to stay far from the ends of float32
+UP_MAX = 20  # of the shifts between the units of y^
+
+
+class LayerFormat(NamedTuple):
+    """The format of one layer's outputs; both arrays are int8 [O]."""
+
+    exponent: np.ndarray  # outputs are integers times 2**exponent
+    shift: np.ndarray  # sums are integers times 2**(exponent - shift)
+
+
+class FixedPointFormat(NamedTuple):
+    """The format of all layers, and what else turns float networks into integer ones.
+
+    layers: by name. latent_shift: int8 [M], from y^ in 1/64 to the input of the context; None
+      without a context.
+    context_bias: int32 [BIAS_COUNT,2M], the context's bias at each eighth qstep code, in the unit
+      of its sums; None without a context. It is stored and not derived, because it takes a power
+      of Delta, which machines may round differently.
+    """
+
+    layers: dict[str, LayerFormat]
+    latent_shift: np.ndarray | None = None
+    context_bias: np.ndarray | None = None
+
+
+def exponents_of(config: Config, fixed_point_format: FixedPointFormat) -> dict[str, np.ndarray]:
+    """Return the exponents of the units of Z, Y and of each layer's outputs: int [C]."""
+    found = {k: v.exponent.astype(int) for k, v in fixed_point_format.layers.items()}
+    found[Z] = np.full(config.N, Z_EXPONENT)
+    if config.has_context:
+        found[Y] = fixed_point_format.latent_shift.astype(int) + MU_EXPONENT
+    return found
+
+
+def sigma_exponent(config: Config) -> int:
+    """Return the exponent of the unit in which the last layer gives sigma or its logarithm."""
+    return 0 if config.log_scale else SIGMA_EXPONENT
+
+
+def check_format(config: Config, fixed_point_format: FixedPointFormat) -> None:
+    """Raise ValueError unless the format is one of this config's layers, in the right units."""
+    known, found = [s.name for s in layer_specs(config)], sorted(fixed_point_format.layers)
+    if found != sorted(known):
+        raise ValueError(f"the format must have the layers {known}, found {found}")
+    for spec in layer_specs(config):
+        _check_layer(spec, fixed_point_format.layers[spec.name])
+    last = fixed_point_format.layers[last_layer(config)].exponent
+    if not np.all(last[: config.M] == sigma_exponent(config)):
+        raise ValueError(f"the exponents of sigma must be {sigma_exponent(config)}")
+    if config.has_context:
+        _check_context(config, fixed_point_format)
+        low, high = MU_EXPONENT, MU_EXPONENT + UP_MAX
+        if not _within(last[config.M :], low, high):
+            raise ValueError(f"the exponents of mu must be in {low} ... {high}")
+
+
+def _check_layer(spec: LayerSpec, layer: LayerFormat) -> None:
+    shape = spec.channels[1:]
+    if not all(_is_array(a, shape, np.int8) for a in layer):
+        raise ValueError(f"the format of {spec.name} must be two arrays int8 {list(shape)}")
+    if not _within(layer.exponent, -EXPONENT_MAX, EXPONENT_MAX):
+        raise ValueError(f"the exponents of {spec.name} must be within {EXPONENT_MAX}")
+
+
+def _check_context(config: Config, fixed_point_format: FixedPointFormat) -> None:
+    shift, shape = fixed_point_format.latent_shift, (BIAS_COUNT, 2 * config.M)
+    if not _is_array(shift, (config.M,), np.int8) or not _within(shift, 0, UP_MAX):
+        raise ValueError(f"the latent shift must be int8 [{config.M}] in 0 ... {UP_MAX}")
+    if not _is_array(fixed_point_format.context_bias, shape, np.int32):
+        raise ValueError(f"the context's bias must be int32 {list(shape)}")
+
+
+def _is_array(value: np.ndarray | None, shape: tuple[int, ...], kind: type) -> bool:
+    return value is not None and value.shape == shape and value.dtype == kind
+
+
+def _within(values: np.ndarray, low: int, high: int) -> bool:
+    return bool(np.all((values >= low) & (values <= high)))

@@ -1,0 +1,68 @@
+"""The mesh of devices that a run trains on, and agreement between its processes."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+def make_mesh(rate_devices: int = 1) -> Mesh:
+    """Return all devices of all processes as a mesh of data x rate; `rate_devices` share the rates.
+
+    Raises:
+      ValueError: rate_devices does not divide the number of devices.
+    """
+    devices = np.array(jax.devices())
+    if rate_devices < 1 or devices.size % rate_devices:
+        raise ValueError(
+            f"rate_devices must divide the number of devices, {devices.size}; got {rate_devices}"
+        )
+    return Mesh(devices.reshape(-1, rate_devices), ("data", "rate"))
+
+
+def check_divides(name: str, size: int, devices: int) -> None:
+    """Raise ValueError unless `devices` can share `size` evenly; name: the recipe's field."""
+    if size % devices:
+        raise ValueError(
+            f"{name} must divide evenly over {devices} devices; got {size}: choose another number "
+            "of them, or of devices"
+        )
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of arrays that every device of the mesh holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copy a pytree, which every process has, to all devices of the mesh."""
+    host = jax.tree.map(np.asarray, tree)
+    return jax.jit(lambda t: t, out_shardings=everywhere(mesh))(host)
+
+
+def local_copy(tree: Any) -> Any:
+    """Return this process's own copy of a pytree that all devices hold whole."""
+    return jax.tree.map(lambda a: a.addressable_data(0), tree)
+
+
+def is_first_process() -> bool:
+    """Return True on the process that writes the files of a run (process 0)."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Wait until all processes have come to the point of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"jvrc: {name}")
+
+
+def agree(decision: bool, *, ask: bool) -> bool:
+    """Return the decision of process 0, so that all processes stop or save at the same step.
+
+    ask: whether to communicate at this step; if not, several processes decide False.
+    """
+    if jax.process_count() == 1:
+        return decision
+    return ask and bool(multihost_utils.broadcast_one_to_all(np.array(decision)))

@@ -1,0 +1,101 @@
+"""A run's folder: recipe.json, metrics.jsonl, and checkpoints of the model and of the optimiser.
+
+`checkpoints/STEP/model` holds the averaged parameters, all that freezing, post-training and a warm
+start need; `checkpoints/STEP/optimizer` the rest of the state, about twice as much, for `--resume`.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jvrc.model.config import Config
+from jvrc.model.modules import init_params
+from jvrc.training.checkpoint import Checkpoints
+from jvrc.training.recipe import Recipe
+from jvrc.training.recipe_files import RECIPE_FILE, read_recipe
+from jvrc.training.state import State, init_state
+
+METRICS_FILE = "metrics.jsonl"
+_MODEL, _OPTIMIZER = "model", "optimizer"  # parts of a checkpoint
+
+
+class Run(NamedTuple):
+    """A finished or interrupted run, ready to be frozen."""
+
+    config: Config
+    params: dict
+    recipe: Recipe
+    step: int
+
+
+def check_run(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Check that a run can be written: to a new folder, or to one of this recipe to resume.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    path = folder / RECIPE_FILE
+    if path.exists() and not resume:
+        raise ValueError(
+            f"run must be a new folder; {folder} holds a run: pass --resume to continue it"
+        )
+    if resume and not path.exists():
+        raise ValueError(
+            f"run must be a folder that `jvrc train` wrote to resume; {folder} is none"
+        )
+    if resume and read_recipe(path) != recipe:
+        raise ValueError(f"{path} differs from the recipe given; resume with the same, or none")
+
+
+def load_run(folder: str | Path) -> Run:
+    """Return the newest model of a run; the state of its optimiser is not read.
+
+    Raises:
+      ValueError: no run, or one without a checkpoint.
+    """
+    folder = Path(folder)
+    if not (folder / RECIPE_FILE).is_file():
+        raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(folder)!r}")
+    recipe = read_recipe(folder / RECIPE_FILE)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # not where it was saved
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        like = {_MODEL: _parts(_abstract_state(recipe))[_MODEL]}
+        found = checkpoints.restore(like, here)[_MODEL]
+    return Run(recipe.config(), model_params(recipe, found["ema"]), recipe, int(found["step"]))
+
+
+def save_state(checkpoints: Checkpoints, state: State) -> None:
+    """Save a checkpoint under the number of training steps done."""
+    checkpoints.save(int(state.step), _parts(state))
+
+
+def restore_state(
+    checkpoints: Checkpoints, recipe: Recipe, sharding: jax.sharding.Sharding
+) -> State:
+    """Return the newest state bit for bit; ValueError if there is none."""
+    parts = checkpoints.restore(_parts(_abstract_state(recipe)), sharding)
+    return State(**parts[_MODEL], **parts[_OPTIMIZER])
+
+
+def model_params(recipe: Recipe, params: dict) -> dict:
+    """Return the parameters without those that only training has."""
+    return {name: value for name, value in params.items() if name not in recipe.extra_params()}
+
+
+def _abstract_state(recipe: Recipe) -> State:
+    """Return the shapes and dtypes of the state, without computing anything."""
+    config = recipe.config()
+
+    def state(key: jax.Array) -> State:
+        extra = {k: jax.numpy.zeros(shape) for k, shape in recipe.extra_params().items()}
+        return init_state(recipe, init_params(key, config) | extra)
+
+    return jax.eval_shape(state, jax.random.key(0))
+
+
+def _parts(state: State) -> dict[str, dict[str, Any]]:
+    """Split a state into parameters (for freezing and warm starts) and the optimiser's part."""
+    model = {"step": state.step, "ema": state.ema}
+    return {_MODEL: model, _OPTIMIZER: {"params": state.params, "opt_state": state.opt_state}}

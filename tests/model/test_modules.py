@@ -1,0 +1,184 @@
+"""Claims about the Flax modules: what they hold, and that they compute what the functions do."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jvrc.model import context, entropy_models, hyperprior, layers, modules, transforms
+from jvrc.model.config import ARCHITECTURES, config_of
+from jvrc.model.hyperprior import ENCODER
+from jvrc.model.modules import VariableRateModel
+from jvrc.qstep import rd_lambda
+
+# These run once: better compiled quickly than well.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+MEAN, CONTEXT = (config_of(name, N=4, M=6) for name in ("mbt2018-mean", "mbt2018"))
+KEY, NOISE = jax.random.key(1), jax.random.key(2)
+QSTEP = np.array([0.7, 3.0], np.float32)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def config(request):
+    return config_of(request.param, N=4, M=6, latent_scale=20.0, hyper_scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def params(config):
+    return modules.init_params(KEY, config)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-6), a, b)
+
+
+def test_init_params_is_init_without_a_forward_pass(config, params, x):
+    made = jax.jit(VariableRateModel(config).init)(KEY, x, QSTEP)
+    assert made.keys() == {"params"}
+    assert_close(made["params"], params)
+    assert tuple(sorted(params)) == tuple(sorted(config.parts))
+
+
+def test_a_key_decides_what_is_drawn(params, config):
+    assert_equal(modules.init_params(KEY, config), params)
+    other = modules.init_params(jax.random.key(3), config)
+    for part in ("g_a", "g_s", "h_a", "h_s"):
+        kernels = [v["kernel"] for v in params[part].values() if "kernel" in v]
+        assert len({float(np.std(k)) for k in kernels}) == len(
+            kernels
+        )  # no two layers draw the same
+        for layer, value in params[part].items():
+            assert ("kernel" in value) != np.array_equal(
+                jax.tree.leaves(value)[-1], jax.tree.leaves(other[part][layer])[-1]
+            )
+
+
+def test_kernels_start_within_pytorchs_bound(params):
+    for part, gain in (("g_a", 1), ("g_s", 2), ("h_a", 1)):
+        for value in params[part].values():
+            if "kernel" in value:
+                bound = gain / np.sqrt(np.prod(value["kernel"].shape[:-1]))
+                peak = np.abs(value["kernel"]).max()
+                assert 0.9 * bound < peak <= bound
+                assert not np.any(value["bias"])
+
+
+def test_a_call_is_the_pure_forward_pass(config, params, x):
+    """With the noise of the stream "noise", or of rounded latents without it."""
+    model, variables, rngs = VariableRateModel(config), {"params": params}, {"noise": NOISE}
+
+    @quick_jit
+    def calls(params, x):
+        key = model.apply(variables, rngs=rngs, method=lambda module: module.make_rng("noise"))
+        noisy = model.apply(variables, x, QSTEP, rngs=rngs)
+        rounded = model.apply(variables, x, QSTEP)
+        pure = partial(hyperprior.forward, config, params, x, QSTEP)
+        return (noisy, rounded), (pure(key), pure(None))
+
+    (noisy, rounded), expected = calls(params, x)
+    assert_close((noisy, rounded), expected)
+    assert np.all(noisy.bits_y != rounded.bits_y)
+    assert np.all(noisy.bits_z != rounded.bits_z)
+
+
+def test_each_side_needs_its_own_parameters_only(config, params, x):
+    model = VariableRateModel(config)
+    encoder = {name: params[name] for name in ENCODER}
+    decoder = {name: value for name, value in params.items() if name not in ENCODER}
+
+    @quick_jit
+    def both(encoder, decoder, params, x):
+        latents = model.apply({"params": encoder}, x, method="analyse")
+        noise = hyperprior.draw_noise(NOISE, latents)
+        variables = {"params": decoder}
+        out = model.apply(variables, latents, QSTEP, noise, method="reconstruct_and_rate")
+        expected = hyperprior.analyse(config, params, x)
+        return (latents, out), (
+            expected,
+            hyperprior.reconstruct_and_rate(config, params, expected, QSTEP, noise),
+        )
+
+    assert_close(*both(encoder, decoder, params, x))
+
+
+def held(module, seed=0):
+    """Random parameters of a module."""
+    shapes = jax.eval_shape(partial(module.init, method="parameters"), KEY)["params"]
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: rng.uniform(0.05, 0.3, a.shape).astype(np.float32), shapes)
+
+
+Y, Z = (np.random.default_rng(1).normal(size=(1, s, s, c)).astype("f") for s, c in ((4, 6), (1, 4)))
+IMAGE = np.random.default_rng(2).uniform(size=(1, 64, 64, 3)).astype(np.float32)
+PSI = np.random.default_rng(3).normal(size=(1, 4, 4, 12)).astype(np.float32)
+QSTEP_OF_ONE = np.full((1, 1, 1, 1), 2.0, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "inputs"),
+    [
+        (modules.GDN(6), layers.gdn, (Y,)),
+        (modules.GDN(6, inverse=True), partial(layers.gdn, inverse=True), (Y,)),
+        (modules.Analysis(MEAN), partial(transforms.g_a, MEAN), (IMAGE,)),
+        (modules.Synthesis(MEAN), partial(transforms.g_s, MEAN), (Y,)),
+        (modules.HyperAnalysis(MEAN), partial(transforms.h_a, MEAN), (Y,)),
+        (modules.HyperSynthesis(MEAN), partial(transforms.h_s, MEAN), (Z,)),
+        (modules.EntropyBottleneck(4), entropy_models.bottleneck_probability, (Z, 2.0)),
+        (modules.ContextModel(CONTEXT), partial(context.features, CONTEXT), (Y, QSTEP_OF_ONE)),
+        (
+            modules.EntropyParameters(CONTEXT),
+            partial(context.entropy_parameters, CONTEXT),
+            (PSI, PSI),
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, modules.nn.Module) else "",
+)
+def test_a_module_computes_what_its_function_does(module, function, inputs):
+    params = held(module)
+    got = quick_jit(lambda p: module.apply({"params": p}, *inputs))(params)
+    expected = quick_jit(lambda p: function(p, *inputs))(params)
+    assert_close(got, expected)
+    assert all(np.ptp(leaf) > 0 for leaf in jax.tree.leaves(got))
+
+
+def test_a_model_trains_two_steps_by_init_and_apply(x):
+    """As the README shows it: every parameter moves, and the loss falls."""
+    config = config_of("mbt2018", N=4, M=6, latent_scale=20.0, hyper_scale=3.0)
+    model, params = VariableRateModel(config), modules.init_params(KEY, config)
+    optimizer = optax.adam(1e-3)
+
+    def loss(params, key):
+        out = model.apply({"params": params}, x, QSTEP, rngs={"noise": key})
+        bpp = (out.bits_y + out.bits_z) / (x.shape[1] * x.shape[2])
+        mse = jnp.mean(jnp.square(x - out.x_hat), axis=(1, 2, 3))
+        auxiliary = entropy_models.quantile_loss(params["bottleneck"])
+        return jnp.mean(bpp + rd_lambda(QSTEP) * 255**2 * mse) + auxiliary
+
+    @quick_jit
+    def step(params, state):
+        value, gradient = jax.value_and_grad(loss)(params, NOISE)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+            updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(params, updates), state, value
+
+    trained, state, values = params, optimizer.init(params), []
+    for _ in range(3):
+        trained, state, value = step(trained, state)
+        values.append(float(value))
+    assert values[2] < values[1] < values[0]
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(trained), strict=True
+    ):
+        assert np.any(a != b), path
