@@ -1,4 +1,4 @@
-"""The transforms and the context model of jvrc2026, as pure functions of (config, parameters, input).
+"""The transforms and context model of jvrc2026: pure functions of config, parameters and input.
 
     x [B,H,W,3] in [0,1]   y, mu, sigma [B,H/16,W/16,M]   z [B,H/64,W/64,N]   H, W multiples of 64
 
