@@ -12,7 +12,7 @@ from jvrc.frozen.file import read_model
 from jvrc.frozen.header import read_header
 from jvrc.io import images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 TINY = ["--n", "4", "--m", "6", "--batch", "2", "--crop", "64", "--optimizer", "adam"]
 

@@ -90,11 +90,13 @@ def test_images_of_several_tiles_are_searched_too(img, monkeypatch, quick):
     assert costs[0] - costs[2] > 0.9 * (costs[0] - costs[1]) > 0
 
 
+@pytest.mark.slow
 def test_every_architecture_gives_streams_that_decode(tiny, img, quick):
     data = jvrc.compress(tiny, img, 4, effort=1)
     assert jvrc.decompress(tiny, data).shape == img.shape
 
 
+@pytest.mark.slow
 def test_with_a_context_the_loss_falls_too_and_the_stream_holds_what_was_chosen(img):
     model = jvrc.load("mbt2018")
     coder, before = quantised(model, img)

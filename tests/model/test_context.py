@@ -65,6 +65,7 @@ def test_the_linear_range_ends_at_its_reach():
         assert np.all(np.isclose(last, psi, rtol=1e-4, atol=1e-4) == linear)
 
 
+@pytest.mark.slow
 def test_at_its_start_the_model_is_mbt2018_mean():
     """The entropy parameters network passes psi on; the context adds a little that is random."""
     config = config_of("mbt2018", N=4, M=6)
