@@ -429,6 +429,7 @@ def test_without_torch_the_remedy_is_named(checkpoint, capsys, monkeypatch):
 # Training goes on from them
 
 
+@pytest.mark.slow
 def test_a_single_rate_model_is_post_trained_at_once_and_its_offsets_live(tmp_path):
     """Their last layers are zero, but not what lies before: the first update moves them."""
     base = tmp_path / "base.safetensors"
@@ -448,6 +449,7 @@ def test_a_single_rate_model_is_post_trained_at_once_and_its_offsets_live(tmp_pa
         assert np.any(state.params[part]["kernel2"])
 
 
+@pytest.mark.slow
 def test_train_begins_from_an_imported_model_where_the_recipe_says_sigma(tmp_path):
     base = tmp_path / "base.safetensors"
     imported = save_model(model_of("mean-vbr"), base)

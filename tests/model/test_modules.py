@@ -44,6 +44,7 @@ def assert_close(a, b):
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-6), a, b)
 
 
+@pytest.mark.slow
 def test_init_params_is_init_without_a_forward_pass(config, params, x):
     made = jax.jit(VariableRateModel(config).init)(KEY, x, QSTEP)
     assert made.keys() == {"params"}
@@ -153,6 +154,7 @@ def test_a_module_computes_what_its_function_does(module, function, inputs):
     assert all(np.ptp(leaf) > 0 for leaf in jax.tree.leaves(got))
 
 
+@pytest.mark.slow
 def test_a_model_trains_two_steps_by_init_and_apply(x):
     """As the README shows it: every parameter moves, and the loss falls."""
     config = config_of("mbt2018", N=4, M=6, latent_scale=20.0, hyper_scale=3.0)

@@ -24,7 +24,7 @@ from jvrc.training.single_rate import SingleRate, initial_params
 from jvrc.training.validation import VALIDATION_QSTEPS, make_validation
 
 RECIPE = SingleRateRecipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

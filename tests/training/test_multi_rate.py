@@ -49,7 +49,7 @@ class Noise:
 
 
 DATASET = data.Dataset(Noise(), Noise())
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,6 @@ train(RECIPE, {run!r}, init=params, validate_every=2, save_minutes=0.0)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(whole, tmp_path):
     run = tmp_path / "r"

@@ -36,6 +36,7 @@ def test_a_run_that_enters_the_schedule_later_warms_up_to_the_same_cosine():
         assert float(part(count)) == pytest.approx(float(whole(2000 + count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["muon", "adam"])
 def test_an_outlier_does_not_move_parameters_further(name):
     params = init_params(jax.random.key(0), config_of("mbt2018-mean", N=4, M=6))

@@ -17,6 +17,8 @@ from jvrc.training import devices, klt_init, moo, objectives, rate_gradients
 from jvrc.training.klt_scales import klt_config
 from jvrc.training.rate_gradients import Rates, Setup
 
+pytestmark = pytest.mark.slow
+
 QSTEPS = jnp.array([8.0, 3.0, 1.5])
 RATES = Rates(QSTEPS, rd_lambda(QSTEPS))
 WEIGHTS = jnp.array([0.5, 0.2, 0.3])
@@ -144,7 +146,6 @@ for exact in (True, False):
 """
 
 
-@pytest.mark.slow
 def test_eight_devices_make_the_update_of_one(tmp_path):
     code = DEVICES.format(folder=str(Path(__file__).parent))
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}

@@ -21,7 +21,7 @@ MEAN, CONTEXT, SCALE = (
     config_of(name, **SIZES) for name in ("mbt2018-mean", "mbt2018", "bmshj2018-hyperprior")
 )
 KEY = jax.random.key(1)
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,6 @@ def saved(params, path):
     return save_model(freezing.freeze(plain, params, qstep_range=(1, 16)), path)
 
 
-@pytest.mark.slow
 def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_path, photo, capsys):
     """Begun from another architecture, on a third model's transforms; it compresses."""
     photos = tmp_path / "photos"
