@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from jvrc.codec.latent_coder import Symbols
-from jvrc.codec.wavefront_order import LOOK_BACK, arranged, plan, power_of_two, to_raster
+from jvrc.codec.wavefront_order import LOOK_BACK, Plan, arranged, plan, power_of_two, to_raster
 from jvrc.coding import escapes, rans, scale_adaptation
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context, hyper_synthesis
@@ -234,7 +234,7 @@ def run(
 
 
 def _chunk(
-    layout: Any, psi: Sequence[np.ndarray], y: Sequence[np.ndarray], begin: int
+    layout: Plan, psi: Sequence[np.ndarray], y: Sequence[np.ndarray], begin: int
 ) -> tuple[Steps, int]:
     """Return (the steps from wavefront `begin` on, filled up; how many of them count)."""
     total, slots = layout.rows.shape
