@@ -5,11 +5,12 @@ import os
 import jax
 import numpy as np
 import pytest
+from small import small_config
 
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.frozen.model import FrozenModel
-from jvrc.model.config import ARCHITECTURES, config_of
+from jvrc.model.config import ARCHITECTURES
 from jvrc.model.modules import init_params
 
 
@@ -42,7 +43,7 @@ def quick_compilation():
 
 def tiny_model(architecture: str, folder) -> FrozenModel:
     """A frozen model with random weights, saved and read back."""
-    config = config_of(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
+    config = small_config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
     params = init_params(jax.random.key(1), config)
     model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
     return save_model(model, folder / f"{architecture}.safetensors")

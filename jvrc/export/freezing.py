@@ -16,7 +16,7 @@ from jvrc.frozen.file import as_stored, seal
 from jvrc.frozen.model import OFFSET_UNIT, FrozenModel
 from jvrc.integer import fixed_point
 from jvrc.integer.hyper_synthesis import INDEX_COUNT, Z_MAX, scale_table
-from jvrc.model import entropy_models, hyperprior, variable_rate
+from jvrc.model import architectures, entropy_models, variable_rate
 from jvrc.model.config import Config
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_of
 
@@ -35,7 +35,7 @@ def freeze(
     Raises:
       ValueError: params are not finite or too large.
     """
-    config, params = hyperprior.with_scales(config, params)
+    config, params = architectures.with_scales(config, params)
     params = as_stored(params)
     medians = _integer_medians(params)
     z_steps, z_step_index = z_step_grid(params, *qstep_range)

@@ -12,7 +12,7 @@ import numpy as np
 from jvrc.integer.context import FEATURE_MAX
 from jvrc.integer.hyper_synthesis import ACTIVATION_MAX, Z_MAX
 from jvrc.integer.network import RUN_CHANNELS, SUM_MAX
-from jvrc.model import context, transforms
+from jvrc.model import context
 from jvrc.model.config import Config
 
 WEIGHT_MAX = 2**15 - 1
@@ -44,7 +44,7 @@ class LayerSpec(NamedTuple):
 
 def layer_specs(config: Config) -> tuple[LayerSpec, ...]:
     """Return the layers of h_s and then those of the context model, in the order of evaluation."""
-    w = transforms.hyper_widths(config)
+    w = config.hyper_widths
     names = ("h_s/deconv0", "h_s/deconv1", "h_s/conv2")
     h_s = (
         LayerSpec(names[0], (Z,), Z_MAX, w[:2], (5, 5), _sums_of_runs, True),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.model import context, transforms
+from jvrc.model import context
 from jvrc.model.config import Config
 
 
@@ -40,7 +40,7 @@ def arrays_of(config: Config, names: Collection[str]) -> Iterator[Entry]:
     yield from _conv("h_a.0", ("h_a", "conv0"), 3, m, n)
     yield from _conv("h_a.2", ("h_a", "conv1"), 5, n, n)
     yield from _conv("h_a.4", ("h_a", "conv2"), 5, n, n)
-    w = transforms.hyper_widths(config)
+    w = config.hyper_widths
     yield from _deconv("h_s.0", ("h_s", "deconv0"), 5, w[0], w[1])
     yield from _deconv("h_s.2", ("h_s", "deconv1"), 5, w[1], w[2])
     yield from _conv("h_s.4", ("h_s", "conv2"), 3, w[2], w[3])

@@ -1,18 +1,15 @@
-"""The whole model as pure functions, as training needs it: analysis, reconstruction and rate.
+"""The models of 2018 as training needs them: reconstruction and rate from latents y and z.
 
-    y = g_a(x), z = h_a(y)                              analyse
-    z^ = m + Delta_z * round((z - m) / Delta_z)         reconstruct_and_rate: the rest
+    z^ = m + Delta_z * round((z - m) / Delta_z)
     sigma, mu = h_s(z^)                                 mbt2018: and of its context, `_with_context`
     y^ = mu + Delta * sign(q) * (|q| - delta)           q = round((y - mu) / Delta), `_quantised`
     x^ = g_s(y^)
 
 Minnen et al. 2018 (or Ballé et al. 2018), with Delta, the offsets delta and Delta_z of Kamisli et
-al. 2024 (arXiv 2402.18930). Flax modules with the same functions: jvrc.model.modules.
+al. 2024 (arXiv 2402.18930). jvrc.model.architectures chooses between these functions and others.
 """
 
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,62 +17,22 @@ from jax import Array
 
 from jvrc.model import context, entropy_models, layers, transforms, variable_rate
 from jvrc.model.config import Config
-
-ENCODER = ("g_a", "h_a")  # parts whose parameters only `analyse` needs
-
-
-class Latents(NamedTuple):
-    """The latents y and z of a batch; also noise, or gradients, of the same shapes."""
-
-    y: Array  # [B,H/16,W/16,M]
-    z: Array  # [B,H/64,W/64,N]
+from jvrc.model.latents import Forward, Latents
+from jvrc.model.transforms import Valid
 
 
-class Forward(NamedTuple):
-    """The results of a forward pass with one qstep for each image."""
-
-    x_hat: Array  # [B,H,W,3], not clipped
-    bits_y: Array  # [B]
-    bits_z: Array  # [B]
-
-
-def analyse(config: Config, params: dict, x: Array) -> Latents:
-    """Return y and z of x [B,H,W,3] in [0,1], H and W multiples of 64. They do not depend on qstep.
-
-    g_a computes in the precision of its kernels, as does g_s in `reconstruct_and_rate`; the rest is
-    float32.
-    """
-    dtype = params["g_a"]["conv0"]["kernel"].dtype
-    y = transforms.g_a(config, params["g_a"], x.astype(dtype)).astype(jnp.float32)
-    return Latents(y, transforms.h_a(config, params["h_a"], y))
-
-
-def draw_noise(key: Array, like: Latents) -> Latents:
-    """Return noise uniform in [-1/2, 1/2), of the shapes of y and z."""
-    keys = jax.random.split(key)
-    draw = partial(jax.random.uniform, minval=-0.5, maxval=0.5)
-    return Latents(draw(keys[0], like.y.shape), draw(keys[1], like.z.shape))
+def g_s(config: Config, params: dict, y_hat: Array, qstep: Array, valid: Valid = None) -> Array:
+    """Return the image, not clipped, from the reconstructed y; it does not depend on qstep."""
+    return transforms.g_s(config, params["g_s"], y_hat, valid)
 
 
 def reconstruct_and_rate(
     config: Config, params: dict, latents: Latents, qstep: Array, noise: Latents | None
 ) -> Forward:
-    """Return reconstructions and rates (bits) of latents at qstep [B].
-
-    Reconstructions use rounded latents with straight-through gradients. Rates use additive uniform
-    noise of the width of the bin (training), or rounded latents if noise is None (validation).
-    params: without g_a and h_a will do.
-    """
+    """Return reconstructions and rates: see jvrc.model.architectures.reconstruct_and_rate."""
     y, z = latents
     step = qstep[:, None, None, None]  # Delta
-
-    z_step = variable_rate.z_step(params["z_step"], step)
-    m = entropy_models.medians(params["bottleneck"])
-    q_z = layers.ste_round(layers.add_bias(z, -m) / z_step)
-    z_hat = layers.add_bias(z_step * q_z, m)
-    z_rate = z_hat if noise is None else z + z_step * noise.z
-    p_z = entropy_models.bottleneck_probability(params["bottleneck"], z_rate, z_step)
-
+    z_hat, p_z = quantised_z(params, z, step, None if noise is None else noise.z)
     psi = transforms.hyper_layers(config, params["h_s"], z_hat)[-1]
     if config.has_context:
         sigma, mu = _with_context(config, params, y, psi, step)
@@ -88,6 +45,19 @@ def reconstruct_and_rate(
     dtype = params["g_s"]["deconv0"]["kernel"].dtype
     x_hat = transforms.g_s(config, params["g_s"], y_hat.astype(dtype)).astype(jnp.float32)
     return Forward(x_hat, entropy_models.bits(p_y), entropy_models.bits(p_z))
+
+
+def quantised_z(params: dict, z: Array, qstep: Array, noise: Array | None) -> tuple[Array, Array]:
+    """Return (z^, probability of z) for z [B,H/64,W/64,N] at qstep [B,1,1,1]; noise: as z or None.
+
+    z^ = m + Delta_z * round((z - m) / Delta_z), with the gradient of z.
+    """
+    z_step = variable_rate.z_step(params["z_step"], qstep)
+    m = entropy_models.medians(params["bottleneck"])
+    q_z = layers.ste_round(layers.add_bias(z, -m) / z_step)
+    z_hat = layers.add_bias(z_step * q_z, m)
+    z_rate = z_hat if noise is None else z + z_step * noise
+    return z_hat, entropy_models.bottleneck_probability(params["bottleneck"], z_rate, z_step)
 
 
 def _quantised(params: dict, v: Array, scale: Array, mu: Array, step: Array) -> tuple[Array, Array]:
@@ -113,13 +83,6 @@ def _with_context(config: Config, params: dict, y: Array, psi: Array, step: Arra
     scale = jnp.maximum(sigma / step, entropy_models.SCALE_MIN)
     first, _ = _quantised(params, (y - mu) / step, scale, mu, step)
     return predict(params, y + jax.lax.stop_gradient(first - y))
-
-
-def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
-    """Return `reconstruct_and_rate` of `analyse(x)`, with noise drawn from key (None: rounded)."""
-    latents = analyse(config, params, x)
-    noise = None if key is None else draw_noise(key, latents)
-    return reconstruct_and_rate(config, params, latents, qstep, noise)
 
 
 def with_scales(

@@ -30,7 +30,12 @@ def depthwise(params: dict, x: Array) -> Array:
 
 
 def delta_features(params: dict, qstep: Array) -> Array:
-    """Return features [B,E] of Delta [B]: tanh(log2(Delta) / 4 * kernel + bias)."""
+    """Return features [B,E] of Delta [B]: tanh(log2(Delta) / 4 * kernel + bias).
+
+    Frozen models also have a `range` [2], that of Delta in training, to which Delta is clipped.
+    """
+    if "range" in params:
+        qstep = jnp.clip(qstep, params["range"][0], params["range"][1])
     return jnp.tanh(jnp.log2(qstep)[:, None] / 4 @ params["kernel"] + params["bias"][None])
 
 

@@ -98,9 +98,3 @@ def hyper_layers(
     first = within(act(layers.up(params["deconv0"], z)), valid, 32)
     second = within(act(layers.up(params["deconv1"], first)), valid, 16)
     return first, second, layers.conv(params["conv2"], second)
-
-
-def hyper_widths(config: Config) -> tuple[int, int, int, int]:
-    """Return the channels before, between and after the three layers of h_s."""
-    n, m = config.N, config.M
-    return (n, m, m * 3 // 2, 2 * m) if config.predicts_mean else (n, n, n, m)

@@ -12,7 +12,7 @@ from jax import Array
 
 from jvrc.model import entropy_models
 from jvrc.model.config import Config
-from jvrc.model.hyperprior import Forward
+from jvrc.model.latents import Forward
 from jvrc.model.modules import VariableRateModel
 from jvrc.qstep import rd_lambda
 

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from jvrc.model import hyperprior
+from jvrc.model.architectures import ENCODER
 from jvrc.model.config import Config
-from jvrc.model.hyperprior import ENCODER, Latents
+from jvrc.model.latents import Latents, draw_noise
 from jvrc.model.modules import VariableRateModel
 from jvrc.training import moo, objectives
 from jvrc.training.objectives import Losses
@@ -64,7 +64,7 @@ def crop_noise(key: Array, first: Array, latents: Latents) -> Latents:
     crops = first + jnp.arange(latents.y.shape[0])
     keys = jax.vmap(partial(jax.random.fold_in, key))(crops)
     one = jax.tree.map(lambda a: a[0], latents)
-    return jax.vmap(lambda k: hyperprior.draw_noise(k, one))(keys)
+    return jax.vmap(lambda k: draw_noise(k, one))(keys)
 
 
 def rate_losses(

@@ -9,9 +9,8 @@ import numpy as np
 
 from jvrc.frozen import zoo
 from jvrc.frozen.model import FrozenModel
-from jvrc.model import context, hyperprior, transforms
+from jvrc.model import architectures, context, transforms
 from jvrc.model.config import Config
-from jvrc.model.hyperprior import with_scales
 from jvrc.model.modules import init_params
 from jvrc.training import objectives
 from jvrc.training.klt_scales import klt_config
@@ -35,7 +34,9 @@ def read_source(source: str | Path) -> tuple[Config, dict, str]:
         return run.config, run.params, f"run {Path(source).name}, step {run.step}"
     model = zoo.load(source)
     scales = _training_scales(model)
-    config, params = with_scales(model.config, jax.tree.map(jnp.asarray, model.params), **scales)
+    config, params = architectures.with_scales(
+        model.config, jax.tree.map(jnp.asarray, model.params), **scales
+    )
     return config, params, f"model {model.model_id}"
 
 
@@ -83,7 +84,7 @@ def _read_in_scales(
                 f"the recipe says {getattr(config, name)!r}: set its {name.lower()} to that"
             )
     scales = {"latent_scale": config.latent_scale, "hyper_scale": config.hyper_scale}
-    return *with_scales(found, params, **scales), described
+    return *architectures.with_scales(found, params, **scales), described
 
 
 def grafted(params: dict, config: Config, key: jax.Array, crops: Crops | None = None) -> dict:
@@ -112,7 +113,7 @@ def _reach_of_psi(config: Config, params: dict, crops: np.ndarray) -> jax.Array:
 
     @jax.jit
     def lowest(x: jax.Array) -> jax.Array:
-        z = hyperprior.analyse(config, params, x).z
+        z = architectures.analyse(config, params, x).z
         return transforms.hyper_layers(config, params["h_s"], jnp.round(z))[-1].min((0, 1, 2))
 
     return 1.0 - 1.2 * jnp.minimum(0.0, jnp.min(jnp.stack([lowest(x[None]) for x in crops]), 0))

@@ -21,7 +21,16 @@ from jvrc.codec.image import decode_symbols
 from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.model import context, entropy_models, hyperprior, modules, transforms, variable_rate
+from jvrc.model import (
+    architectures,
+    context,
+    entropy_models,
+    hyperprior,
+    modules,
+    transforms,
+    variable_rate,
+)
+from jvrc.model.latents import Latents
 from jvrc.training import devices, loop, warm_start
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
@@ -104,7 +113,7 @@ def evaluate(config, params, x, latents, qstep, y_hat):
     y_hat = variable_rate.reconstruct(q, mu, qstep, delta)
     trained = hyperprior.reconstruct_and_rate(config, params, latents, qstep[None], None)
     found = {
-        "analysed": hyperprior.analyse(config, params, x),
+        "analysed": architectures.analyse(config, params, x),
         "z_hat": z_hat,
         "p_z": entropy_models.bottleneck_probability(params["bottleneck"], z_hat, z_step),
         "scale": scale,
@@ -123,7 +132,7 @@ def evaluated(case, qstep):
     """(what ours gives, what theirs gave) for the reference's latents."""
     config, params = params_of(case)
     theirs, x = reference(case, qstep), image()[None] / np.float32(255)
-    latents = hyperprior.Latents(stored(case)["y"][None], stored(case)["z"][None])
+    latents = Latents(stored(case)["y"][None], stored(case)["z"][None])
     found = compiled(config)(params, x, latents, np.float32(qstep), theirs.y_hat[None])
     return SimpleNamespace(**found), theirs
 

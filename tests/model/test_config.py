@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from jvrc.model.config import ARCHITECTURES, Config, config_of
+from jvrc.model.config import ARCHITECTURES as ALL
+from jvrc.model.config import Config, config_of
 
+ARCHITECTURES = tuple(name for name in ALL if name != "jvrc2026")
 FIELDS = {"N": 64, "M": 192, "latent_scale": 2.0, "hyper_scale": 3.0, "log_scale": False}
 
 
@@ -54,6 +56,10 @@ def test_an_architecture_may_have_other_fields():
     [
         ("elic2022", {}, "architecture must be one of bmshj2018-hyperprior, mbt2018-mean, mbt2018"),
         ("mbt2018", {"N": 0}, r"N must be an integer in 1..4096; got 0"),
+        ("jvrc2026", {"M": 6}, "M must be a multiple of 4; got 6"),
+        ("jvrc2026", {"fold": 3}, "fold must be a divisor of expansion; got 3"),
+        ("jvrc2026", {"h_s_kernel": 2}, "h_s_kernel must be odd; got 2"),
+        ("jvrc2026", {"g_a_blocks": -1}, "g_a_blocks must be an integer in 0..4096; got -1"),
         ("mbt2018", {"M": 1.5}, "M must be an integer"),
         ("mbt2018-mean", {"latent_scale": 0.0}, "latent_scale must be positive"),
         ("mbt2018-mean", {"hyper_scale": float("inf")}, "hyper_scale must be positive"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, ndtr, ndtri
 
-from jvrc.model import entropy_models, modules
+from jvrc.model import entropy_models, parts
 
 # These run once: better compiled quickly than well.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -131,7 +131,7 @@ def test_logistic_is_special_case():
 
 
 def test_the_initial_prior_is_a_logistic_of_scale_ten():
-    module = modules.EntropyBottleneck(CHANNELS)
+    module = parts.EntropyBottleneck(CHANNELS)
     params = quick_jit(partial(module.init, method="parameters"))(jax.random.key(0))["params"]
     assert {k: v.shape for k, v in params.items()} == {k: v.shape for k, v in prior(0).items()}
     bias = np.concatenate([np.ravel(params[f"bias{i}"]) for i in range(5)])

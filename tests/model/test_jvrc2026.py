@@ -7,20 +7,17 @@ or not).
 
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.model import entropy_models, jvrc2026, residual, transforms, variable_rate
+from jvrc.model import architectures, entropy_models, jvrc2026, residual, transforms, variable_rate
+from jvrc.model.config import config_of
 
 FOLDER = Path(__file__).parents[1] / "golden" / "jvrc2026"
-# What transforms.h_a and hyper_layers ask of a config; its class comes with training and freezing.
-CONFIG = SimpleNamespace(
-    M=8, N=5, latent_scale=1 / 0.06, hyper_scale=8.0, predicts_mean=True, has_context=False
-)
+CONFIG = config_of("jvrc2026", M=8, N=5, latent_scale=1 / 0.06, hyper_scale=8.0)
 
 
 def nested(arrays):
@@ -81,6 +78,17 @@ def test_every_stage_gives_the_prototypes_numbers(golden):
         expected = golden["stage"][name]
         rms = np.sqrt(np.mean(np.square(expected)))
         assert np.abs(value - expected).max() <= 1e-4 * rms, name
+
+
+def test_the_whole_models_forward_pass_gives_them_too(golden):
+    x = np.repeat(golden["image"][None], 2, axis=0) / np.float32(255)
+    forward = jax.jit(architectures.forward, static_argnums=0)
+    with jax.default_matmul_precision("highest"):
+        found = forward(CONFIG, golden["params"], x, golden["qsteps"], None)
+    stage = golden["stage"]
+    np.testing.assert_allclose(jnp.clip(found.x_hat, 0, 1), stage["x_hat"], atol=1e-4)
+    p_y = entropy_models.gaussian_probability(stage["q"], stage["scale"])
+    np.testing.assert_allclose(found.bits_y, entropy_models.bits(p_y), rtol=1e-4)
 
 
 def test_each_latent_is_reconstructed_in_one_step_and_neighbours_in_others():

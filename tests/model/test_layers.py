@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from jvrc.model import layers, modules
+from jvrc.model import layers, parts
 
 
 def normal(seed, *shape):
@@ -45,7 +45,7 @@ def test_gdn_without_gamma_divides_by_the_root_of_beta():
 
 
 def test_gdn_starts_at_one_and_a_tenth_of_the_identity():
-    params = modules.GDN(3).init(jax.random.key(0), np.zeros((1, 1, 1, 3), np.float32))["params"]
+    params = parts.GDN(3).init(jax.random.key(0), np.zeros((1, 1, 1, 3), np.float32))["params"]
     np.testing.assert_allclose(layers.non_negative(params["beta"]), np.ones(3), rtol=1e-6)
     np.testing.assert_allclose(layers.non_negative(params["gamma"]), 0.1 * np.eye(3), atol=1e-8)
 

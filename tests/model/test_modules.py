@@ -2,15 +2,27 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small import small_config
 
-from jvrc.model import context, entropy_models, hyperprior, layers, modules, transforms
+from jvrc.model import (
+    architectures,
+    context,
+    entropy_models,
+    layers,
+    modules,
+    parts,
+    parts2026,
+    transforms,
+)
+from jvrc.model.architectures import ENCODER
 from jvrc.model.config import ARCHITECTURES, config_of
-from jvrc.model.hyperprior import ENCODER
+from jvrc.model.latents import draw_noise
 from jvrc.model.modules import VariableRateModel
 from jvrc.qstep import rd_lambda
 
@@ -28,7 +40,7 @@ def x():
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def config(request):
-    return config_of(request.param, N=4, M=6, latent_scale=20.0, hyper_scale=3.0)
+    return small_config(request.param, latent_scale=20.0, hyper_scale=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,28 +64,38 @@ def test_init_params_is_init_without_a_forward_pass(config, params, x):
     assert tuple(sorted(params)) == tuple(sorted(config.parts))
 
 
+def leaves(params, *parts):
+    """{"g_a/conv0/kernel": array, …} of some parts."""
+    found = jax.tree_util.tree_leaves_with_path({name: params[name] for name in parts})
+    return {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in found}
+
+
 def test_a_key_decides_what_is_drawn(params, config):
     assert_equal(modules.init_params(KEY, config), params)
-    other = modules.init_params(jax.random.key(3), config)
-    for part in ("g_a", "g_s", "h_a", "h_s"):
-        kernels = [v["kernel"] for v in params[part].values() if "kernel" in v]
-        assert len({float(np.std(k)) for k in kernels}) == len(
-            kernels
-        )  # no two layers draw the same
-        for layer, value in params[part].items():
-            assert ("kernel" in value) != np.array_equal(
-                jax.tree.leaves(value)[-1], jax.tree.leaves(other[part][layer])[-1]
-            )
+    other = leaves(modules.init_params(jax.random.key(3), config), *config.parts)
+    drawn = {name: v for name, v in leaves(params, *config.parts).items() if len(np.unique(v)) > 5}
+    kernels = {name: v for name, v in drawn.items() if name.endswith("kernel")}
+    assert len(kernels) > 8
+    assert len({float(np.std(v)) for v in kernels.values()}) == len(kernels)  # none drawn twice
+    assert not any(np.array_equal(v, other[name]) for name, v in kernels.items())
 
 
 def test_kernels_start_within_pytorchs_bound(params):
-    for part, gain in (("g_a", 1), ("g_s", 2), ("h_a", 1)):
-        for value in params[part].values():
-            if "kernel" in value:
-                bound = gain / np.sqrt(np.prod(value["kernel"].shape[:-1]))
-                peak = np.abs(value["kernel"]).max()
-                assert 0.9 * bound < peak <= bound
-                assert not np.any(value["bias"])
+    for name, value in leaves(params, "g_a", "g_s", "h_a").items():
+        if "conv" in name and name.endswith("kernel"):
+            gain = 2 if name.startswith("g_s") else 1
+            bound = gain / np.sqrt(np.prod(value.shape[:-1]))
+            assert 0.9 * bound < np.abs(value).max() <= bound
+        if name.endswith("bias"):
+            assert not np.any(value)
+
+
+def test_new_blocks_of_jvrc2026_are_the_identity():
+    module = parts2026.Block(6, 2, 1, features=3)
+    x = jax.random.normal(KEY, (1, 4, 4, 6))
+    out, variables = module.init_with_output(KEY, x, jnp.ones((1, 3)))
+    np.testing.assert_array_equal(out, x)
+    assert np.ptp(variables["params"]["in"]["kernel"]) > 0
 
 
 def test_a_call_is_the_pure_forward_pass(config, params, x):
@@ -85,7 +107,7 @@ def test_a_call_is_the_pure_forward_pass(config, params, x):
         key = model.apply(variables, rngs=rngs, method=lambda module: module.make_rng("noise"))
         noisy = model.apply(variables, x, QSTEP, rngs=rngs)
         rounded = model.apply(variables, x, QSTEP)
-        pure = partial(hyperprior.forward, config, params, x, QSTEP)
+        pure = partial(architectures.forward, config, params, x, QSTEP)
         return (noisy, rounded), (pure(key), pure(None))
 
     (noisy, rounded), expected = calls(params, x)
@@ -102,13 +124,13 @@ def test_each_side_needs_its_own_parameters_only(config, params, x):
     @quick_jit
     def both(encoder, decoder, params, x):
         latents = model.apply({"params": encoder}, x, method="analyse")
-        noise = hyperprior.draw_noise(NOISE, latents)
+        noise = draw_noise(NOISE, latents)
         variables = {"params": decoder}
         out = model.apply(variables, latents, QSTEP, noise, method="reconstruct_and_rate")
-        expected = hyperprior.analyse(config, params, x)
+        expected = architectures.analyse(config, params, x)
         return (latents, out), (
             expected,
-            hyperprior.reconstruct_and_rate(config, params, expected, QSTEP, noise),
+            architectures.reconstruct_and_rate(config, params, expected, QSTEP, noise),
         )
 
     assert_close(*both(encoder, decoder, params, x))
@@ -130,21 +152,21 @@ QSTEP_OF_ONE = np.full((1, 1, 1, 1), 2.0, np.float32)
 @pytest.mark.parametrize(
     ("module", "function", "inputs"),
     [
-        (modules.GDN(6), layers.gdn, (Y,)),
-        (modules.GDN(6, inverse=True), partial(layers.gdn, inverse=True), (Y,)),
-        (modules.Analysis(MEAN), partial(transforms.g_a, MEAN), (IMAGE,)),
-        (modules.Synthesis(MEAN), partial(transforms.g_s, MEAN), (Y,)),
-        (modules.HyperAnalysis(MEAN), partial(transforms.h_a, MEAN), (Y,)),
-        (modules.HyperSynthesis(MEAN), partial(transforms.h_s, MEAN), (Z,)),
-        (modules.EntropyBottleneck(4), entropy_models.bottleneck_probability, (Z, 2.0)),
-        (modules.ContextModel(CONTEXT), partial(context.features, CONTEXT), (Y, QSTEP_OF_ONE)),
+        (parts.GDN(6), layers.gdn, (Y,)),
+        (parts.GDN(6, inverse=True), partial(layers.gdn, inverse=True), (Y,)),
+        (parts.Analysis(MEAN), partial(transforms.g_a, MEAN), (IMAGE,)),
+        (parts.Synthesis(MEAN), partial(transforms.g_s, MEAN), (Y,)),
+        (parts.HyperAnalysis(MEAN), partial(transforms.h_a, MEAN), (Y,)),
+        (parts.HyperSynthesis(MEAN), partial(transforms.h_s, MEAN), (Z,)),
+        (parts.EntropyBottleneck(4), entropy_models.bottleneck_probability, (Z, 2.0)),
+        (parts.ContextModel(CONTEXT), partial(context.features, CONTEXT), (Y, QSTEP_OF_ONE)),
         (
-            modules.EntropyParameters(CONTEXT),
+            parts.EntropyParameters(CONTEXT),
             partial(context.entropy_parameters, CONTEXT),
             (PSI, PSI),
         ),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, modules.nn.Module) else "",
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 def test_a_module_computes_what_its_function_does(module, function, inputs):
     params = held(module)

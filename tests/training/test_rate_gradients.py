@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.model import hyperprior
+from jvrc.model import architectures
 from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.qstep import rd_lambda
 from jvrc.training import devices, klt_init, moo, objectives, rate_gradients
@@ -58,10 +58,10 @@ def updated(setup, params, x=None):
 
 def plain_loss(config, params, x, k, qstep):
     """Objective k by the whole forward pass, with the noise that the update draws."""
-    latents = hyperprior.analyse(config, params, x)
+    latents = architectures.analyse(config, params, x)
     key = jax.random.split(KEY, len(QSTEPS))[k]
     noise = rate_gradients.crop_noise(key, 0, latents)
-    out = hyperprior.reconstruct_and_rate(
+    out = architectures.reconstruct_and_rate(
         config, params, latents, jnp.full(x.shape[0], qstep), noise
     )
     return jnp.mean(objectives.losses_of(out, x, RATES.rd_lambda[k]).rd)

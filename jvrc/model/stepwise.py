@@ -1,0 +1,110 @@
+"""jvrc2026 as training needs it: reconstruction in four steps, and rate, from latents y and z.
+
+z^, sigma, m0 = h_s(z^)                   as in jvrc.model.hyperprior; all scales at once
+for each step s:                          known: y^ of earlier steps
+mu = means(s, known, m0)              of the latents of step s (jvrc.model.jvrc2026)
+q = round((y - mu) / Delta)
+y^ = mu + Delta * sign(q) * (|q| - delta)
+x^ = g_s(y^, Delta)
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jvrc.model import entropy_models, hyperprior, jvrc2026, layers, variable_rate
+from jvrc.model.config import Jvrc2026Config
+from jvrc.model.latents import Forward, Latents
+from jvrc.model.transforms import Valid
+
+
+def g_s(
+    config: Jvrc2026Config, params: dict, y_hat: Array, qstep: Array, valid: Valid = None
+) -> Array:
+    """Return the image, not clipped, from y^ [B,H/16,W/16,M] at qstep [B]."""
+    features = jvrc2026.features_of(params, qstep).astype(y_hat.dtype)
+    return jvrc2026.g_s(config, params["g_s"], y_hat, features, valid)
+
+
+def reconstruct_and_rate(
+    config: Jvrc2026Config, params: dict, latents: Latents, qstep: Array, noise: Latents | None
+) -> Forward:
+    """Return reconstructions and rates: see jvrc.model.architectures.reconstruct_and_rate."""
+    y, z = latents
+    step = qstep[:, None, None, None]  # Delta
+    z_hat, p_z = hyperprior.quantised_z(params, z, step, None if noise is None else noise.z)
+    sigma, first = jvrc2026.hyper_parameters(config, params["h_s"], z_hat)
+    scale = layers.lower_bound(sigma / step, entropy_models.SCALE_MIN)
+    delta = variable_rate.offset(params["offset"], scale, step)
+    features = jvrc2026.features_of(params, qstep)
+
+    def quantised(mu: Array) -> tuple[Array, Array]:
+        v = (y - mu) / step
+        q = layers.ste_round(v)
+        value = q if noise is None else v + noise.y
+        return variable_rate.reconstruct(q, mu, step, delta), value
+
+    y_hat, value = in_steps(config, params["context"], first, features, quantised)
+    p_y = entropy_models.gaussian_probability(value, scale)
+    dtype = jax.tree.leaves(params["g_s"])[0].dtype
+    x_hat = g_s(config, params, y_hat.astype(dtype), qstep).astype(jnp.float32)
+    return Forward(x_hat, entropy_models.bits(p_y), entropy_models.bits(p_z))
+
+
+def in_steps(
+    config: Jvrc2026Config,
+    params: dict,
+    first: Array,
+    features: Array | None,
+    reconstruct: Callable[[Array], tuple[Array, Array]],
+    valid: Valid = None,
+) -> tuple[Array, Array]:
+    """Return (y^, values), each [B,h,w,M], from the four steps of the context model.
+
+    params: of the context model. first: m0 [B,h,w,M], in units of hyper_scale. features: of Delta.
+    reconstruct: mu -> (y^, any value), each [B,h,w,M], of which a step keeps its own latents.
+    """
+    known = values = jnp.zeros_like(first)
+    for step in range(jvrc2026.STEPS):
+        mu = jvrc2026.means(config, params, step, known, first, features, valid)
+        now = jvrc2026.step_mask(config, step, *first.shape[1:3])[None]
+        found, value = reconstruct(mu)
+        known, values = jnp.where(now, found, known), jnp.where(now, value, values)
+    return known, values
+
+
+def with_scales(
+    config: Jvrc2026Config, params: dict, *, latent_scale: float = 1.0, hyper_scale: float = 1.0
+) -> tuple[Jvrc2026Config, dict]:
+    """Return the same model with other constants: see jvrc.model.architectures.with_scales."""
+    s, t = config.latent_scale / latent_scale, config.hyper_scale / hyper_scale
+    scaled = {
+        "g_a": {"down": {"kernel": s, "bias": s}},
+        # film shifts what `up` gets, which is y^ / latent_scale
+        "g_s": {"up": {"kernel": 1 / s}, "film": {"kernel": _halves(1.0, s, config.M)}},
+        "h_a": {"conv0": {"kernel": 1 / t}},
+        "h_s": {"conv2": {name: _halves(1.0, t, config.M) for name in ("kernel", "bias")}},
+        "context": {f"in{i}": {"kernel": 1 / t} for i in range(1, jvrc2026.STEPS)}
+        | {f"out{i}": {"kernel": t, "bias": t} for i in range(1, jvrc2026.STEPS)},
+    }
+    changed = replace(config, latent_scale=latent_scale, hyper_scale=hyper_scale)
+    return changed, params | {part: _times(params[part], scaled[part]) for part in scaled}
+
+
+def _halves(low: float, high: float, count: int) -> Array:
+    return jnp.concatenate([jnp.full(count, low), jnp.full(count, high)])
+
+
+def _times(params: dict, factors: dict) -> dict:
+    """Return params with the named leaves multiplied by factors, numbers or [O]."""
+    changed = dict(params)
+    for name, factor in factors.items():
+        value = params[name]
+        nested = isinstance(factor, dict)
+        changed[name] = (
+            _times(value, factor) if nested else value * jnp.broadcast_to(factor, value.shape)
+        )
+    return changed
