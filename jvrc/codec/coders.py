@@ -4,6 +4,7 @@ import numpy as np
 
 from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.latent_coder import LatentCoder
+from jvrc.codec.stepwise import StepwiseCoder
 from jvrc.codec.wavefront import WavefrontCoder
 from jvrc.frozen.model import FrozenModel
 from jvrc.model import config
@@ -12,6 +13,7 @@ _CODERS = {
     config.ScaleHyperpriorConfig: IndependentCoder,
     config.MeanScaleHyperpriorConfig: IndependentCoder,
     config.JointAutoregressiveConfig: WavefrontCoder,
+    config.Jvrc2026Config: StepwiseCoder,
 }
 
 

@@ -106,7 +106,8 @@ def decode_image(
 ) -> np.ndarray:
     """Return the image, uint8 [h,w,3], that `encode_image` coded; BitstreamError if damaged."""
     _, symbols, coder = _decode(model, coded, coder_of)
-    return synthesise(model, coder.reconstruct(symbols))[: coded.height, : coded.width]
+    img = synthesise(model, coder.reconstruct(symbols), coded.qstep_code)
+    return img[: coded.height, : coded.width]
 
 
 def quantise_image(

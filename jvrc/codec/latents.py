@@ -18,15 +18,20 @@ from jvrc.coding.container import BLOCK
 from jvrc.coding.escapes import LIMIT
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import hyper_synthesis
-from jvrc.model import transforms
+from jvrc.model import architectures, transforms
 from jvrc.model.config import Config
-from jvrc.qstep import qstep_row
+from jvrc.qstep import qstep_of, qstep_row
 
-# How far the transforms look around, in blocks of 64 pixels, rounded up: g_a 30 pixels, g_s 1.9
-# samples of y; h_a 7 samples of y, h_s 1.75 samples of z.
-IMAGE_MARGIN, HYPER_MARGIN = 1, 2
+# How far h_a and h_s look around, in blocks of 64 pixels, rounded up: h_a 7 samples of y, h_s 1.75
+# samples of z.
+HYPER_MARGIN = 2
 
-_full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16 or TF32 products
+full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16 or TF32 products
+
+
+def image_margin(config: Config) -> int:
+    """Return how far g_a and g_s look around, in blocks of 64 pixels, rounded up."""
+    return -(-config.transform_reach // BLOCK)
 
 
 def blocks_of(height: int, width: int) -> tuple[int, int]:
@@ -45,9 +50,9 @@ def analyse_image(model: FrozenModel, img: np.ndarray) -> np.ndarray:
     blocks = blocks_of(*img.shape[:2])
 
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
-        return (_g_a(model.config, model.params["g_a"], tile, valid),)
+        return (_g_a(model.config, {"g_a": model.params["g_a"]}, tile, valid),)
 
-    (y,) = map_tiles(on_tile, (_pad(img, blocks),), blocks, IMAGE_MARGIN)
+    (y,) = map_tiles(on_tile, (_pad(img, blocks),), blocks, image_margin(model.config))
     return y
 
 
@@ -62,14 +67,16 @@ def analyse_latents(model: FrozenModel, y: np.ndarray) -> np.ndarray:
     return z
 
 
-def synthesise(model: FrozenModel, y_hat: np.ndarray) -> np.ndarray:
+def synthesise(model: FrozenModel, y_hat: np.ndarray, qstep_code: int) -> np.ndarray:
     """Return the image g_s(y^), uint8 [H,W,3], padded as y^ [H/16,W/16,M] is."""
+    params = {name: model.params[name] for name in ("g_s", "delta") if name in model.params}
+    qstep = np.float32(qstep_of(qstep_code))
 
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
-        return (_g_s(model.config, model.params["g_s"], tile, valid),)
+        return (_g_s(model.config, params, tile, qstep, valid),)
 
     blocks = y_hat.shape[0] * 16 // BLOCK, y_hat.shape[1] * 16 // BLOCK
-    (img,) = map_tiles(on_tile, (y_hat,), blocks, IMAGE_MARGIN)
+    (img,) = map_tiles(on_tile, (y_hat,), blocks, image_margin(model.config))
     return img
 
 
@@ -126,19 +133,19 @@ def _pad(img: np.ndarray, blocks: tuple[int, int]) -> np.ndarray:
 @partial(jax.jit, static_argnums=0)
 def _g_a(config: Config, params: dict, img: Array, valid: Array) -> Array:
     x = img.astype(jnp.float32)[None] / 255
-    with _full_precision():
-        return transforms.g_a(config, params, x, tuple(valid))[0]
+    with full_precision():
+        return architectures.g_a(config, params, x, tuple(valid))[0]
 
 
 @partial(jax.jit, static_argnums=0)
 def _h_a(config: Config, params: dict, y: Array, valid: Array) -> Array:
-    with _full_precision():
+    with full_precision():
         return transforms.h_a(config, params, y[None], tuple(valid))[0]
 
 
 @partial(jax.jit, static_argnums=0)
-def _g_s(config: Config, params: dict, y_hat: Array, valid: Array) -> Array:
-    with _full_precision():
-        x = transforms.g_s(config, params, y_hat[None], tuple(valid))[0]
+def _g_s(config: Config, params: dict, y_hat: Array, qstep: Array, valid: Array) -> Array:
+    with full_precision():
+        x = architectures.g_s(config, params, y_hat[None], qstep[None], tuple(valid))[0]
     x = jnp.nan_to_num(x)  # latents that no encoder writes can overflow
     return jnp.round(255 * jnp.clip(x, 0, 1)).astype(jnp.uint8)

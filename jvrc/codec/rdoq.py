@@ -29,7 +29,7 @@ from jax import Array
 from tqdm import tqdm
 
 from jvrc.codec.latent_coder import LatentCoder, Symbols
-from jvrc.codec.latents import IMAGE_MARGIN, synthesise
+from jvrc.codec.latents import image_margin, synthesise
 from jvrc.codec.tiling import map_tiles, spans
 from jvrc.coding import escapes, scale_adaptation, tables
 from jvrc.coding.container import BLOCK
@@ -102,7 +102,8 @@ def cost(coder: LatentCoder, img: np.ndarray, symbols: Symbols) -> float:
     coded, escaped = tables.to_symbols(symbols.y.ravel(), table, symbol_tables)
     bits = tables.ideal_bits(coded, table, symbol_tables)
     bits += 8 * len(escapes.pack_escapes(escaped))
-    restored = synthesise(coder.model, coder.reconstruct(symbols))[: img.shape[0], : img.shape[1]]
+    restored = synthesise(coder.model, coder.reconstruct(symbols), coder.qstep_code)
+    restored = restored[: img.shape[0], : img.shape[1]]
     error = np.mean(np.square(restored.astype(np.int32) - img), axis=2, dtype=np.float64)
     return bits + rd_lambda(qstep_of(coder.qstep_code)) * float(error.sum())
 
@@ -126,7 +127,8 @@ def search(
     counts = np.zeros((*padded.shape[:2], 1), np.uint8)
     counts[: img.shape[0], : img.shape[1]] = 1
     costs = jnp.asarray(tables.bit_costs(model.y_tables, np.arange(-_REACH, _REACH + 1)))
-    tiles = np.prod([len(spans(n, IMAGE_MARGIN)) for n in blocks])
+    margin = image_margin(model.config)
+    tiles = np.prod([len(spans(n, margin)) for n in blocks])
     total, disable = int(tiles) * passes, None if progress else True
     with tqdm(total=total, desc="RDOQ", leave=False, disable=disable) as bar:
 
@@ -137,7 +139,7 @@ def search(
 
         table = _tables_of(model, symbols)
         inputs = (padded, counts, symbols.y, symbols.index, table, symbols.mu)
-        (found,) = map_tiles(on_tile, inputs, blocks, IMAGE_MARGIN)
+        (found,) = map_tiles(on_tile, inputs, blocks, margin)
     return found
 
 

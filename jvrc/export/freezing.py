@@ -36,6 +36,8 @@ def freeze(
       ValueError: params are not finite or too large.
     """
     config, params = architectures.with_scales(config, params)
+    if "delta" in params:  # what is known of Delta is evaluated within the range trained
+        params["delta"] = params["delta"] | {"range": jnp.array(qstep_range, jnp.float32)}
     params = as_stored(params)
     medians = _integer_medians(params)
     z_steps, z_step_index = z_step_grid(params, *qstep_range)

@@ -26,6 +26,11 @@ class Config:
         """The channels before, between and after the three layers of h_s."""
         raise NotImplementedError
 
+    @property
+    def transform_reach(self) -> int:
+        """How far g_a and g_s look around, in pixels."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict:
         """Return the architecture's name and all fields, as weights files hold them."""
         return {"architecture": self.architecture} | asdict(self)
@@ -59,6 +64,10 @@ class HyperpriorConfig(Config):
     def hyper_widths(self) -> tuple[int, int, int, int]:
         n, m = self.N, self.M
         return (n, m, m * 3 // 2, 2 * m) if self.predicts_mean else (n, n, n, m)
+
+    @property
+    def transform_reach(self) -> int:
+        return 31  # g_a 30 pixels, g_s 1.9 samples of y
 
 
 class ScaleHyperpriorConfig(HyperpriorConfig):
@@ -130,6 +139,10 @@ class Jvrc2026Config(Config):
     @property
     def hyper_widths(self) -> tuple[int, int, int, int]:
         return (self.N, self.H, self.H * 3 // 2, 2 * self.M)
+
+    @property
+    def transform_reach(self) -> int:
+        return 8 * max(self.g_a_blocks + 2, self.g_s_blocks)  # `down` reaches two samples further
 
 
 def _check_integers(config: Config, low: int, *names: str) -> None:

@@ -50,6 +50,27 @@ def film(params: dict | None, features: Array | None, x: Array) -> Array:
     return x * (1 + s) + t
 
 
+def after_film(params: dict, film: dict | None, features: Array) -> dict:
+    """Return the dense layer that computes `dense(params, film(...))` at the features [1,E] given.
+
+    The scale and the shift of each input channel fold into the kernel and the bias.
+    """
+    if film is None:
+        return params
+    s, t = jnp.split((features @ film["kernel"])[0], 2)
+    bias = t @ params["kernel"]
+    bias = params["bias"] + bias if "bias" in params else bias
+    return {"kernel": (1 + s)[:, None] * params["kernel"], "bias": bias}
+
+
+def before_film(params: dict, film: dict | None, features: Array) -> dict:
+    """Return the dense layer that computes `film(dense(params, ...))` at the features [1,E]."""
+    if film is None:
+        return params
+    s, t = jnp.split((features @ film["kernel"])[0], 2)
+    return {"kernel": params["kernel"] * (1 + s)[None], "bias": params["bias"] * (1 + s) + t}
+
+
 def residual_block(
     params: dict, x: Array, features: Array | None, valid: Valid, stride: int
 ) -> Array:

@@ -26,6 +26,8 @@ def g_s(
 ) -> Array:
     """Return the image, not clipped, from y^ [B,H/16,W/16,M] at qstep [B]."""
     features = jvrc2026.features_of(params, qstep).astype(y_hat.dtype)
+    if len(qstep) == 1:
+        params, features = {"g_s": jvrc2026.at_features(params["g_s"], features)}, None
     return jvrc2026.g_s(config, params["g_s"], y_hat, features, valid)
 
 

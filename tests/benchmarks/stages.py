@@ -63,4 +63,4 @@ def decompress(model: jvrc.FrozenModel, data: bytes, measure: Measure) -> np.nda
     with measure("reconstruct"):
         y_hat = coder.reconstruct(symbols)
     with measure("g_s"):
-        return synthesise(model, y_hat)[: coded.height, : coded.width]
+        return synthesise(model, y_hat, coded.qstep_code)[: coded.height, : coded.width]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jvrc.codec import tiling
-from jvrc.codec.latents import HYPER_MARGIN, IMAGE_MARGIN
+from jvrc.codec.latents import HYPER_MARGIN, image_margin
 from jvrc.codec.tiling import BLOCK, TILE, map_tiles, spans
-from jvrc.model import transforms
+from jvrc.model import architectures, transforms
 
 MARGINS = (1, 2)
 
@@ -61,11 +61,12 @@ def test_a_blur_in_tiles_is_the_blur_of_the_whole(height, width, margin):
 BLOCKS = (6, 7)
 # Input samples a block, margin: as jvrc.codec uses them.
 TRANSFORMS = {
-    "g_a": (64, IMAGE_MARGIN),
+    "g_a": (64, 1),
     "h_a": (4, HYPER_MARGIN),
     "h_s": (1, HYPER_MARGIN),
-    "g_s": (4, IMAGE_MARGIN),
+    "g_s": (4, 1),
 }
+QSTEP = np.ones(1, np.float32)
 
 
 def transform_and_input(name, model):
@@ -76,7 +77,13 @@ def transform_and_input(name, model):
 
     @jax.jit
     def run(tile, valid):
-        out = getattr(transforms, name)(model.config, model.params[name], tile[None], tuple(valid))
+        config, params = model.config, model.params
+        if name == "g_a":
+            out = architectures.g_a(config, params, tile[None], tuple(valid))
+        elif name == "g_s":
+            out = architectures.g_s(config, params, tile[None], QSTEP, tuple(valid))
+        else:
+            out = getattr(transforms, name)(config, params[name], tile[None], tuple(valid))
         return jax.tree.map(lambda a: a[0], out if isinstance(out, tuple) else (out,))
 
     return run, x
@@ -94,14 +101,17 @@ def test_transforms_in_small_tiles_equal_the_whole(monkeypatch, tiny, name):
         np.testing.assert_allclose(tiled, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(
-    ("name", "reach"),  # in samples of the input: the farthest that an output looks
-    [("g_a", 30), ("h_a", 7), ("h_s", 2), ("g_s", 2)],
-)
-def test_transforms_look_exactly_as_far_as_the_margins_assume(tiny, name, reach):
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_look_exactly_as_far_as_the_margins_assume(tiny, name):
     run, x = transform_and_input(name, tiny)
     unit, margin = TRANSFORMS[name]
+    small = tiny.config.architecture == "jvrc2026"  # one block in g_a, two in g_s
+    # in samples of the input: the farthest that an output looks
+    reach = {"g_a": 24 if small else 30, "h_a": 7, "h_s": 2, "g_s": 1 if small else 2}[name]
     assert reach <= margin * unit
+    if name in ("g_a", "g_s"):
+        assert margin == image_margin(tiny.config)
+        assert reach * 64 // unit <= tiny.config.transform_reach + 1
     valid = np.array([0, BLOCKS[0] * BLOCK, 0, BLOCKS[1] * BLOCK], np.int32)
 
     def one_block(around):
