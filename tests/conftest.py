@@ -52,7 +52,9 @@ def _drawn(path: tuple, leaf: jax.Array) -> jax.Array:
 def tiny_model(architecture: str, folder) -> FrozenModel:
     """A frozen model with random weights, saved and read back."""
     config = small_config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
-    params = jax.tree_util.tree_map_with_path(_drawn, init_params(jax.random.key(1), config))
+    params = init_params(jax.random.key(1), config)
+    if architecture == "jvrc2026":
+        params = jax.tree_util.tree_map_with_path(_drawn, params)
     model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
     return save_model(model, folder / f"{architecture}.safetensors")
 
@@ -61,6 +63,18 @@ def tiny_model(architecture: str, folder) -> FrozenModel:
 def tiny(request, tmp_path_factory) -> FrozenModel:
     """Tiny frozen models of each architecture, in turn."""
     return tiny_model(request.param, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session", params=[name for name in ARCHITECTURES if "2018" in name])
+def tiny_2018(request, tmp_path_factory) -> FrozenModel:
+    """Tiny frozen models of the architectures of 2018, in turn."""
+    return tiny_model(request.param, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_2026(tmp_path_factory) -> FrozenModel:
+    """The tiny model of jvrc2026."""
+    return tiny_model("jvrc2026", tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -65,13 +65,13 @@ def test_every_array_and_the_sizes_make_the_id(tiny):
         changed = value.copy()
         changed.view(np.uint8).flat[-1] ^= 1
         ids.add(fingerprint(tensors | {name: changed}, tiny.config))
-    ids.add(fingerprint(tensors, replace(tiny.config, log_scale=False)))
+    ids.add(fingerprint(tensors, replace(tiny.config, latent_scale=2.0)))
     assert len(ids) == len(tensors) + 2
 
 
 def test_a_flipped_bit_in_any_array_is_noticed(tiny, file):
     tensors, header = contents(file)
-    for name in ("params/g_a/conv0/kernel", "z_tables/freq", "offsets"):
+    for name in ("params/h_s/conv2/kernel", "z_tables/freq", "offsets"):
         changed = tensors[name].copy()
         changed.view(np.uint8).flat[0] ^= 1
         write(file, tensors | {name: changed}, header)
@@ -184,8 +184,8 @@ def test_a_model_is_a_pytree_of_its_arrays(tiny):
     )
     np.testing.assert_array_equal(doubled.offsets, 2 * tiny.offsets)
     np.testing.assert_array_equal(doubled.y_tables.low, 2 * tiny.y_tables.low)
-    kernel = tiny.params["g_a"]["conv0"]["kernel"]
-    np.testing.assert_array_equal(doubled.params["g_a"]["conv0"]["kernel"], 2 * kernel)
+    kernel = tiny.params["h_a"]["conv0"]["kernel"]
+    np.testing.assert_array_equal(doubled.params["h_a"]["conv0"]["kernel"], 2 * kernel)
 
 
 def test_a_model_enters_and_leaves_jitted_functions(tiny):
