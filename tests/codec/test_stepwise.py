@@ -33,7 +33,6 @@ def coded(model, img, code=CODE):
 def test_the_decoder_restores_what_the_encoder_meant(tiny_2026):
     """The image follows from the coded integers by the equations of the method."""
     model, config, qstep = tiny_2026, tiny_2026.config, qstep_of(CODE)
-    params = model.params["context"]
     y, coder, symbols = coded(model, noise(64, 128))
     offsets = model.offsets[qstep_row(CODE)][symbols.index] / 512
     features = jvrc2026.features_of(model.params, jnp.full(1, qstep))
