@@ -339,15 +339,18 @@ def integer_layer(weights: Weights, config: Config, layer: int) -> tuple[Array, 
     return kernel, bias, s
 
 
-def check_sums(kernel: Array, bias: Array, s: Array, maximum: int, stride: int) -> None:
-    """Section 5, layers: ValueError unless every sum stays within 2²⁴, rounding term included."""
+def check_sums(kernel: Array, bias: Array, s: Array, maximum: Array, stride: int) -> None:
+    """Section 5, layers: ValueError unless every sum stays within 2²⁴, rounding term included.
+
+    maximum: the largest magnitudes of the input channels.
+    """
     if np.abs(kernel).max() > MAX_WEIGHT:
         raise ValueError("an integer weight is beyond 16 bits")
     for a in range(stride):
         for b in range(stride):
             # A transposed convolution's output (p, q) has only the taps with the parities of p, q.
-            total = np.abs(kernel[a::stride, b::stride]).sum((0, 1, 2))
-            if (total * maximum + np.abs(bias) + half(s)).max() > MAX_SUM:
+            taps = np.abs(kernel[a::stride, b::stride]) * maximum[:, None]
+            if (taps.sum((0, 1, 2)) + np.abs(bias) + half(s)).max() > MAX_SUM:
                 raise ValueError("the integer weights can exceed what float32 adds exactly")
 
 
@@ -387,10 +390,12 @@ def mix(x: Array, matrix: Array) -> Array:
 def convolve(x: Array, kernel: Array, bias: Array) -> Array:
     """Section 5, layers: the convolution, with zeros around the features."""
     rows, columns, _ = x.shape
-    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    size = len(kernel)
+    around = (size // 2, size // 2)
+    padded = np.pad(x, (around, around, (0, 0)))
     out = np.zeros((rows, columns, kernel.shape[3]), x.dtype)
-    for a in range(3):
-        for b in range(3):
+    for a in range(size):
+        for b in range(size):
             out += mix(padded[a : a + rows, b : b + columns], kernel[a, b])
     return out + bias
 
@@ -406,13 +411,24 @@ def convolve_transposed(x: Array, kernel: Array, bias: Array) -> Array:
     return full[2 : 2 + 2 * rows, 2 : 2 + 2 * columns] + bias
 
 
-def activate(v: Array, architecture: str, maximum: int = MAX_FEATURE) -> Array:
+def activate(v: Array, architecture: str, low: Array | int, high: Array | int) -> Array:
     """Section 5, layers: the activation."""
     if architecture == "bmshj2018-hyperprior":
         negative = np.zeros_like(v)
     else:
         negative = 41 * np.maximum(v, -32768) + 2048 >> 12
-    return np.clip(np.where(v < 0, negative, v), -maximum, maximum)
+    return np.clip(np.where(v < 0, negative, v), low, high)
+
+
+def activation_bounds(weights: Weights, layer: int, channels: int) -> tuple[Array, Array]:
+    """Section 5, layers: where the outputs of a hidden layer are clipped, `[channels]` each."""
+    names = [f"units/{end}/{layer}" for end in ("low", "high")]
+    if not any(name in weights for name in names):
+        return np.full(channels, -MAX_FEATURE), np.full(channels, MAX_FEATURE)
+    low, high = (weights[name].astype(np.int64) for name in names)
+    if low.min() < -MAX_FEATURE or high.max() > MAX_FEATURE or np.any(low > high):
+        raise ValueError("the bounds of a layer are out of range")
+    return low, high
 
 
 def log_of_scale(n: Array) -> Array:
@@ -425,7 +441,7 @@ def log_of_scale(n: Array) -> Array:
 
 def hyper_layers(weights: Weights, config: Config, z_hat: Array) -> Array:
     """Section 5, layers: the outputs of `conv2`, from ẑ int64 `[h,w,N]`."""
-    v, maximum = z_hat, MAX_Z_HAT
+    v, maximum = z_hat, None
     for layer in range(3):
         kernel, bias, s = integer_layer(weights, config, layer)
         if layer == 0:
@@ -435,7 +451,9 @@ def hyper_layers(weights: Weights, config: Config, z_hat: Array) -> Array:
         v = (convolve if layer == 2 else convolve_transposed)(v, kernel, bias)
         v = v + half(s) >> s
         if layer < 2:
-            v, maximum = activate(v, config["architecture"]), MAX_FEATURE
+            low, high = activation_bounds(weights, layer, len(bias))
+            v = activate(v, config["architecture"], low, high)
+            maximum = np.maximum(np.abs(low), np.abs(high))
     return v
 
 
@@ -508,7 +526,7 @@ class Context:
             if layer == 4:
                 check_parts(np.split(kernel[0, 0], 2), bias, s)
             else:
-                check_sums(kernel, bias, s, MAX_WIDE_FEATURE, stride=1)
+                check_sums(kernel, bias, s, np.full(kernel.shape[2], MAX_WIDE_FEATURE), stride=1)
             self.network.append((kernel[0, 0], bias, s))
 
     def features(self, seen: Array) -> Array:
@@ -523,7 +541,7 @@ class Context:
         for i, (matrix, bias, s) in enumerate(self.network):
             v = mix(v, matrix) + bias + half(s) >> s
             if i < 2:
-                v = activate(v, self.config["architecture"], MAX_WIDE_FEATURE)
+                v = activate(v, self.config["architecture"], -MAX_WIDE_FEATURE, MAX_WIDE_FEATURE)
         return split(self.config, v)
 
     def reconstruct(self, q: Array, mu: Array, offset: Array) -> Array:

@@ -1,6 +1,7 @@
 """Calibration of a frozen model on photographs: its fixed-point format and its CDF tables of y.
 
-The format becomes the finest in which the activations of photographs do not saturate.
+The format becomes the finest in which the activations of photographs do not saturate. If hidden
+layers of h_s saturate channel by channel, their bounds become those of the photographs.
 
 The residuals (y - mu) / Delta are not quite Gaussian, even given their scale: their distribution
 has a higher peak and heavier tails. So each table of y becomes that of a mixture of Gaussians,
@@ -54,7 +55,13 @@ def _with_fitted_format(
     model: FrozenModel, images: Iterable[np.ndarray], qstep_codes: list[int]
 ) -> FrozenModel:
     samples = _samples(model, images, qstep_codes)
-    found = fit_format(model.config, model.params, samples, model.metadata["qstep_range"])
+    found = fit_format(
+        model.config,
+        model.params,
+        samples,
+        model.metadata["qstep_range"],
+        saturate=model.fixed_point_format.saturates,
+    )
     network = fixed_point.quantise(model.config, model.params, found)
     return replace(model, fixed_point_format=found, network=network)
 

@@ -1,7 +1,7 @@
 """Fit the fixed-point format of a model to the range of its activations.
 
-The range is measured with the float networks, on latents of images or on latents drawn from the
-model's own tables.
+The range is measured with the float networks, which know no bounds, on latents of images or on
+latents drawn from the model's own tables.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jvrc.coding import tables
-from jvrc.integer.bounds import Y
+from jvrc.integer.bounds import HIDDEN_LAYERS, Y
 from jvrc.integer.context import BIAS_COUNT
 from jvrc.integer.fixed_point import choose_format
 from jvrc.integer.formats import FixedPointFormat
@@ -23,6 +23,7 @@ from jvrc.model.config import Config
 from jvrc.qstep import CODES_PER_OCTAVE, QSTEP_CODE_MIN
 
 Z_UNIT = 2.0**Z_EXPONENT
+WIDENING = 1.2  # of the measured range, about its middle, where layers saturate at its ends
 _DRAWN = 64  # height and width of drawn z^
 _DRAWN_CONTEXT = 16  # likewise, in models with a context
 # Drawn y stay within these: outliers, which saturate, must not make all units coarse.
@@ -38,26 +39,48 @@ class Sample(NamedTuple):
 
 
 def fit_format(
-    config: Config, params: dict, samples: Iterable[Sample], qstep_range: tuple[float, float]
+    config: Config,
+    params: dict,
+    samples: Iterable[Sample],
+    qstep_range: tuple[float, float],
+    *,
+    saturate: bool = False,
 ) -> FixedPointFormat:
     """Return the finest format with which no activation saturates on the samples.
 
-    samples: of any sizes. qstep_range: as in `freezing.freeze`.
+    samples: of any sizes. qstep_range: as in `freezing.freeze`. saturate: whether the hidden layers
+    of h_s shall saturate channel by channel just beyond the samples' range (WIDENING), so that
+    images unlike the samples cannot make h_s give absurd scales and means.
     """
+    ends = _measure(config, params, samples)
+    ranges = {name: np.abs(found).max(0) for name, found in ends.items()}
+    bias = context_bias(params, *qstep_range) if config.has_context else None
+    intervals = {name: widened(ends[name]) for name in HIDDEN_LAYERS} if saturate else None
+    return choose_format(config, params, ranges, bias, intervals)
+
+
+def widened(interval: np.ndarray) -> np.ndarray:
+    """Return intervals (low, high) [2,C] of WIDENING times the length about the same middle."""
+    low, high = interval.astype(np.float64)
+    middle, reach = (low + high) / 2, WIDENING * (high - low) / 2
+    return np.stack([middle - reach, middle + reach])
+
+
+def _measure(config: Config, params: dict, samples: Iterable[Sample]) -> dict[str, np.ndarray]:
+    """Return the lowest and highest activations of all samples, [2,C], by name of the layer."""
     found = [
         _activation_ranges(config, params, s.z_hat.astype(np.float32) * Z_UNIT, s.y, s.qstep)
         for s in samples
     ]
-    ranges = {name: np.max([f[name] for f in found], axis=0) for name in found[0]}
-    bias = context_bias(params, *qstep_range) if config.has_context else None
-    return choose_format(config, params, ranges, bias)
+    together = {name: np.stack([f[name] for f in found]) for name in found[0]}
+    return {name: np.stack([a[:, 0].min(0), a[:, 1].max(0)]) for name, a in together.items()}
 
 
 @partial(jax.jit, static_argnums=0)
 def _activation_ranges(
     config: Config, params: dict, z_hat: jax.Array, y: jax.Array | None, qstep: jax.Array
 ) -> dict[str, jax.Array]:
-    """Return the largest magnitudes [C] that `choose_format` needs, by name of the layer."""
+    """Return the lowest and highest activations [2,C] by name of the layer, and of Y."""
     deconv0, deconv1, psi = transforms.hyper_layers(config, params["h_s"], z_hat[None])
     outputs = {"h_s/deconv0": deconv0, "h_s/deconv1": deconv1}
     if config.has_context:
@@ -65,7 +88,8 @@ def _activation_ranges(
         hidden = context.hidden_layers(params["entropy_parameters"], psi, features)
         outputs |= {Y: y[None], "h_s/conv2": psi, "context/conv": features}
         outputs |= {f"entropy_parameters/conv{i}": hidden[i] for i in (0, 1)}
-    return {name: jnp.abs(a).max((0, 1, 2)) for name, a in outputs.items()}
+    axes = (0, 1, 2)
+    return {name: jnp.stack([a.min(axes), a.max(axes)]) for name, a in outputs.items()}
 
 
 def context_bias(params: dict, low: float, high: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from jvrc.frozen.model import OFFSET_UNIT, FrozenModel
 from jvrc.integer import fixed_point
 from jvrc.integer.hyper_synthesis import INDEX_COUNT, Z_MAX, scale_table
 from jvrc.model import architectures, entropy_models, variable_rate
-from jvrc.model.config import Config
+from jvrc.model.config import Config, Jvrc2026Config
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_of
 
 Z_STEPS_PER_OCTAVE = 8
@@ -44,7 +44,8 @@ def freeze(
     z_tables = _z_tables(params, medians, z_steps)
     middle = len(z_steps) // 2
     sample = drawn_sample(config, params, z_tables[middle], medians, z_steps[middle])
-    fixed_point_format = fit_format(config, params, [sample], qstep_range)
+    saturate = isinstance(config, Jvrc2026Config)
+    fixed_point_format = fit_format(config, params, [sample], qstep_range, saturate=saturate)
     model = FrozenModel(
         params=params,
         fixed_point_format=fixed_point_format,

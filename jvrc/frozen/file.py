@@ -26,11 +26,13 @@ from jvrc.model.config import Config, config_of
 
 Tensors = dict[str, np.ndarray]
 
-# The layers with the numbers 0, 1, ... in the tensors "units/exponents/0", "units/shifts/0", ...
+# The layers with the numbers 0, 1, ... in the tensors "units/exponents/0", "units/shifts/0" and,
+# where a layer saturates channel by channel, "units/low/0", "units/high/0", ...
 _LAYERS = (
     *("h_s/deconv0", "h_s/deconv1", "h_s/conv2", "context/conv"),
     *("entropy_parameters/conv0", "entropy_parameters/conv1", "entropy_parameters/conv2"),
 )
+_FORMAT_TENSORS = ("units/exponents", "units/shifts", "units/low", "units/high")
 _LATENT_SHIFT, _CONTEXT_BIAS = "units/latent/0", "units/bias/0"
 
 
@@ -132,7 +134,8 @@ def _format_tensors(fixed_point_format: FixedPointFormat) -> Tensors:
     for i, name in enumerate(_LAYERS):
         if name in fixed_point_format.layers:
             layer = fixed_point_format.layers[name]
-            tensors |= {f"units/exponents/{i}": layer.exponent, f"units/shifts/{i}": layer.shift}
+            arrays = zip(_FORMAT_TENSORS, layer, strict=True)
+            tensors |= {f"{kind}/{i}": a for kind, a in arrays if a is not None}
     if fixed_point_format.latent_shift is not None:
         tensors[_LATENT_SHIFT] = fixed_point_format.latent_shift
         tensors[_CONTEXT_BIAS] = fixed_point_format.context_bias
@@ -141,7 +144,7 @@ def _format_tensors(fixed_point_format: FixedPointFormat) -> Tensors:
 
 def _read_format(tensors: Tensors) -> FixedPointFormat:
     layers = {
-        name: LayerFormat(tensors[f"units/exponents/{i}"], tensors[f"units/shifts/{i}"])
+        name: LayerFormat(*(tensors.get(f"{kind}/{i}") for kind in _FORMAT_TENSORS))
         for i, name in enumerate(_LAYERS)
         if f"units/exponents/{i}" in tensors
     }

@@ -21,6 +21,7 @@ _INT32_SUM_MAX = 2**30  # of sums that are added in int32, without their bias
 _SHIFTS = range(20, -61, -1)  # tried by `largest_shift`
 
 Z, Y = "z", "y"  # the inputs of layers that are not the output of another layer
+HIDDEN_LAYERS = ("h_s/deconv0", "h_s/deconv1")  # of h_s: they may saturate channel by channel
 
 
 class LayerSpec(NamedTuple):
@@ -28,10 +29,10 @@ class LayerSpec(NamedTuple):
 
     name: str  # "h_s/deconv0": where its parameters stand in the tree of parameters
     inputs: tuple[str, ...]  # Z, Y or names of layers, whose channels are concatenated
-    input_max: int  # the inputs saturate here
+    input_max: int  # the inputs saturate here, or channel by channel at less
     channels: tuple[int, int]  # of the inputs and the outputs
     taps: tuple[int, ...] | None  # the kernel's leading axes; None: any odd square
-    # |kernel| -> the sum of |kernel| over each matrix product that an output takes:
+    # |kernel| times the largest inputs -> its sum over each matrix product that an output takes:
     # float64 [kinds of output pixel, products, O]
     sums: Callable[[np.ndarray], np.ndarray]
     added_in_int32: bool = False  # an output's products and bias; else the bias counts to SUM_MAX
@@ -45,7 +46,7 @@ class LayerSpec(NamedTuple):
 def layer_specs(config: Config) -> tuple[LayerSpec, ...]:
     """Return the layers of h_s and then those of the context model, in the order of evaluation."""
     w = config.hyper_widths
-    names = ("h_s/deconv0", "h_s/deconv1", "h_s/conv2")
+    names = (*HIDDEN_LAYERS, "h_s/conv2")
     h_s = (
         LayerSpec(names[0], (Z,), Z_MAX, w[:2], (5, 5), _sums_of_runs, True),
         LayerSpec(names[1], names[:1], ACTIVATION_MAX, w[1:3], (5, 5), _sums_of_phases),
@@ -72,13 +73,16 @@ def last_layer(config: Config) -> str:
     return layer_specs(config)[-1].name
 
 
-def fits(spec: LayerSpec, kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def fits(
+    spec: LayerSpec, limits: np.ndarray, kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
     """Return bool [O]: the output channels whose sums are exact and whose weights fit int16.
 
-    kernel, bias: integers in float64; bias [O], or [rows,O] to hold for each row.
+    limits: largest magnitudes of the inputs [I]. kernel, bias: integers in float64; bias [O], or
+    [rows,O] to hold for each row.
     """
     size = np.abs(kernel)
-    sums = spec.sums(size) * spec.input_max
+    sums = spec.sums(size * limits[:, None])
     added = np.max(np.atleast_2d(np.abs(bias) + np.floor(np.ldexp(0.5, shift))), axis=0)
     if spec.added_in_int32:
         exact = sums.max((0, 1)) <= SUM_MAX
@@ -89,14 +93,17 @@ def fits(spec: LayerSpec, kernel: np.ndarray, bias: np.ndarray, shift: np.ndarra
     return exact & (size.reshape(-1, size.shape[-1]).max(0) <= WEIGHT_MAX)
 
 
-def largest_shift(spec: LayerSpec, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def largest_shift(
+    spec: LayerSpec, limits: np.ndarray, kernel: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
     """Return int [O]: the largest shift in -60 ... 20 with which the layer fits, else -1000.
 
-    kernel, bias: float64, in units of the layer's inputs and outputs (see `to_integers`).
+    limits: see `fits`. kernel, bias: float64, in units of the layer's inputs and outputs (see
+    `to_integers`).
     """
     best = np.full(len(bias), -1000)
     for shift in _SHIFTS:
-        found = fits(spec, *to_integers(kernel, bias, shift), shift)
+        found = fits(spec, limits, *to_integers(kernel, bias, shift), shift)
         best[(best < shift) & found] = shift
         if best.min() >= shift:
             break

@@ -15,9 +15,10 @@ from jvrc.integer.formats import (
     LayerFormat,
     check_format,
     exponents_of,
+    input_limits,
     sigma_exponent,
 )
-from jvrc.integer.hyper_synthesis import MU_EXPONENT, Z_EXPONENT
+from jvrc.integer.hyper_synthesis import ACTIVATION_MAX, MU_EXPONENT, Z_EXPONENT
 from jvrc.integer.network import (
     SUM_MAX,
     ContextNetwork,
@@ -59,22 +60,28 @@ def choose_format(
     params: dict,
     ranges: dict[str, np.ndarray],
     context_bias: np.ndarray | None = None,
+    intervals: dict[str, np.ndarray] | None = None,
 ) -> FixedPointFormat:
-    """Return the finest format whose sums stay exact and whose activations do not saturate.
+    """Return the finest format whose sums stay exact and whose ranges of activations it holds.
 
     Each channel's unit is the finest in which its range does not saturate and its sums stay within
     SUM_MAX; each shift is the largest possible.
 
     params: as in `quantise`. ranges: largest magnitudes [C] of the outputs of each layer but the
     last, by its name, and in models with a context of y^, by the name Y. context_bias: float
-    [BIAS_COUNT,2M], the context's bias at each eighth qstep code.
+    [BIAS_COUNT,2M], the context's bias at each eighth qstep code. intervals: float [2,C], the
+    lowest and highest outputs of those hidden layers of h_s that shall saturate there, in place of
+    their ranges.
 
     Raises:
       ValueError: params are not finite or too large.
     """
+    intervals = intervals or {}
+    ranges = ranges | {name: np.abs(ends).max(0) for name, ends in intervals.items()}
     exponents, layers = _finest_exponents(config, ranges), {}
     for spec in layer_specs(config):
-        shift = bounds.largest_shift(spec, *_in_units(config, spec, params, exponents))
+        floats = _in_units(config, spec, params, exponents)
+        shift = bounds.largest_shift(spec, input_limits(spec, layers), *floats)
         # a silent channel or a large mu gets a coarser unit; that of sigma is fixed
         coarser = np.maximum(-shift, 0)
         if spec.name == last_layer(config):
@@ -82,11 +89,23 @@ def choose_format(
         exponent, shift = exponents[spec.name] + coarser, shift + coarser
         _check_chosen(spec, params, exponent, shift)
         exponents[spec.name] = exponent
-        layers[spec.name] = LayerFormat(exponent.astype(np.int8), shift.astype(np.int8))
+        low_high = _integer_bounds(intervals.get(spec.name), exponent)
+        layers[spec.name] = LayerFormat(exponent.astype(np.int8), shift.astype(np.int8), *low_high)
     if not config.has_context:
         return FixedPointFormat(layers)
     latent_shift = (exponents[Y] - MU_EXPONENT).astype(np.int8)
     return FixedPointFormat(layers, latent_shift, _rounded_bias(layers, context_bias))
+
+
+def _integer_bounds(
+    interval: np.ndarray | None, exponent: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return an interval [2,C] in units of 2**exponent, rounded outwards: int16 [C] each."""
+    if interval is None:
+        return None, None
+    low, high = np.ldexp(interval.astype(np.float64), -exponent)
+    ends = np.clip([np.floor(low), np.ceil(high)], -ACTIVATION_MAX, ACTIVATION_MAX)
+    return tuple(ends.astype(np.int16))
 
 
 def _finest_exponents(config: Config, ranges: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -130,18 +149,19 @@ def _integer_layer(
     config: Config, spec: LayerSpec, params: dict, fixed_point_format: FixedPointFormat
 ) -> Layer:
     _check_parameters(spec, params)
-    shift = fixed_point_format.layers[spec.name].shift.astype(np.int32)
-    exponents = exponents_of(config, fixed_point_format)
+    layers, exponents = fixed_point_format.layers, exponents_of(config, fixed_point_format)
+    _, shift, *low_high = (a if a is None else a.astype(np.int32) for a in layers[spec.name])
     floats = _in_units(config, spec, params, exponents)
     kernel, bias = bounds.to_integers(*floats, shift)
     if Y in spec.inputs:
         bias = fixed_point_format.context_bias.astype(np.float64)
-    if shift.min() < 0 or not bounds.fits(spec, kernel, bias, shift).all():
+    limits = input_limits(spec, layers)
+    if shift.min() < 0 or not bounds.fits(spec, limits, kernel, bias, shift).all():
         raise ValueError(
             f"the integers of {spec.name} must keep every sum within {SUM_MAX}, and weights within "
             f"{bounds.WEIGHT_MAX}, and do not: freeze the model anew"
         )
-    return Layer(kernel.astype(np.int16), bias.astype(np.int32), shift)
+    return Layer(kernel.astype(np.int16), bias.astype(np.int32), shift, *low_high)
 
 
 def _context_network(
@@ -157,7 +177,7 @@ def _context_network(
 
 def _rounded_bias(layers: dict[str, LayerFormat], bias: np.ndarray) -> np.ndarray:
     """Return the context's bias in the unit of its sums: int32."""
-    exponent, shift = (a.astype(np.int32) for a in layers["context/conv"])
+    exponent, shift = (a.astype(np.int32) for a in layers["context/conv"][:2])
     integers = np.rint(np.ldexp(np.ldexp(np.asarray(bias, np.float64), -exponent), shift))
     return np.clip(integers, -bounds.BIAS_MAX, bounds.BIAS_MAX).astype(np.int32)
 

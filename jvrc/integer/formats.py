@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.integer.bounds import LayerSpec, Y, Z, last_layer, layer_specs
+from jvrc.integer.bounds import HIDDEN_LAYERS, LayerSpec, Y, Z, last_layer, layer_specs
 from jvrc.integer.context import BIAS_COUNT
-from jvrc.integer.hyper_synthesis import MU_EXPONENT, SIGMA_EXPONENT, Z_EXPONENT
+from jvrc.integer.hyper_synthesis import ACTIVATION_MAX, MU_EXPONENT, SIGMA_EXPONENT, Z_EXPONENT
 from jvrc.model.config import Config
 
 EXPONENT_MAX = 100  # of units, to stay far from the ends of float32
@@ -18,10 +18,15 @@ UP_MAX = 20  # of the shifts between the units of y^
 
 
 class LayerFormat(NamedTuple):
-    """The format of one layer's outputs; both arrays are int8 [O]."""
+    """The format of one layer's outputs, for each of its channels.
 
-    exponent: np.ndarray  # outputs are integers times 2**exponent
-    shift: np.ndarray  # sums are integers times 2**(exponent - shift)
+    low, high: where a hidden layer of h_s saturates; None: at -ACTIVATION_MAX and ACTIVATION_MAX.
+    """
+
+    exponent: np.ndarray  # int8 [O]: outputs are integers times 2**exponent
+    shift: np.ndarray  # int8 [O]: sums are integers times 2**(exponent - shift)
+    low: np.ndarray | None = None  # int16 [O], times 2**exponent
+    high: np.ndarray | None = None
 
 
 class FixedPointFormat(NamedTuple):
@@ -38,6 +43,11 @@ class FixedPointFormat(NamedTuple):
     latent_shift: np.ndarray | None = None
     context_bias: np.ndarray | None = None
 
+    @property
+    def saturates(self) -> bool:
+        """True if hidden layers of h_s saturate at bounds of their own for each channel."""
+        return any(layer.low is not None for layer in self.layers.values())
+
 
 def exponents_of(config: Config, fixed_point_format: FixedPointFormat) -> dict[str, np.ndarray]:
     """Return the exponents of the units of Z, Y and of each layer's outputs: int [C]."""
@@ -46,6 +56,14 @@ def exponents_of(config: Config, fixed_point_format: FixedPointFormat) -> dict[s
     if config.has_context:
         found[Y] = fixed_point_format.latent_shift.astype(int) + MU_EXPONENT
     return found
+
+
+def input_limits(spec: LayerSpec, layers: dict[str, LayerFormat]) -> np.ndarray:
+    """Return the largest magnitudes of a layer's inputs: int [I]. layers: those before it."""
+    before = layers.get(spec.inputs[0])  # only hidden layers of h_s have bounds, and followers one
+    if before is None or before.low is None:
+        return np.full(spec.channels[0], spec.input_max)
+    return np.maximum(np.abs(before.low), np.abs(before.high)).astype(int)
 
 
 def sigma_exponent(config: Config) -> int:
@@ -72,10 +90,23 @@ def check_format(config: Config, fixed_point_format: FixedPointFormat) -> None:
 
 def _check_layer(spec: LayerSpec, layer: LayerFormat) -> None:
     shape = spec.channels[1:]
-    if not all(_is_array(a, shape, np.int8) for a in layer):
+    if not all(_is_array(a, shape, np.int8) for a in (layer.exponent, layer.shift)):
         raise ValueError(f"the format of {spec.name} must be two arrays int8 {list(shape)}")
     if not _within(layer.exponent, -EXPONENT_MAX, EXPONENT_MAX):
         raise ValueError(f"the exponents of {spec.name} must be within {EXPONENT_MAX}")
+    if layer.low is not None or layer.high is not None:
+        _check_bounds(spec, layer)
+
+
+def _check_bounds(spec: LayerSpec, layer: LayerFormat) -> None:
+    if spec.name not in HIDDEN_LAYERS:
+        raise ValueError(f"only {' and '.join(HIDDEN_LAYERS)} may have bounds, not {spec.name}")
+    shape = spec.channels[1:]
+    if not all(_is_array(a, shape, np.int16) for a in (layer.low, layer.high)):
+        raise ValueError(f"the bounds of {spec.name} must be two arrays int16 {list(shape)}")
+    low, high = layer.low, layer.high
+    if not np.all((low >= -ACTIVATION_MAX) & (low <= high) & (high <= ACTIVATION_MAX)):
+        raise ValueError(f"the bounds of {spec.name} must be low <= high, within {ACTIVATION_MAX}")
 
 
 def _check_context(config: Config, fixed_point_format: FixedPointFormat) -> None:

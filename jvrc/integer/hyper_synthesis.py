@@ -31,7 +31,7 @@ from jvrc.qstep import CODES_PER_OCTAVE
 
 Z_EXPONENT = -4  # of the unit of z^
 Z_MAX = 2**11 - 1  # |z^| saturates here, in its unit
-ACTIVATION_MAX = 2**8 - 1  # activations within h_s saturate here
+ACTIVATION_MAX = 2**8 - 1  # activations within h_s saturate here, or channel by channel at less
 
 SCALES_PER_OCTAVE = CODES_PER_OCTAVE  # log2 sigma is an integer number of these, as qstep codes are
 SIGMA_EXPONENT = -9  # of the unit of sigma, in models that predict sigma and not its logarithm
@@ -82,7 +82,10 @@ def hyper_layers(
 
 def _activate(config: Config, layer: Layer, total: Array) -> Array:
     x = rescale(layer, total)
-    return saturate(leaky_relu(x) if config.predicts_mean else jnp.maximum(x, 0), ACTIVATION_MAX)
+    x = leaky_relu(x) if config.predicts_mean else jnp.maximum(x, 0)
+    if layer.low is None:
+        return saturate(x, ACTIVATION_MAX)
+    return jnp.clip(x, per_channel(layer.low, x), per_channel(layer.high, x))
 
 
 def split_parameters(config: Config, x: Array) -> tuple[Array, Array]:

@@ -30,6 +30,8 @@ class Layer(NamedTuple):
     kernel: np.ndarray  # int16 [k,k,I,O], k odd; of the context [12,M,2M]
     bias: np.ndarray  # int32 [O]; of the context [BIAS_COUNT,2M]
     shift: np.ndarray  # int32 [O], not negative
+    low: np.ndarray | None = None  # int32 [O]: a hidden layer of h_s may saturate at these
+    high: np.ndarray | None = None
 
 
 class HyperSynthesis(NamedTuple):

@@ -1,5 +1,6 @@
 """Claims about calibration on photographs: CDF tables of y and the fixed-point format."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from jvrc.coding import tables
 from jvrc.evaluation.metrics import psnr
 from jvrc.export import calibration, freezing
 from jvrc.frozen.file import read_model
-from jvrc.integer import hyper_synthesis
+from jvrc.integer import fixed_point, hyper_synthesis
+from jvrc.integer.bounds import HIDDEN_LAYERS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 SCALES = hyper_synthesis.scale_table()
@@ -69,3 +71,29 @@ def test_a_calibrated_model_is_another_model_that_round_trips_in_fewer_bytes(nam
     assert len(few) < len(many)
     again, before = jvrc.decompress(fitted, few), jvrc.decompress(plain, many)
     assert psnr(img, again) == pytest.approx(psnr(img, before), abs=0.02)
+
+
+def with_bounds(model, value):
+    """The model with hidden layers of h_s that saturate at 0 and a value in all channels."""
+    found = model.fixed_point_format
+    layers = dict(found.layers)
+    for name in HIDDEN_LAYERS:
+        low = np.zeros(layers[name].shift.shape, np.int16)
+        layers[name] = layers[name]._replace(low=low, high=low + np.int16(value))
+    found = found._replace(layers=layers)
+    network = fixed_point.quantise(model.config, model.params, found)
+    return replace(model, fixed_point_format=found, network=network)
+
+
+def test_bounds_are_fitted_to_the_images_whatever_they_were(photo):
+    plain = read_model(GOLDEN / "tiny-mean.safetensors")
+    crops = [photo[:64, :64], photo[200:264, 300:428]]
+    narrow, wide = (calibration.calibrate(with_bounds(plain, v), crops, qsteps=2) for v in (0, 255))
+    assert narrow.fixed_point_format.saturates
+    assert narrow.model_id == wide.model_id
+
+
+def test_a_model_without_bounds_gets_none(photo):
+    plain = read_model(GOLDEN / "tiny-mean.safetensors")
+    fitted = calibration.calibrate(plain, [photo[:64, :64]], qsteps=2)
+    assert not fitted.fixed_point_format.saturates

@@ -8,6 +8,7 @@ import pytest
 
 from jvrc.export.format_fitting import Sample, context_bias, drawn_sample, fit_format
 from jvrc.frozen.file import read_model
+from jvrc.integer.bounds import HIDDEN_LAYERS
 from jvrc.model import context, transforms
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 
@@ -49,6 +50,42 @@ def test_units_are_the_finest_that_hold_the_activations_of_all_samples(name):
         unshifted = found.layers[layer].shift == 0
         assert np.all((largest > 255 * unit / 2.002) | unshifted)
         assert not unshifted.all()
+
+
+@pytest.mark.parametrize("name", ["tiny-mean", "tiny-scale", "tiny-context"])
+def test_bounds_are_the_range_of_all_samples_times_1_2_about_its_middle(name):
+    """Rounded outwards to the unit, which is the finest that holds them."""
+    model = model_of(name)
+    z_hat, y, qstep = sample_of(model)
+    samples = [
+        Sample(z_hat[:3, :4], y if y is None else y[:12, :16], qstep),
+        Sample(4 * z_hat[5:7, :2], y if y is None else y[20:28, :8], qstep),
+    ]
+    found = fit_format(model.config, model.params, samples, (1.0, 16.0), saturate=True)
+    layers = [
+        transforms.hyper_layers(model.config, model.params["h_s"], s.z_hat[None] / np.float32(16))
+        for s in samples
+    ]
+    for i, name in enumerate(HIDDEN_LAYERS):
+        outputs = [np.asarray(layer[i]) for layer in layers]
+        lowest = np.minimum(*(o.min((0, 1, 2)) for o in outputs))
+        highest = np.maximum(*(o.max((0, 1, 2)) for o in outputs))
+        more = 0.1 * (highest - lowest)
+        chosen = found.layers[name]
+        unit = 2.0 ** chosen.exponent.astype(float)
+        assert np.all(np.abs((lowest - more) / unit - 0.5 - chosen.low) < 0.501)
+        assert np.all(np.abs((highest + more) / unit + 0.5 - chosen.high) < 0.501)
+        largest = np.maximum(np.abs(chosen.low), np.abs(chosen.high))
+        assert np.all(largest <= 255)
+        assert np.all((largest > 127) | (chosen.shift == 0))
+
+
+@pytest.mark.parametrize("name", ["tiny-mean", "tiny-context"])
+def test_without_saturation_the_format_has_no_bounds(name):
+    model = model_of(name)
+    found = fit_format(model.config, model.params, [sample_of(model)], (1.0, 16.0))
+    assert not found.saturates
+    assert all(layer.low is None and layer.high is None for layer in found.layers.values())
 
 
 def test_the_context_sees_the_range_of_y():

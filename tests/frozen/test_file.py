@@ -11,8 +11,9 @@ import safetensors
 import safetensors.numpy
 
 import jvrc
-from jvrc.frozen.file import fingerprint, read_model, save_model, to_tensors
+from jvrc.frozen.file import fingerprint, read_model, save_model, seal, to_tensors
 from jvrc.frozen.model import FrozenModel
+from jvrc.integer.bounds import HIDDEN_LAYERS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
 
@@ -44,6 +45,46 @@ def test_round_trip_gives_identical_arrays_and_id(tiny, file):
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(tiny), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def with_bounds(tiny):
+    """The model with hidden layers of h_s that saturate at random bounds."""
+    rng, layers = np.random.default_rng(0), dict(tiny.fixed_point_format.layers)
+    for name in HIDDEN_LAYERS:
+        size = layers[name].shift.shape
+        bounds = {"low": rng.integers(-9, 1, size), "high": rng.integers(1, 256, size)}
+        layers[name] = layers[name]._replace(**{k: v.astype(np.int16) for k, v in bounds.items()})
+    return seal(replace(tiny, fixed_point_format=tiny.fixed_point_format._replace(layers=layers)))
+
+
+BOUNDS = ("units/low/0", "units/low/1", "units/high/0", "units/high/1")
+
+
+def test_bounds_are_arrays_of_the_file_and_part_of_the_id(tiny, tmp_path):
+    bounded = with_bounds(tiny)
+    save_model(bounded, tmp_path / "model.safetensors")
+    tensors, header = contents(tmp_path / "model.safetensors")
+    assert set(BOUNDS) == set(tensors) - set(to_tensors(tiny))
+    assert all(tensors[name].dtype == np.int16 for name in BOUNDS)
+    assert header["model_id"] == bounded.model_id != tiny.model_id
+    again = read_model(tmp_path / "model.safetensors")
+    assert jax.tree.structure(again) == jax.tree.structure(bounded)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(bounded), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_damaged_bounds_are_refused(tiny, tmp_path, name):
+    """With an id that fits them: they are read, and checked."""
+    path = tmp_path / "model.safetensors"
+    tensors = to_tensors(with_bounds(tiny))
+    missing = {k: v for k, v in tensors.items() if k != name}
+    beyond = tensors | {name: np.full_like(tensors[name], -300 if "low" in name else 300)}
+    wide, short = tensors[name].astype(np.int32), tensors[name][:-1].copy()
+    for damaged in (missing, beyond, tensors | {name: wide}, tensors | {name: short}):
+        header = tiny.metadata | {"model_id": fingerprint(damaged, tiny.config)}
+        write(path, damaged, header)
+        assert "the bounds of h_s/deconv" in refusal(path)
 
 
 def test_saving_again_gives_the_same_bytes(file, tmp_path):
