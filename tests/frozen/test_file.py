@@ -60,7 +60,8 @@ def with_bounds(tiny):
 BOUNDS = ("units/low/0", "units/low/1", "units/high/0", "units/high/1")
 
 
-def test_bounds_are_arrays_of_the_file_and_part_of_the_id(tiny, tmp_path):
+def test_bounds_are_arrays_of_the_file_and_part_of_the_id(tiny_2018, tmp_path):
+    tiny = tiny_2018
     bounded = with_bounds(tiny)
     save_model(bounded, tmp_path / "model.safetensors")
     tensors, header = contents(tmp_path / "model.safetensors")
