@@ -60,7 +60,8 @@ def exponents_of(config: Config, fixed_point_format: FixedPointFormat) -> dict[s
 
 def input_limits(spec: LayerSpec, layers: dict[str, LayerFormat]) -> np.ndarray:
     """Return the largest magnitudes of a layer's inputs: int [I]. layers: those before it."""
-    before = layers.get(spec.inputs[0])  # only hidden layers of h_s have bounds, and followers one
+    # only a hidden layer of h_s has bounds, and it is the only input of the next layer
+    before = layers.get(spec.inputs[0])
     if before is None or before.low is None:
         return np.full(spec.channels[0], spec.input_max)
     return np.maximum(np.abs(before.low), np.abs(before.high)).astype(int)
