@@ -88,12 +88,11 @@ def round_to_symbols(x: np.ndarray) -> np.ndarray:
 def quantise_z(model: FrozenModel, z: np.ndarray, qstep_code: int) -> np.ndarray:
     """Return round((z - m) / Delta_z), int32, of z [...,N]."""
     medians, z_step = _z_grid(model, qstep_code)
-    unit = np.float32(2.0**hyper_synthesis.Z_EXPONENT)
-    return round_to_symbols((z / unit - medians) / z_step)
+    return round_to_symbols((z / np.float32(model.z_unit) - medians) / z_step)
 
 
 def dequantise_z(model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> np.ndarray:
-    """Return z^ = m + Delta_z * q, int32 in units of 1/16 and saturated, from q [...,N]."""
+    """Return z^ = m + Delta_z * q, int32 in units of z_unit and saturated, from q [...,N]."""
     medians, z_step = _z_grid(model, qstep_code)
     z_hat = medians + z_step * z_q.astype(np.int64)
     limit = hyper_synthesis.Z_MAX
@@ -119,7 +118,7 @@ def hyper_synthesis_tiles(
 
 
 def _z_grid(model: FrozenModel, qstep_code: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (medians int32 [N], Delta_z int32), both in units of 1/16."""
+    """Return (medians int32 [N], Delta_z int32), both in units of z_unit."""
     z_steps = np.asarray(model.z_steps)
     return np.asarray(model.medians), z_steps[model.z_step_index[qstep_row(qstep_code)]]
 

@@ -61,6 +61,7 @@ def _with_fitted_format(
         samples,
         model.metadata["qstep_range"],
         saturate=model.fixed_point_format.saturates,
+        z_exponent=model.fixed_point_format.z_exponent,
     )
     network = fixed_point.quantise(model.config, model.params, found)
     return replace(model, fixed_point_format=found, network=network)

@@ -22,7 +22,6 @@ from jvrc.model import context, transforms
 from jvrc.model.config import Config
 from jvrc.qstep import CODES_PER_OCTAVE, QSTEP_CODE_MIN
 
-Z_UNIT = 2.0**Z_EXPONENT
 WIDENING = 1.2  # of the measured range, about its middle, where layers saturate at its ends
 _DRAWN = 64  # height and width of drawn z^
 _DRAWN_CONTEXT = 16  # likewise, in models with a context
@@ -33,7 +32,7 @@ _SIGMA_MAX, _MU_MAX = 64.0, 256.0
 class Sample(NamedTuple):
     """Latents of one image, to measure activations on."""
 
-    z_hat: np.ndarray  # int [h,w,N], in units of 1/16
+    z_hat: np.ndarray  # int [h,w,N], in the unit of z^
     y: np.ndarray | None  # float32 [4h,4w,M], in place of y^; None in models without a context
     qstep: float
 
@@ -45,18 +44,20 @@ def fit_format(
     qstep_range: tuple[float, float],
     *,
     saturate: bool = False,
+    z_exponent: int = Z_EXPONENT,
 ) -> FixedPointFormat:
     """Return the finest format with which no activation saturates on the samples.
 
     samples: of any sizes. qstep_range: as in `freezing.freeze`. saturate: whether the hidden layers
     of h_s shall saturate channel by channel just beyond the samples' range (WIDENING), so that
-    images unlike the samples cannot make h_s give absurd scales and means.
+    images unlike the samples cannot make h_s give absurd scales and means. z_exponent: of the unit
+    of z^.
     """
-    ends = _measure(config, params, samples)
+    ends = _measure(config, params, samples, 2.0**z_exponent)
     ranges = {name: np.abs(found).max(0) for name, found in ends.items()}
     bias = context_bias(params, *qstep_range) if config.has_context else None
     intervals = {name: widened(ends[name]) for name in HIDDEN_LAYERS} if saturate else None
-    return choose_format(config, params, ranges, bias, intervals)
+    return choose_format(config, params, ranges, bias, intervals, z_exponent)
 
 
 def widened(interval: np.ndarray) -> np.ndarray:
@@ -66,10 +67,14 @@ def widened(interval: np.ndarray) -> np.ndarray:
     return np.stack([middle - reach, middle + reach])
 
 
-def _measure(config: Config, params: dict, samples: Iterable[Sample]) -> dict[str, np.ndarray]:
+def _measure(
+    config: Config, params: dict, samples: Iterable[Sample], unit: float
+) -> dict[str, np.ndarray]:
     """Return the lowest and highest activations of all samples, [2,C], by name of the layer."""
     found = [
-        _activation_ranges(config, params, s.z_hat.astype(np.float32) * Z_UNIT, s.y, s.qstep)
+        _activation_ranges(
+            config, params, s.z_hat.astype(np.float32) * np.float32(unit), s.y, s.qstep
+        )
         for s in samples
     ]
     together = {name: np.stack([f[name] for f in found]) for name in found[0]}
@@ -108,23 +113,25 @@ def drawn_sample(
     z_tables: tables.CdfTables,
     medians: np.ndarray,
     z_step: int,
+    *,
+    unit: float = 2.0**Z_EXPONENT,
 ) -> Sample:
     """Return latents drawn at random from the model itself; the same each time.
 
-    z_tables, medians, z_step: as `drawn_z` takes them.
+    z_tables, medians, z_step: as `drawn_z` takes them, in units of `unit`.
     """
     z_hat = drawn_z(z_tables, medians, z_step)
     if not config.has_context:
         return Sample(z_hat, None, 1.0)
     z_hat = z_hat[:_DRAWN_CONTEXT, :_DRAWN_CONTEXT]
-    y = _drawn_y(config, params, z_hat.astype(np.float32) * Z_UNIT, jax.random.key(0))
+    y = _drawn_y(config, params, z_hat.astype(np.float32) * np.float32(unit), jax.random.key(0))
     return Sample(z_hat, np.asarray(y), 1.0)
 
 
 def drawn_z(z_tables: tables.CdfTables, medians: np.ndarray, z_step: int) -> np.ndarray:
-    """Return z^ int32 [64,64,N], in units of 1/16, drawn independently from the tables of z.
+    """Return z^ int32 [64,64,N] drawn independently from the tables of z.
 
-    z_tables: one for each channel. medians: int [N] and z_step, in units of 1/16.
+    z_tables: one for each channel. medians: int [N] and z_step, in the unit of z^.
     """
     rng, values = np.random.default_rng(0), []
     for channel, low in enumerate(z_tables.low):

@@ -11,11 +11,11 @@ import numpy as np
 from scipy.special import expit, ndtr
 
 from jvrc.coding import tables
-from jvrc.export.format_fitting import Z_UNIT, drawn_sample, fit_format
+from jvrc.export.format_fitting import drawn_sample, fit_format
 from jvrc.frozen.file import as_stored, seal
 from jvrc.frozen.model import OFFSET_UNIT, FrozenModel
 from jvrc.integer import fixed_point
-from jvrc.integer.hyper_synthesis import INDEX_COUNT, Z_MAX, scale_table
+from jvrc.integer.hyper_synthesis import INDEX_COUNT, Z_EXPONENT, Z_MAX, scale_table
 from jvrc.model import architectures, entropy_models, variable_rate
 from jvrc.model.config import Config, Jvrc2026Config
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_of
@@ -39,13 +39,17 @@ def freeze(
     if "delta" in params:  # what is known of Delta is evaluated within the range trained
         params["delta"] = params["delta"] | {"range": jnp.array(qstep_range, jnp.float32)}
     params = as_stored(params)
-    medians = _integer_medians(params)
-    z_steps, z_step_index = z_step_grid(params, *qstep_range)
-    z_tables = _z_tables(params, medians, z_steps)
+    exponent = z_exponent(params)
+    unit = 2.0**exponent
+    medians = _integer_medians(params, unit)
+    z_steps, z_step_index = z_step_grid(params, *qstep_range, unit)
+    z_tables = _z_tables(params, medians, z_steps, unit)
     middle = len(z_steps) // 2
-    sample = drawn_sample(config, params, z_tables[middle], medians, z_steps[middle])
+    sample = drawn_sample(config, params, z_tables[middle], medians, z_steps[middle], unit=unit)
     saturate = isinstance(config, Jvrc2026Config)
-    fixed_point_format = fit_format(config, params, [sample], qstep_range, saturate=saturate)
+    fixed_point_format = fit_format(
+        config, params, [sample], qstep_range, saturate=saturate, z_exponent=exponent
+    )
     model = FrozenModel(
         params=params,
         fixed_point_format=fixed_point_format,
@@ -82,10 +86,25 @@ def gaussian_tables() -> tables.CdfTables:
     return tables.build([partial(cdf, s) for s in scale_table()], [0] * INDEX_COUNT)
 
 
-def _z_tables(params: dict, medians: np.ndarray, z_steps: np.ndarray) -> list[tables.CdfTables]:
-    """Return the tables of z, one for each channel, for each of z_steps (units of 1/16)."""
-    medians = medians * Z_UNIT
-    return [bottleneck_tables(params["bottleneck"], medians, float(s * Z_UNIT)) for s in z_steps]
+def z_exponent(params: dict) -> int:
+    """Return the exponent of the finest unit of z^, from Z_EXPONENT on, in which z fits.
+
+    That is: values of z that the bottleneck does not hold for rare stay within Z_MAX units.
+    """
+    medians = np.asarray(entropy_models.medians(params["bottleneck"]), np.float64)
+    if not np.all(np.abs(medians) <= Z_MAX):
+        raise ValueError(_far_medians(medians))
+    found = bottleneck_tables(params["bottleneck"], medians, 1.0)
+    ends = np.stack([found.low, found.low + np.diff(found.start) - 2]) + medians
+    return max(Z_EXPONENT, int(np.ceil(np.log2(np.abs(ends).max() / Z_MAX))))
+
+
+def _z_tables(
+    params: dict, medians: np.ndarray, z_steps: np.ndarray, unit: float
+) -> list[tables.CdfTables]:
+    """Return the tables of z, one for each channel, for each of z_steps, which are in `unit`."""
+    points = medians * unit
+    return [bottleneck_tables(params["bottleneck"], points, float(s * unit)) for s in z_steps]
 
 
 def bottleneck_tables(bottleneck: dict, medians: np.ndarray, z_step: float) -> tables.CdfTables:
@@ -114,14 +133,16 @@ def _logits(bottleneck: dict, x: jax.Array) -> jax.Array:
     return entropy_models.bottleneck_logits(bottleneck, x[:, None])[:, 0]
 
 
-def z_step_grid(params: dict, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return (grid of Delta_z int32 [J] in units of 1/16, index int32 [769] by qstep code).
+def z_step_grid(
+    params: dict, low: float, high: float, unit: float = 2.0**Z_EXPONENT
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (grid of Delta_z int32 [J] in units of `unit`, index int32 [769] by qstep code).
 
     low, high: Delta is clipped to these.
     """
     wanted = np.log2(np.asarray(variable_rate.z_step(params["z_step"], _qsteps(low, high))))
     on_grid = 2.0 ** (np.rint(wanted * Z_STEPS_PER_OCTAVE) / Z_STEPS_PER_OCTAVE)
-    used, index = np.unique(np.rint(on_grid / Z_UNIT), return_inverse=True)
+    used, index = np.unique(np.maximum(1, np.rint(on_grid / unit)), return_inverse=True)
     return used.astype(np.int32), index.astype(np.int32)
 
 
@@ -141,14 +162,12 @@ def _qsteps(low: float, high: float) -> jax.Array:
     return jnp.clip(jnp.array([qstep_of(c) for c in codes], jnp.float32), low, high)
 
 
-def _integer_medians(params: dict) -> np.ndarray:
-    """Return the medians of z, int32 [N], in units of 1/16."""
-    medians = np.rint(np.asarray(entropy_models.medians(params["bottleneck"])) / Z_UNIT)
-    medians = medians.astype(np.int32)
+def _integer_medians(params: dict, unit: float) -> np.ndarray:
+    """Return the medians of z, int32 [N], in units of `unit`."""
+    medians = np.asarray(entropy_models.medians(params["bottleneck"]), np.float64)
+    return np.rint(medians / unit).astype(np.int32)
+
+
+def _far_medians(medians: np.ndarray) -> str:
     largest = np.abs(medians).max()
-    if not largest <= Z_MAX:
-        raise ValueError(
-            f"the medians of z must be within {Z_MAX * Z_UNIT:.0f}, one is "
-            f"{largest * Z_UNIT:.3g}: did training diverge?"
-        )
-    return medians
+    return f"the medians of z must be within {Z_MAX}, one is {largest:.3g}: did training diverge?"

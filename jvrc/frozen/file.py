@@ -33,7 +33,7 @@ _LAYERS = (
     *("entropy_parameters/conv0", "entropy_parameters/conv1", "entropy_parameters/conv2"),
 )
 _FORMAT_TENSORS = ("units/exponents", "units/shifts", "units/low", "units/high")
-_LATENT_SHIFT, _CONTEXT_BIAS = "units/latent/0", "units/bias/0"
+_LATENT_SHIFT, _CONTEXT_BIAS, _Z_UNIT = "units/latent/0", "units/bias/0", "units/z/0"
 
 
 def read_model(path: str | Path) -> FrozenModel:
@@ -139,6 +139,8 @@ def _format_tensors(fixed_point_format: FixedPointFormat) -> Tensors:
     if fixed_point_format.latent_shift is not None:
         tensors[_LATENT_SHIFT] = fixed_point_format.latent_shift
         tensors[_CONTEXT_BIAS] = fixed_point_format.context_bias
+    if fixed_point_format.z_unit is not None:
+        tensors[_Z_UNIT] = fixed_point_format.z_unit
     return tensors
 
 
@@ -148,7 +150,8 @@ def _read_format(tensors: Tensors) -> FixedPointFormat:
         for i, name in enumerate(_LAYERS)
         if f"units/exponents/{i}" in tensors
     }
-    return FixedPointFormat(layers, tensors.get(_LATENT_SHIFT), tensors.get(_CONTEXT_BIAS))
+    others = (tensors.get(name) for name in (_LATENT_SHIFT, _CONTEXT_BIAS, _Z_UNIT))
+    return FixedPointFormat(layers, *others)
 
 
 def _check_reach(tensors: Tensors) -> None:

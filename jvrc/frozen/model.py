@@ -42,8 +42,8 @@ class FrozenModel:
         mbt2018, from context and entropy_parameters.
       fixed_point_format: how these are rounded to integers.
       network: the result (jvrc.integer).
-      medians: int32 [N], of z, in units of 1/16.
-      z_steps: int32 [J], the grid of Delta_z, in units of 1/16.
+      medians: int32 [N], of z, in units of `z_unit`.
+      z_steps: int32 [J], the grid of Delta_z, in units of `z_unit`.
       z_step_index: int32 [769], the entry of z_steps for each qstep code (row `qstep_row`).
       offsets: uint8 [769,90], delta in units of OFFSET_UNIT, by qstep code and scale index.
       z_tables: J * N tables, by entry of z_steps and channel.
@@ -67,6 +67,11 @@ class FrozenModel:
     def metadata(self) -> dict[str, Any]:
         """The contents of the file's header: recipe, licence, data statement and more."""
         return json.loads(self.header)
+
+    @property
+    def z_unit(self) -> float:
+        """The unit of z^: z^ is an integer, within hyper_synthesis.Z_MAX, times this."""
+        return 2.0**self.fixed_point_format.z_exponent
 
     def delta(self, index: np.ndarray, qstep_code: int) -> np.ndarray:
         """Return the reconstruction offsets delta: float32, in units of Delta, of index's shape.

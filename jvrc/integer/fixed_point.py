@@ -61,6 +61,7 @@ def choose_format(
     ranges: dict[str, np.ndarray],
     context_bias: np.ndarray | None = None,
     intervals: dict[str, np.ndarray] | None = None,
+    z_exponent: int = Z_EXPONENT,
 ) -> FixedPointFormat:
     """Return the finest format whose sums stay exact and whose ranges of activations it holds.
 
@@ -71,14 +72,14 @@ def choose_format(
     last, by its name, and in models with a context of y^, by the name Y. context_bias: float
     [BIAS_COUNT,2M], the context's bias at each eighth qstep code. intervals: float [2,C], the
     lowest and highest outputs of those hidden layers of h_s that shall saturate there, in place of
-    their ranges.
+    their ranges. z_exponent: of the unit of z^.
 
     Raises:
       ValueError: params are not finite or too large.
     """
     intervals = intervals or {}
     ranges = ranges | {name: np.abs(ends).max(0) for name, ends in intervals.items()}
-    exponents, layers = _finest_exponents(config, ranges), {}
+    exponents, layers = _finest_exponents(config, ranges, z_exponent), {}
     for spec in layer_specs(config):
         floats = _in_units(config, spec, params, exponents)
         shift = bounds.largest_shift(spec, input_limits(spec, layers), *floats)
@@ -91,10 +92,11 @@ def choose_format(
         exponents[spec.name] = exponent
         low_high = _integer_bounds(intervals.get(spec.name), exponent)
         layers[spec.name] = LayerFormat(exponent.astype(np.int8), shift.astype(np.int8), *low_high)
+    z_unit = None if z_exponent == Z_EXPONENT else np.array([z_exponent], np.int8)
     if not config.has_context:
-        return FixedPointFormat(layers)
+        return FixedPointFormat(layers, z_unit=z_unit)
     latent_shift = (exponents[Y] - MU_EXPONENT).astype(np.int8)
-    return FixedPointFormat(layers, latent_shift, _rounded_bias(layers, context_bias))
+    return FixedPointFormat(layers, latent_shift, _rounded_bias(layers, context_bias), z_unit)
 
 
 def _integer_bounds(
@@ -108,14 +110,16 @@ def _integer_bounds(
     return tuple(ends.astype(np.int16))
 
 
-def _finest_exponents(config: Config, ranges: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _finest_exponents(
+    config: Config, ranges: dict[str, np.ndarray], z_exponent: int
+) -> dict[str, np.ndarray]:
     """Return the exponents of `exponents_of`, from the ranges of `choose_format` alone."""
     limits = {name: spec.input_max for spec in layer_specs(config) for name in spec.inputs}
     found = {name: _exponent(largest / limits[name]) for name, largest in ranges.items()}
     sigma = np.full(config.M, sigma_exponent(config))
     mu = np.full(config.M if config.predicts_mean else 0, MU_EXPONENT)
     found[last_layer(config)] = np.concatenate([sigma, mu])
-    found[Z] = np.full(config.N, Z_EXPONENT)
+    found[Z] = np.full(config.N, z_exponent)
     if config.has_context:
         found[Y] = np.clip(found[Y], MU_EXPONENT, MU_EXPONENT + UP_MAX)
     return found

@@ -37,11 +37,18 @@ class FixedPointFormat(NamedTuple):
     context_bias: int32 [BIAS_COUNT,2M], the context's bias at each eighth qstep code, in the unit
       of its sums; None without a context. It is stored and not derived, because it takes a power
       of Delta, which machines may round differently.
+    z_unit: int8 [1], z^ is in integers times 2**z_unit; None: Z_EXPONENT.
     """
 
     layers: dict[str, LayerFormat]
     latent_shift: np.ndarray | None = None
     context_bias: np.ndarray | None = None
+    z_unit: np.ndarray | None = None
+
+    @property
+    def z_exponent(self) -> int:
+        """The exponent of the unit of z^, of its medians and of its quantisation steps."""
+        return Z_EXPONENT if self.z_unit is None else int(self.z_unit[0])
 
     @property
     def saturates(self) -> bool:
@@ -52,7 +59,7 @@ class FixedPointFormat(NamedTuple):
 def exponents_of(config: Config, fixed_point_format: FixedPointFormat) -> dict[str, np.ndarray]:
     """Return the exponents of the units of Z, Y and of each layer's outputs: int [C]."""
     found = {k: v.exponent.astype(int) for k, v in fixed_point_format.layers.items()}
-    found[Z] = np.full(config.N, Z_EXPONENT)
+    found[Z] = np.full(config.N, fixed_point_format.z_exponent)
     if config.has_context:
         found[Y] = fixed_point_format.latent_shift.astype(int) + MU_EXPONENT
     return found
@@ -82,6 +89,9 @@ def check_format(config: Config, fixed_point_format: FixedPointFormat) -> None:
     last = fixed_point_format.layers[last_layer(config)].exponent
     if not np.all(last[: config.M] == sigma_exponent(config)):
         raise ValueError(f"the exponents of sigma must be {sigma_exponent(config)}")
+    z_unit = fixed_point_format.z_unit
+    if z_unit is not None and not (_is_array(z_unit, (1,), np.int8) and _within(z_unit, -8, 8)):
+        raise ValueError("the exponent of z's unit must be int8 [1] in -8 ... 8")
     if config.has_context:
         _check_context(config, fixed_point_format)
         low, high = MU_EXPONENT, MU_EXPONENT + UP_MAX

@@ -4,8 +4,9 @@ The scale index of a latent selects its CDF table. One index that differs betwee
 decoder ruins the rest of the image, and the last bits of a float network differ between processors,
 libraries and versions. So h_s is evaluated in integers (jvrc.integer.network) on both sides.
 
-Real values are integers times a *unit*, a power of two: 2**Z_EXPONENT for z^, 2**exponent for each
-channel of the activations and of mu. jvrc/coding/FORMAT.md, section 5, specifies this network.
+Real values are integers times a *unit*, a power of two: 2**Z_EXPONENT for z^ unless
+the fixed-point format says otherwise, 2**exponent for each channel of the activations and of mu.
+jvrc/coding/FORMAT.md, section 5, specifies this network.
 """
 
 from functools import cache
@@ -29,7 +30,7 @@ from jvrc.model import transforms
 from jvrc.model.config import Config
 from jvrc.qstep import CODES_PER_OCTAVE
 
-Z_EXPONENT = -4  # of the unit of z^
+Z_EXPONENT = -4  # of the unit of z^, unless it has to be larger
 Z_MAX = 2**11 - 1  # |z^| saturates here, in its unit
 ACTIVATION_MAX = 2**8 - 1  # activations within h_s saturate here, or channel by channel at less
 

@@ -29,8 +29,8 @@ def float_coder(model: jvrc.FrozenModel, z_q: np.ndarray, qstep_code: int) -> La
 
 def z_hat_of(model: jvrc.FrozenModel, z_q: np.ndarray, qstep_code: int) -> np.ndarray:
     """z^, float32 [h,w,N]."""
-    unit = np.float32(2.0**hyper_synthesis.Z_EXPONENT)
-    return dequantise_z(model, z_q, qstep_code).astype(np.float32) * unit
+    z_hat = dequantise_z(model, z_q, qstep_code).astype(np.float32)
+    return z_hat * np.float32(model.z_unit)
 
 
 class FloatIndependentCoder(IndependentCoder):
