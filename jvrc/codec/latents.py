@@ -14,8 +14,8 @@ import numpy as np
 from jax import Array
 
 from jvrc.codec.tiling import map_tiles
-from jvrc.coding.container import BLOCK
 from jvrc.coding.escapes import LIMIT
+from jvrc.coding.tile_grid import BLOCK, blocks_of
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import hyper_synthesis
 from jvrc.model import transforms
@@ -27,11 +27,6 @@ from jvrc.qstep import qstep_row
 IMAGE_MARGIN, HYPER_MARGIN = 1, 2
 
 _full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16 or TF32 products
-
-
-def blocks_of(height: int, width: int) -> tuple[int, int]:
-    """Return how many blocks of 64x64 pixels cover an image, along each axis."""
-    return -(-height // BLOCK), -(-width // BLOCK)
 
 
 def analyse(model: FrozenModel, img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ from jvrc.codec.latent_coder import LatentCoder, Symbols
 from jvrc.codec.latents import IMAGE_MARGIN, synthesise
 from jvrc.codec.tiling import map_tiles, spans
 from jvrc.coding import escapes, scale_adaptation, tables
-from jvrc.coding.container import BLOCK
+from jvrc.coding.tile_grid import BLOCK
 from jvrc.frozen.model import FrozenModel
 from jvrc.model import transforms, variable_rate
 from jvrc.model.config import Config
