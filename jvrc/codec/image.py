@@ -3,8 +3,8 @@
     image -> g_a -> y of each tile -> jvrc.codec.tiles -> its section of the file
     file -> jvrc.codec.tiles -> y^ of each tile -> g_s -> image
 
-An image is coded in tiles of at most 1024x1024 pixels, one after another: memory stays bounded, and a
-crop needs only the tiles around it. What lies between z^, y and the y stream depends on the
+An image is coded in tiles of at most 1024x1024 pixels, one after another: memory stays bounded, and
+a region needs only the tiles around it. What lies between z^, y and the y stream depends on the
 architecture and is a latent coder's (jvrc.codec.latent_coder). Whatever chooses the tables of
 symbols is computed on integers on both sides, since one scale index that differs ruins the stream:
 a stream decodes to the same integers on every machine.
@@ -79,8 +79,9 @@ def decompress(
     Args:
       params: the model that compressed it, from `jvrc.load`.
       data: what `compress` returned.
-      region: (top, left, height, width) in pixels. Of the file's tiles, of at most 1024x1024 pixels,
-        only those that lie within 64 pixels of the region's blocks of 64x64 pixels are decoded.
+      region: (top, left, height, width) in pixels, by default all. Of the file's tiles, of at most
+        1024x1024 pixels, only those that the region or a margin of 128 pixels around it touches are
+        decoded.
       max_pixels: refuse larger images, before anything big is allocated.
 
     Returns:

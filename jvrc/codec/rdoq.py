@@ -84,8 +84,9 @@ def optimise(
 ) -> Symbols:
     """Return symbols of a smaller `cost`, or those given if none are found.
 
-    img: uint8 [h,w,3], whose y has the symbols given. Where mu depends on the symbols, the coder
-    asks for several searches, and mu follows after each.
+    img: uint8 [h,w,3], whose y has the symbols given; of a tile, its part of the image. Across the
+    borders of tiles the search sees zeros in place of the neighbours' latents. Where mu depends on
+    the symbols, the coder asks for several searches, and mu follows after each.
     """
     tried = [symbols]
     for _ in range(coder.rdoq_rounds):

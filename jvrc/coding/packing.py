@@ -2,8 +2,8 @@
 
 Files of a released version stay readable: any change of these bytes is a new format version.
 
-A file of version 2 is a header and sections: those of other purposes, an index of the tiles if there
-are several, and the tiles, the last of which ends the file (FORMAT.md, section 1).
+A file of version 2 is a header and sections: those of other purposes, an index of the tiles if
+there are several, and the tiles, the last of which ends the file (FORMAT.md, section 1).
 """
 
 import zlib

@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 
 import jvrc
-from jvrc.codec.image import decode_symbols
+from jvrc.codec.image import decode_symbols, encode_image
+from jvrc.coding.container import Section
+from jvrc.coding.packing import pack, unpack
 from jvrc.export.format_fitting import Sample, fit_format
 from jvrc.frozen.file import as_stored, save_model
+from jvrc.qstep import qstep_code_of
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS / "golden" / "v1"
@@ -79,9 +82,9 @@ def test_command_prints_hashes_and_writes_the_image(tmp_path, capsys):
 # What jvrc codes anew, and not only what it coded once.
 
 
-def agree_on(model, path, img, qstep):
+def agree_on(model, path, img, qstep, tile_side=16):
     """What the reference decodes of an image, which is what jvrc decodes of it."""
-    data = jvrc.compress(model, img, qstep)
+    data = pack(encode_image(model, img, qstep_code_of(qstep), tile_side=tile_side))
     found = reference.decode_symbols(*reference.load(path), data)
     z_q, symbols = decode_symbols(model, data)
     for name, expected in (symbols._asdict() | {"z": z_q}).items():
@@ -110,6 +113,21 @@ def context(tiny_context, tmp_path_factory):
 @pytest.mark.parametrize("qstep", [0.5, 1.37, 32.0])
 def test_images_decode_alike_with_a_tiny_context(context, height, width, qstep):
     agree_on(*context, noise(height, width), qstep)
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_images_of_several_tiles_decode_alike(tiny, side, tmp_path):
+    """Integers, pixels, and the sections that a decoder may skip."""
+    path = tmp_path / "model.safetensors"
+    model, img = save_model(tiny, path), noise(200, 129)
+    data, _ = agree_on(model, path, img, 1.0, side)
+    assert len(reference.read_stream(data).tiles) > 3
+    pixels = reference.image(*reference.load(path), data)
+    assert np.abs(pixels.astype(int) - jvrc.decompress(model, data)).max() <= 1
+    sections = (Section(200, b"anything"), Section(129, b""))
+    more = pack(unpack(data)._replace(sections=sections))
+    assert reference.read_stream(more).others == sections
+    assert reference.read_stream(more).tiles == reference.read_stream(data).tiles
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["log scale", "scale"])
@@ -166,7 +184,8 @@ def test_a_context_whose_values_spread_and_saturate_decodes_alike(spread, monkey
     for qstep in (0.5, 1.37, 32.0):
         data, symbols = agree_on(model, path, noise(130, 67), qstep)
         index += symbols.index.ravel().tolist()
-        escapes += reference.read_stream(data).y.escapes
+        (tile,) = reference.read_stream(data).tiles
+        escapes += tile.y.escapes
     assert len(set(index)) > 60
     assert 0.1 < len(escapes) / len(index) < 0.9
     up = model.network.mu_exponent + 6
@@ -185,14 +204,15 @@ def test_damage_is_found_in_streams_with_a_context(context, monkeypatch):
     weights, config = reference.load(path)
     data = jvrc.compress(model, noise(64, 64), 2.0)
     whole = reference.read_stream(data)
+    (tile,) = whole.tiles
     reference.decode_symbols(weights, config, data)
     for change in (
-        {"escapes": (*whole.y.escapes, 0)},
-        {"words": whole.y.words[:-2]},
-        {"words": whole.y.words + b"\0\0"},
-        {"words": b"\0\0\0\0" + whole.y.words[4:]},
+        {"escapes": (*tile.y.escapes, 0)},
+        {"words": tile.y.words[:-2]},
+        {"words": tile.y.words + b"\0\0"},
+        {"words": b"\0\0\0\0" + tile.y.words[4:]},
     ):
-        damaged = whole._replace(y=whole.y._replace(**change))
+        damaged = whole._replace(tiles=(tile._replace(y=tile.y._replace(**change)),))
         monkeypatch.setattr(reference, "read_stream", lambda _, damaged=damaged: damaged)
         with pytest.raises(ValueError, match="damaged"):
             reference.decode_symbols(weights, config, data)
@@ -289,6 +309,16 @@ def test_changed_words_are_found_or_are_other_symbols(material):
 
 def test_damaged_files_are_rejected():
     data = read_golden("tiny-mean-a")
+    assert_damage_is_found(data)
+
+
+def test_damaged_files_of_several_tiles_are_rejected(context):
+    coded = encode_image(context[0], noise(64, 129), 640, tile_side=1)
+    assert_damage_is_found(pack(coded._replace(sections=(Section(130, b"exif"),))))
+
+
+def assert_damage_is_found(data):
+    reference.read_stream(data)
     for i in range(len(data)):
         for damaged in (data[:i], data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :]):
             with pytest.raises(ValueError, match=r"damaged|jvrc"):

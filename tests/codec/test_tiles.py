@@ -214,14 +214,6 @@ def test_streams_that_fail_to_decode_name_their_tile(tiled):
     fails(model, changed, r"tile 3 \(rows 64 ... 191, columns 128 ... 199\): ")
 
 
-def test_swapped_tiles_are_noticed(tiled):
-    model, _, data, _ = tiled
-    coded = unpack(data)
-    with pytest.raises(BitstreamError):  # other sizes, other integers
-        swapped = (coded.tiles[2], coded.tiles[1], coded.tiles[0], *coded.tiles[3:])
-        decode_symbols(model, pack(coded._replace(tiles=swapped)))
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_every_damaged_file_of_several_tiles_is_refused(tiled, seed):
     model, _, data, _ = tiled

@@ -56,7 +56,7 @@ TILE_BYTES = bytes.fromhex("00 10 02 00 06 06") + b"zw" + b"ywords" + b"e"
 
 
 def with_byte(offset, value):
-    """SMALL with a byte of its header or of its tile's payload replaced, its checksum made to fit."""
+    """SMALL with a byte of its header or its tile's payload replaced, and a checksum that fits."""
     body = bytearray(HEADER + TILE_BYTES)
     body[offset] = value
     header, payload = bytes(body[: len(HEADER)]), bytes(body[len(HEADER) :])

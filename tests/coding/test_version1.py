@@ -1,4 +1,4 @@
-"""Claims about reading files of format version 1: exact bytes, and that no damage goes unnoticed."""
+"""Claims about reading files of version 1: exact bytes, and that no damage goes unnoticed."""
 
 import contextlib
 import zlib
