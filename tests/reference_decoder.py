@@ -25,8 +25,9 @@ Weights = dict[str, Array]
 Config = dict[str, Any]
 
 MAGIC = b"JVRC"
-VERSION = 1
 MAX_LOG_LANES = 12
+MAX_SIDE = 16  # of a tile, in blocks of 64x64 pixels
+INDEX, TILE, SKIPPABLE = 1, 2, 128  # types of sections
 MAX_ESCAPE = 2**20
 MIN_CODE, MAX_CODE = -128, 640
 TOTAL = 2**16  # what the frequencies of a table sum to; also the smallest state of a lane
@@ -59,6 +60,14 @@ class Stream(NamedTuple):
     escapes: tuple[int, ...]
 
 
+class Tile(NamedTuple):
+    """What the section of a tile holds."""
+
+    shifted: bool
+    z: Stream
+    y: Stream
+
+
 class Container(NamedTuple):
     """What a file holds."""
 
@@ -66,9 +75,9 @@ class Container(NamedTuple):
     height: int
     width: int
     code: int
-    shifted: bool
-    z: Stream
-    y: Stream
+    side: int | None  # of a tile, in blocks of 64x64 pixels; None: one tile, in version 1
+    tiles: tuple[Tile, ...]
+    others: tuple[tuple[int, bytes], ...] = ()  # type and payload of sections that were skipped
 
 
 class Symbols(NamedTuple):
@@ -118,33 +127,141 @@ def read_escapes(data: bytes) -> tuple[int, ...]:
 
 
 def read_stream(data: bytes) -> Container:
-    """Section 1: the fields of a file; ValueError if it is damaged."""
+    """Section 1: what a file holds; ValueError if it is damaged."""
     if data[:4] != MAGIC:
         raise ValueError("not a jvrc file")
-    if data[4:5] != bytes([VERSION]):
+    if data[4:5] == b"\1":
+        return read_version_1(data)
+    if data[4:5] != b"\2":
         raise ValueError("another version of the format, or damaged")
-    if len(data) < 13 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        raise ValueError("damaged: wrong checksum")
-    data = data[:-4]
-    model_id, at = data[5:9].hex(), 9
-    height, at = read_varint(data, at)
+    return read_version_2(data)
+
+
+def read_version_2(data: bytes) -> Container:
+    """Sections 1.1 and 1.2: what a file of version 2 holds."""
+    height, at = read_varint(data, 9)
     width, at = read_varint(data, at)
     value, at = read_varint(data, at)
-    code, shifted = unzigzag(value >> 1), bool(value & 1)
+    if at + 2 > len(data):
+        raise ValueError("damaged: the data end within the header")
+    (channels, side), at = data[at : at + 2], at + 2
+    header, found = data[:at], []
+    while at < len(data):
+        kind, payload, end = read_section(data, at, header)
+        found.append((kind, payload, end - at))
+        at = end
+    if not found:
+        raise ValueError("damaged: no section")
+    check_dimensions(height, width, unzigzag(value))
+    if channels != 3:
+        raise ValueError("another number of channels: a newer decoder is needed")
+    if not 1 <= side <= MAX_SIDE:
+        raise ValueError("damaged: no such tiles")
+    container = Container(data[5:9].hex(), height, width, unzigzag(value), side, ())
+    others = [f for f in found if f[0] >= SKIPPABLE]
+    count = len(tile_areas(container))
+    tiles = found[len(found) - count :]
+    expected = len(others) + (count > 1) + count
+    if found[: len(others)] != others or len(found) != expected:
+        raise ValueError("damaged: too many sections or too few, or in another order")
+    if any(kind != TILE for kind, _, _ in tiles):
+        raise ValueError("a section of an unknown type, or damaged")
+    if count > 1:
+        check_index(found[len(others)], [size for _, _, size in tiles])
+    payloads = enumerate(payload for _, payload, _ in tiles)
+    return container._replace(
+        tiles=tuple(read_tile(payload, number) for number, payload in payloads),
+        others=tuple((kind, payload) for kind, payload, _ in others),
+    )
+
+
+def read_section(data: bytes, at: int, header: bytes) -> tuple[int, bytes, int]:
+    """Section 1.2: the type and the payload of the section at offset `at`; the offset behind it."""
+    size, begin = read_varint(data, at + 1)
+    end = begin + size
+    if end + 4 > len(data):
+        raise ValueError("damaged: the data end within a section")
+    if zlib.crc32(header + data[at:end]) != int.from_bytes(data[end : end + 4], "little"):
+        raise ValueError("damaged: wrong checksum")
+    return data[at], data[begin:end], end + 4
+
+
+def check_index(section: tuple[int, bytes, int], sizes: list[int]) -> None:
+    """Section 1.2: ValueError unless the section is the index of tiles of these sizes."""
+    kind, payload, _ = section
+    if kind != INDEX:
+        raise ValueError("a section of an unknown type, or damaged: no index")
+    at = 0
+    for expected in sizes:
+        size, at = read_varint(payload, at)
+        if size != expected:
+            raise ValueError("damaged: the index has another size of a tile")
+    if at != len(payload):
+        raise ValueError("damaged: the index is too long")
+
+
+def read_tile(payload: bytes, number: int) -> Tile:
+    """Section 1.3: the tile of this number."""
+    found, at = read_varint(payload, 0)
+    if found != number:
+        raise ValueError("damaged: a tile in the place of another")
+    sizes = []
+    flags, at = read_byte(payload, at)
+    for _ in "zz":
+        size, at = read_varint(payload, at)
+        sizes.append(size)
+    y_lanes, at = read_byte(payload, at)
+    size, at = read_varint(payload, at)
+    sizes.append(size)
+    if flags >= 32:
+        raise ValueError("damaged: unknown flags")
+    ends = list(accumulate(sizes, initial=at))
+    if ends[-1] > len(payload):
+        raise ValueError("damaged: the streams of a tile exceed its section")
+    parts = [payload[a:b] for a, b in zip(ends, [*ends[1:], len(payload)], strict=True)]
+    z = Stream(lanes_of(flags % 16), parts[0], read_escapes(parts[1]))
+    y = Stream(lanes_of(y_lanes), parts[2], read_escapes(parts[3]))
+    return Tile(flags >= 16, z, y)
+
+
+def read_byte(data: bytes, at: int) -> tuple[int, int]:
+    """A byte and the offset behind it."""
+    if at >= len(data):
+        raise ValueError("damaged: the data end too early")
+    return data[at], at + 1
+
+
+def lanes_of(logarithm: int) -> int:
+    """Sections 1.3 and 1.4: the number of lanes."""
+    if logarithm > MAX_LOG_LANES:
+        raise ValueError("damaged: too many lanes")
+    return 1 << logarithm
+
+
+def check_dimensions(height: int, width: int, code: int) -> None:
+    """Section 1.1: ValueError for values that no file has."""
     if not height or not width:
         raise ValueError("damaged: no pixels")
     if not MIN_CODE <= code <= MAX_CODE:
         raise ValueError("damaged: the step code is out of range")
+
+
+def read_version_1(data: bytes) -> Container:
+    """Section 1.4: what a file of version 1 holds."""
+    if len(data) < 13 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise ValueError("damaged: wrong checksum")
+    data = data[:-4]
+    height, at = read_varint(data, 9)
+    width, at = read_varint(data, at)
+    value, at = read_varint(data, at)
+    code, shifted = unzigzag(value >> 1), bool(value & 1)
+    check_dimensions(height, width, code)
     descriptions = []
     for _ in "zy":
-        if at >= len(data):
-            raise ValueError("damaged: the data end within the header")
-        log_lanes = data[at]
-        if log_lanes > MAX_LOG_LANES:
-            raise ValueError("damaged: too many lanes")
-        words, at = read_varint(data, at + 1)
+        log_lanes, at = read_byte(data, at)
+        words, at = read_varint(data, at)
         escapes, at = read_varint(data, at)
-        descriptions.append((1 << log_lanes, words, escapes))
+        descriptions.append((lanes_of(log_lanes), words, escapes))
     if len(data) - at != sum(words + escapes for _, words, escapes in descriptions):
         raise ValueError("damaged: the lengths of the streams do not fit that of the file")
     streams = []
@@ -152,12 +269,21 @@ def read_stream(data: bytes) -> Container:
         middle, end = at + words, at + words + escapes
         streams.append(Stream(lanes, data[at:middle], read_escapes(data[middle:end])))
         at = end
-    return Container(model_id, height, width, code, shifted, *streams)
+    return Container(data[5:9].hex(), height, width, code, None, (Tile(shifted, *streams),))
 
 
 def grid(container: Container) -> tuple[int, int]:
-    """Section 1: rows and columns of z."""
+    """Section 1.3: h and w, rows and columns of blocks."""
     return -(-container.height // 64), -(-container.width // 64)
+
+
+def tile_areas(container: Container) -> list[tuple[range, range]]:
+    """Section 1.3: the rows and columns of blocks of each tile."""
+    along = []
+    for n in grid(container):
+        t = -(-n // container.side) if container.side else 1
+        along.append([range(i * n // t, (i + 1) * n // t) for i in range(t)])
+    return [(rows, columns) for rows in along[0] for columns in along[1]]
 
 
 # Sections 2 and 3: symbols
@@ -559,27 +685,52 @@ class Context:
 
 
 def decode_with_context(
-    weights: Weights, config: Config, container: Container, psi: Array, shifts: Array
+    weights: Weights, config: Config, code: int, tile: Tile, psi: Array, shifts: Array
 ) -> tuple[Array, Array, Array]:
     """Section 6: y, scale indices and means in units of 2^e of `mbt2018`, from the hyper latent."""
     rows, columns, _ = psi.shape
-    context = Context(weights, config, container.code)
+    context = Context(weights, config, code)
     psi = np.clip(psi, -MAX_WIDE_FEATURE, MAX_WIDE_FEATURE)
     tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
     y, index, mu = np.zeros((3, rows, columns, config["M"]), np.int64)
-    decoder = IntegerDecoder(container.y, y.size, tables, low)
-    offsets = weights["offsets"][container.code + 128].astype(np.int64)
+    decoder = IntegerDecoder(tile.y, y.size, tables, low)
+    offsets = weights["offsets"][code + 128].astype(np.int64)
     # What is seen, at (row + 2, column + 2): zeros around it
     seen = np.zeros((rows + 2, columns + 4, config["M"]), np.int64)
     for r, k in coding_order(rows, columns):
         around = seen[r : r + 3, k : k + 5].reshape(-1, config["M"])[: sum(ROWS)]
         t, mu[r, k] = context.parameters(psi[r, k], context.features(around.ravel()))
-        index[r, k] = scale_index(t, container.code)
+        index[r, k] = scale_index(t, code)
         y[r, k] = decoder.take(shifted_tables(index[r, k], shifts))
         y_hat = context.reconstruct(y[r, k], mu[r, k], offsets[index[r, k]])
         seen[r + 2, k + 2] = context.see(y_hat)
     decoder.finish()
     return y, index, mu
+
+
+def decode_tile(
+    weights: Weights, config: Config, code: int, tile: Tile, blocks: tuple[int, int]
+) -> Symbols:
+    """Sections 1.3 and 2 to 6: the integers of a tile of so many rows and columns of blocks."""
+    h, w = blocks
+    tables, low = read_tables(weights, "z_tables"), weights["z_tables/low"]
+    j = int(weights["z_step_index"][code + 128])
+    index = np.tile(j * config["N"] + np.arange(config["N"]), h * w)
+    if tile.shifted:
+        index = np.append(index, np.full(config["M"], len(tables)))
+    found = decode_integers(tile.z, [*tables, SHIFT_TABLE], np.append(low, SHIFT_LOW), index)
+    z = found[: h * w * config["N"]].reshape(h, w, config["N"])
+    shifts = found[z.size :] if tile.shifted else np.zeros(config["M"], np.int64)
+
+    v = hyper_layers(weights, config, dequantise_z(weights, code, z))
+    if config["architecture"] == "mbt2018":
+        y, index, mu = decode_with_context(weights, config, code, tile, v, shifts)
+    else:
+        t, mu = split(config, v)
+        index = scale_index(t, code)
+        tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
+        y = decode_integers(tile.y, tables, low, shifted_tables(index, shifts))
+    return Symbols(z, y, index, means(weights, config, mu))
 
 
 def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
@@ -588,24 +739,16 @@ def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
     if container.model_id != compute_model_id(weights, config):
         raise ValueError("the file needs the weights of another model")
     h, w = grid(container)
-    tables, low = read_tables(weights, "z_tables"), weights["z_tables/low"]
-    j = int(weights["z_step_index"][container.code + 128])
-    index = np.tile(j * config["N"] + np.arange(config["N"]), h * w)
-    if container.shifted:
-        index = np.append(index, np.full(config["M"], len(tables)))
-    found = decode_integers(container.z, [*tables, SHIFT_TABLE], np.append(low, SHIFT_LOW), index)
-    z = found[: h * w * config["N"]].reshape(h, w, config["N"])
-    shifts = found[z.size :] if container.shifted else np.zeros(config["M"], np.int64)
-
-    v = hyper_layers(weights, config, dequantise_z(weights, container.code, z))
-    if config["architecture"] == "mbt2018":
-        y, index, mu = decode_with_context(weights, config, container, v, shifts)
-    else:
-        t, mu = split(config, v)
-        index = scale_index(t, container.code)
-        tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
-        y = decode_integers(container.y, tables, low, shifted_tables(index, shifts))
-    return Symbols(z, y, index, means(weights, config, mu))
+    y, index = np.zeros((2, 4 * h, 4 * w, config["M"]), np.int64)
+    whole = Symbols(np.zeros((h, w, config["N"]), np.int64), y, index, np.zeros(y.shape))
+    for tile, (rows, columns) in zip(container.tiles, tile_areas(container), strict=True):
+        blocks = len(rows), len(columns)
+        found = decode_tile(weights, config, container.code, tile, blocks)
+        for array, part in zip(whole, found, strict=True):
+            unit = len(part) // len(rows)
+            r, k = rows.start * unit, columns.start * unit
+            array[r : r + part.shape[0], k : k + part.shape[1]] = part
+    return whole
 
 
 # Section 7: the image

@@ -109,12 +109,12 @@ def output_path(args: argparse.Namespace, suffix: str) -> Path:
 
 
 def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
-    """Return a file's bytes and the Container they hold; options as for `container.unpack`.
+    """Return a file's bytes and the Container they hold; options as for `packing.unpack`.
 
     Raises:
       BitstreamError: not an intact stream; the message names the file.
     """
-    from jvrc.coding.container import unpack
+    from jvrc.coding.packing import unpack
 
     data = path.read_bytes()
     try:

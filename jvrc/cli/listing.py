@@ -2,11 +2,11 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import add_command, library, parse_notes, read_stream
-from jvrc.coding.container import CRC_BYTES
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_of
@@ -77,44 +77,54 @@ def _run_info(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(info))
         return
-    sections = ", ".join(f"{name} {size}" for name, size in info["sections"].items())
+    lanes = {name: _span(numbers) for name, numbers in info["lanes"].items()}
     print(f"file      {info['file']}")
     print(f"size      {info['bytes']} bytes, {info['bpp']:.3f} bpp")
+    print(f"format    version {info['version']}, tiles: {info['tiles']}")
     print(f"image     {info['height']}x{info['width']} (height x width)")
     print(f"qstep     {info['qstep']:.4g} (qstep_code {info['qstep_code']})")
     print(f"model     {info['model_id']} ({info['model'] or 'none of the shipped ones'})")
-    print(f"lanes     z {info['lanes']['z']}, y {info['lanes']['y']} (of the range coder)")
-    print(f"scales    {'adapted to the image' if info['scale_adapted'] else 'of the model'}")
-    print(f"sections  {sections} (bytes)")
+    print(f"lanes     z {lanes['z']}, y {lanes['y']} (of the range coder)")
+    print(f"scales    adapted to the image in {info['scale_adapted']} of {info['tiles']} tiles")
+    print(f"content   {_plain(info['content'])} (bytes)")
 
 
 def _info(path: Path) -> dict[str, Any]:
     data, container = read_stream(path, max_pixels=2**64)  # nothing is decoded
+    streams = {name: [getattr(tile, name) for tile in container.tiles] for name in ("z", "y")}
     return {
         "file": str(path),
         "bytes": len(data),
         "bpp": 8 * len(data) / (container.height * container.width),
+        "version": container.version,
         "height": container.height,
         "width": container.width,
         "qstep": qstep_of(container.qstep_code),
         "qstep_code": container.qstep_code,
         "model_id": container.model_id,
         "model": zoo.name_of(container.model_id),
-        "scale_adapted": container.scale_adapted,
-        "lanes": {"z": container.z.lanes, "y": container.y.lanes},
-        "sections": _section_bytes(len(data), container.z, container.y),
+        "tiles": len(container.tiles),
+        "scale_adapted": sum(tile.scale_adapted for tile in container.tiles),
+        "lanes": {k: sorted({s.lanes for s in found}) for k, found in streams.items()},
+        "content": _content(len(data), streams, container.sections),
     }
 
 
-def _section_bytes(total: int, z: Any, y: Any) -> dict[str, int]:
+def _content(total: int, streams: dict[str, list], sections: Sequence[Any]) -> dict[str, int]:
+    """Return what the bytes of a file are for."""
     payload = {
-        "z words": len(z.words),
-        "z escapes": len(z.escapes),
-        "y words": len(y.words),
-        "y escapes": len(y.escapes),
+        f"{name} {part}": sum(len(getattr(stream, part)) for stream in found)
+        for name, found in streams.items()
+        for part in ("words", "escapes")
     }
-    header = total - sum(payload.values()) - CRC_BYTES
-    return {"header": header, **payload, "checksum": CRC_BYTES}
+    for section in sections:
+        name = f"section {section.kind}"
+        payload[name] = payload.get(name, 0) + len(section.payload)
+    return payload | {"headers, checksums": total - sum(payload.values())}
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return " ... ".join(str(n) for n in sorted({min(numbers), max(numbers)}))
 
 
 def _describe_model(path: Path, *, as_json: bool) -> None:

@@ -1,32 +1,42 @@
 """compress and decompress: whole images to bytes and back, with a frozen model.
 
-    image -> g_a -> y -> h_a -> z -> round -> z stream
-                    |              |
-                    |              z^ -> h_s -> (scale index, mu)
-                    v                            |
-                    q = round((y - mu) / Delta) -+-> y stream
+    image -> g_a -> y of each tile -> jvrc.codec.tiles -> its section of the file
+    file -> jvrc.codec.tiles -> y^ of each tile -> g_s -> image
 
-The decoder walks the lower half and ends with g_s. What lies between z^, y and the y stream depends
-on the architecture and is a latent coder's (jvrc.codec.latent_coder). Whatever chooses the tables
-of symbols is computed on integers on both sides, since one scale index that differs ruins the
-stream: a stream decodes to the same integers on every machine.
+An image is coded in tiles of at most 1024x1024 pixels, one after another: memory stays bounded, and
+a region needs only the tiles around it. What lies between z^, y and the y stream depends on the
+architecture and is a latent coder's (jvrc.codec.latent_coder). Whatever chooses the tables of
+symbols is computed on integers on both sides, since one scale index that differs ruins the stream:
+a stream decodes to the same integers on every machine.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from jvrc.codec import rdoq
 from jvrc.codec.coders import coder_of
-from jvrc.codec.latent_coder import CoderOf, LatentCoder, Symbols
-from jvrc.codec.latents import analyse_image, analyse_latents, blocks_of, quantise_z, synthesise
-from jvrc.codec.streams import decode_z, encode_z
-from jvrc.coding import container, scale_adaptation
-from jvrc.coding.container import Container
+from jvrc.codec.latent_coder import CoderOf, Symbols
+from jvrc.codec.latents import analyse_image
+from jvrc.codec.regions import Y_UNIT, analyse_area, synthesise_area
+from jvrc.codec.tiles import (
+    QuantisedTile,
+    ReconstructedTiles,
+    decode_tile,
+    encode_tile,
+    quantise_tile,
+)
+from jvrc.coding import container, packing
+from jvrc.coding.container import MAX_PIXELS, MAX_TILE_SIDE, Container
+from jvrc.coding.tile_grid import BLOCK, Area, TileGrid, tile_grid
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 from jvrc.io.images import as_rgb_uint8
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_code_of
+
+Region = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 
 def compress(
@@ -54,26 +64,39 @@ def compress(
     rdoq.check_effort(effort)
     _check_size(*img.shape[:2])
     packed = encode_image(params, img, qstep_code, effort=effort, progress=progress)
-    return container.pack(packed)
+    return packing.pack(packed)
 
 
 def decompress(
-    params: FrozenModel, data: bytes, *, max_pixels: int = container.MAX_PIXELS
+    params: FrozenModel,
+    data: bytes,
+    *,
+    region: Region | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """Restore an image.
+    """Restore an image, or a part of it.
 
     Args:
       params: the model that compressed it, from `jvrc.load`.
       data: what `compress` returned.
+      region: (top, left, height, width) in pixels, by default all. Of the file's tiles, of at most
+        1024x1024 pixels, only those that the region or a margin of 128 pixels around it touches are
+        decoded.
       max_pixels: refuse larger images, before anything big is allocated.
 
     Returns:
-      uint8 [H,W,3].
+      uint8 [H,W,3], of a region its height and width. A pixel differs by at most one from that of
+      the whole image, by rounding.
 
     Raises:
-      BitstreamError: data is damaged, truncated, foreign, too large or of another model.
+      BitstreamError: data is damaged, truncated, foreign, too large or of another model. With a
+        region, damage within tiles that it does not need is not noticed.
+      ValueError: the region does not lie within the image.
     """
-    return decode_image(params, container.unpack(data, max_pixels=max_pixels))
+    if region is None:
+        return decode_image(params, packing.unpack(data, max_pixels=max_pixels))
+    coded = packing.unpack_lazily(data, max_pixels=max_pixels)
+    return decode_image(params, coded, region=region)
 
 
 def encode_image(
@@ -83,66 +106,117 @@ def encode_image(
     *,
     effort: int = 0,
     progress: bool = False,
+    tile_side: int = MAX_TILE_SIDE,
     coder_of: CoderOf = coder_of,
 ) -> Container:
-    """Return the coded image, uint8 [h,w,3]: `compress` without its checks, with any coder of y."""
-    z_q, symbols, coder = quantise_image(model, img, qstep_code, coder_of=coder_of)
-    if effort:
-        symbols = rdoq.optimise(coder, img, symbols, effort=effort, progress=progress)
-    index_shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
-    return Container(
-        model_id=model.model_id,
-        height=img.shape[0],
-        width=img.shape[1],
-        qstep_code=qstep_code,
-        scale_adapted=bool(index_shift.any()),
-        z=encode_z(model, z_q, index_shift, qstep_code),
-        y=coder.encode(symbols, index_shift),
-    )
+    """Return the coded image, uint8 [h,w,3]: `compress` without its checks, with any coder of y.
+
+    tile_side: the largest side of a tile, in blocks of 64x64 pixels.
+    """
+    size = img.shape[:2]
+    grid = tile_grid(*size, tile_side)
+    disable = None if progress and effort and grid.count > 1 else True
+    tiles = []
+    for number in tqdm(range(grid.count), desc="RDOQ, tiles", leave=False, disable=disable):
+        area = grid.area(number)
+        found = quantise_tile(model, analyse_area(model, img, area), qstep_code, coder_of)
+        if effort:
+            part = img[area.within(Area(0, 0, *grid.blocks), BLOCK)]
+            bar = progress and grid.count == 1
+            chosen = rdoq.optimise(found.coder, part, found.symbols, effort=effort, progress=bar)
+            found = found._replace(symbols=chosen)
+        tiles.append(encode_tile(found))
+    return Container(model.model_id, *size, qstep_code, tuple(tiles), tile_side)
 
 
 def decode_image(
-    model: FrozenModel, coded: Container, *, coder_of: CoderOf = coder_of
+    model: FrozenModel,
+    coded: Container,
+    *,
+    region: Region | None = None,
+    coder_of: CoderOf = coder_of,
 ) -> np.ndarray:
-    """Return the image, uint8 [h,w,3], that `encode_image` coded; BitstreamError if damaged."""
-    _, symbols, coder = _decode(model, coded, coder_of)
-    img = synthesise(model, coder.reconstruct(symbols), coded.qstep_code)
-    return img[: coded.height, : coded.width]
+    """Return the image, uint8 [h,w,3], that `encode_image` coded, or a region of it.
+
+    Raises:
+      BitstreamError: a tile that is needed is damaged.
+      ValueError: the region does not lie within the image.
+    """
+    _check_header(model, coded)
+    wanted, blocks = _pixels_of(region, coded), coded.grid.blocks
+    areas = list(_areas(coded.grid, wanted))
+    latents = ReconstructedTiles(model, coded, coder_of, areas)
+    img = None
+    for area in areas:
+        y_hat = latents.around(area)
+        if img is None:  # not before a tile was found to be intact
+            img = np.empty((*wanted.size, 3), np.uint8)
+        pixels = area.scaled(BLOCK)
+        both = pixels.common(wanted)
+        found = synthesise_area(model, y_hat, area, blocks, coded.qstep_code)
+        img[both.within(wanted)] = found[both.within(pixels)]
+    return img
 
 
 def quantise_image(
     model: FrozenModel, img: np.ndarray, qstep_code: int, *, coder_of: CoderOf = coder_of
-) -> tuple[np.ndarray, Symbols, LatentCoder]:
-    """Return (integers of z int32 [H/64,W/64,N], symbols of y, the coder of y) of uint8 [h,w,3]."""
-    y = analyse_image(model, img)
-    z_q = quantise_z(model, analyse_latents(model, y), qstep_code)
-    coder = coder_of(model, z_q, qstep_code)
-    return z_q, coder.quantise(y), coder
+) -> QuantisedTile:
+    """Return (integers of z, symbols of y, the coder of y) of uint8 [h,w,3], coded as one tile."""
+    return quantise_tile(model, analyse_image(model, img), qstep_code, coder_of)
 
 
 def decode_symbols(params: FrozenModel, data: bytes) -> tuple[np.ndarray, Symbols]:
-    """Return (integers of z, symbols of y) of a stream, the same on every machine.
+    """Return (integers of z, symbols of y) of a file, those of its tiles put together.
+
+    They are the same on every machine.
 
     Raises:
       BitstreamError: as in `decompress`.
     """
-    return _decode(params, container.unpack(data), coder_of)[:2]
+    coded = packing.unpack(data)
+    _check_header(params, coded)
+    grid = coded.grid
+    whole = Area(0, 0, *grid.blocks)
+    out: list[np.ndarray] = []
+    for number in range(grid.count):
+        found = decode_tile(params, coded, number, coder_of)
+        parts = ((found.z_q, 1), *((part, Y_UNIT) for part in found.symbols))
+        if not out:
+            sizes = [whole.scaled(unit).size for _, unit in parts]
+            pairs = zip(parts, sizes, strict=True)
+            out = [np.empty((*size, part.shape[2]), part.dtype) for (part, _), size in pairs]
+        for array, (part, unit) in zip(out, parts, strict=True):
+            array[grid.area(number).within(whole, unit)] = part
+    return out[0], Symbols(*out[1:])
 
 
-def _decode(
-    model: FrozenModel, coded: Container, coder_of: CoderOf
-) -> tuple[np.ndarray, Symbols, LatentCoder]:
-    _check_header(model, coded)
-    z_q, index_shift = decode_z(model, coded, blocks_of(coded.height, coded.width))
-    coder = coder_of(model, z_q, coded.qstep_code)
-    return z_q, coder.decode(coded.y, index_shift), coder
+def _areas(grid: TileGrid, wanted: Area) -> Iterator[Area]:
+    """Yield the blocks of each tile that the wanted pixels lie in."""
+    top, left, bottom, right = wanted
+    area = Area(top // BLOCK, left // BLOCK, -(-bottom // BLOCK), -(-right // BLOCK))
+    return (grid.area(number).common(area) for number in grid.touching(area))
+
+
+def _pixels_of(region: Region | None, coded: Container) -> Area:
+    """Return the pixels of a region, by default the image; ValueError unless it has them."""
+    height, width = coded.height, coded.width
+    if region is None:
+        return Area(0, 0, height, width)
+    top, left, rows, columns = region
+    found = Area(top, left, top + rows, left + columns)
+    if not (0 <= top < found.bottom <= height and 0 <= left < found.right <= width):
+        raise ValueError(
+            f"region must be (top, left, height, width) within the image's {height} x {width} "
+            f"pixels; got {tuple(region)}"
+        )
+    return found
 
 
 def _check_size(height: int, width: int) -> None:
-    if container.coded_pixels(height, width) > container.MAX_PIXELS:
+    if container.coded_pixels(height, width) > MAX_PIXELS:
         raise ValueError(
-            f"img must have at most {container.MAX_PIXELS} pixels, padded to multiples of "
-            f"{container.BLOCK}, got {height} x {width}; compress it in parts"
+            f"img must have at most {MAX_PIXELS} pixels, padded to multiples of "
+            f"{BLOCK}, got {height} x {width}; compress it in parts"
         )
 
 

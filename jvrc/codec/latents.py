@@ -14,8 +14,8 @@ import numpy as np
 from jax import Array
 
 from jvrc.codec.tiling import map_tiles
-from jvrc.coding.container import BLOCK
 from jvrc.coding.escapes import LIMIT
+from jvrc.coding.tile_grid import BLOCK, blocks_of
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import hyper_synthesis
 from jvrc.model import architectures, transforms
@@ -32,11 +32,6 @@ full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16
 def image_margin(config: Config) -> int:
     """Return how far g_a and g_s look around, in blocks of 64 pixels, rounded up."""
     return -(-config.transform_reach // BLOCK)
-
-
-def blocks_of(height: int, width: int) -> tuple[int, int]:
-    """Return how many blocks of 64x64 pixels cover an image, along each axis."""
-    return -(-height // BLOCK), -(-width // BLOCK)
 
 
 def analyse(model: FrozenModel, img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

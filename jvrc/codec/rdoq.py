@@ -32,7 +32,7 @@ from jvrc.codec.latent_coder import LatentCoder, Symbols
 from jvrc.codec.latents import image_margin, synthesise
 from jvrc.codec.tiling import map_tiles, spans
 from jvrc.coding import escapes, scale_adaptation, tables
-from jvrc.coding.container import BLOCK
+from jvrc.coding.tile_grid import BLOCK
 from jvrc.frozen.model import FrozenModel
 from jvrc.model import transforms, variable_rate
 from jvrc.model.config import Config
@@ -84,8 +84,9 @@ def optimise(
 ) -> Symbols:
     """Return symbols of a smaller `cost`, or those given if none are found.
 
-    img: uint8 [h,w,3], whose y has the symbols given. Where mu depends on the symbols, the coder
-    asks for several searches, and mu follows after each.
+    img: uint8 [h,w,3], whose y has the symbols given; of a tile, its part of the image. Across the
+    borders of tiles the search sees zeros in place of the neighbours' latents. Where mu depends on
+    the symbols, the coder asks for several searches, and mu follows after each.
     """
     tried = [symbols]
     for _ in range(coder.rdoq_rounds):

@@ -6,7 +6,7 @@ A value that its table lacks is coded as the escape code, and stored beside the 
 import numpy as np
 
 from jvrc.coding import escapes, range_coder, scale_adaptation, tables
-from jvrc.coding.container import Container, Stream
+from jvrc.coding.container import Stream, Tile
 from jvrc.coding.tables import CdfTables
 from jvrc.frozen.model import FrozenModel
 from jvrc.qstep import qstep_row
@@ -41,7 +41,7 @@ def encode_z(
 
 
 def decode_z(
-    model: FrozenModel, container: Container, blocks: tuple[int, int]
+    model: FrozenModel, tile: Tile, blocks: tuple[int, int], qstep_code: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (z's integers [*blocks,N], shifts of the scale indices of y [M]), int32.
 
@@ -51,9 +51,8 @@ def decode_z(
       BitstreamError: the stream is damaged.
     """
     n, m = model.config.N, model.config.M
-    expected = _z_tables(model, container.qstep_code, blocks, container.scale_adapted)
-    values = decode_stream(container.z, *expected)
-    index_shift = values[-m:] if container.scale_adapted else np.zeros(m, np.int32)
+    values = decode_stream(tile.z, *_z_tables(model, qstep_code, blocks, tile.scale_adapted))
+    index_shift = values[-m:] if tile.scale_adapted else np.zeros(m, np.int32)
     return values[: blocks[0] * blocks[1] * n].reshape(*blocks, n), index_shift
 
 

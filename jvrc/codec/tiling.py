@@ -1,8 +1,9 @@
 """Running a transform over an image of any size in tiles of few shapes.
 
-Sizes are in blocks of 64x64 pixels, the stride of z. An axis of at most 16 blocks is one tile, its
-size rounded up to one of a few; a longer one is cut into the fewest tiles of at most 16 blocks, all
-of one size, that overlap by as much as the transform looks around. What lies outside the image is
+Sizes are in blocks of 64x64 pixels, the stride of z. An axis of at most 18 blocks (the largest tile
+of a file, jvrc.coding.tile_grid, with its margin) is one tile, its size rounded up to one of a few;
+a longer one is cut into the fewest tiles of at most 18 blocks, all of one size, that overlap by as
+much as the transform looks around. What lies outside the image is
 masked (see jvrc.model.transforms), so the result is that of the whole image at once, while few
 shapes are ever compiled and memory stays bounded.
 """
@@ -13,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.coding.container import BLOCK
+from jvrc.coding.tile_grid import BLOCK
 
-TILE = 16
-_SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+TILE = 18
+_SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18)
 
 
 class Span(NamedTuple):

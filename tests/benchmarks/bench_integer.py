@@ -20,7 +20,7 @@ from tqdm import tqdm
 import jvrc
 from jvrc.codec.coders import coder_of
 from jvrc.codec.image import decode_image, encode_image
-from jvrc.coding import container
+from jvrc.coding import packing
 from jvrc.evaluation.metrics import psnr
 from jvrc.io.images import read_image
 from jvrc.qstep import qstep_code_of
@@ -31,7 +31,7 @@ QSTEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 def measure(model, img, qstep, coder_of) -> tuple[int, float]:
     """(bytes, dB) of a round trip."""
     coded = encode_image(model, img, qstep_code_of(qstep), coder_of=coder_of)
-    return len(container.pack(coded)), psnr(img, decode_image(model, coded, coder_of=coder_of))
+    return len(packing.pack(coded)), psnr(img, decode_image(model, coded, coder_of=coder_of))
 
 
 def measure_all(model, paths, coder_of) -> dict[float, list]:

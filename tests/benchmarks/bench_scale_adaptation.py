@@ -7,13 +7,13 @@ The restored image is the same. Means over the images, and the most that one of 
 
 import argparse
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 import jvrc
-from jvrc.codec.image import quantise_image
-from jvrc.codec.streams import encode_z
-from jvrc.coding.container import Container, pack
+from jvrc.codec.image import encode_image
+from jvrc.coding import packing, scale_adaptation
 from jvrc.io.images import list_images, read_image
 from jvrc.qstep import qstep_code_of
 
@@ -39,17 +39,13 @@ def main() -> None:
 
 def with_and_without(model: jvrc.FrozenModel, path: Path, qstep: float) -> tuple[int, int]:
     img, qstep_code = read_image(path), qstep_code_of(qstep)
-    z_q, symbols, coder = quantise_image(model, img, qstep_code)
-    none = np.zeros(model.config.M, np.int32)
-    plain = Container(
-        model.model_id,
-        *img.shape[:2],
-        qstep_code,
-        False,
-        encode_z(model, z_q, none, qstep_code),
-        coder.encode(symbols, none),
-    )
-    return len(jvrc.compress(model, img, qstep)), len(pack(plain))
+    with mock.patch.object(scale_adaptation, "choose", no_shift):
+        plain = encode_image(model, img, qstep_code)
+    return len(jvrc.compress(model, img, qstep)), len(packing.pack(plain))
+
+
+def no_shift(y: np.ndarray, *_: object) -> np.ndarray:
+    return np.zeros(y.shape[2], np.int32)
 
 
 if __name__ == "__main__":

@@ -109,10 +109,13 @@ class Images:
     def _print_sizes(self) -> None:
         """Print the sizes of both sides' streams and the share of nonzero symbols."""
         from jvrc.codec.image import decode_symbols
-        from jvrc.coding import container
+        from jvrc.coding import packing
 
-        stream = container.unpack(self.data)
-        y, z = (len(s.words) + len(s.escapes) for s in (stream.y, stream.z))
+        tiles = packing.unpack(self.data).tiles
+        y, z = (
+            sum(len(s.words) + len(s.escapes) for s in streams)
+            for streams in ([t.y for t in tiles], [t.z for t in tiles])
+        )
         q = decode_symbols(self.model, self.data)[1].y
         rows = {"jvrc": {"y": y, "z": z, "symbols": q.size, "nonzero": np.count_nonzero(q)}}
         rows["CompressAI"] = self.peer.ask("Codec.count")

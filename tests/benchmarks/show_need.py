@@ -24,9 +24,9 @@ from PIL import Image
 
 import jvrc
 from jvrc.codec.image import decode_image, encode_image
-from jvrc.codec.latents import blocks_of
 from jvrc.codec.streams import decode_z
-from jvrc.coding import container, scale_adaptation
+from jvrc.coding import packing, scale_adaptation
+from jvrc.coding.container import Container
 from jvrc.evaluation.metrics import psnr
 from jvrc.io.images import read_image
 from jvrc.qstep import qstep_code_of
@@ -56,9 +56,10 @@ class UncheckedCoder(FloatIndependentCoder):
         return expected._replace(y=y.reshape(expected.index.shape))
 
 
-def float_indices(model: jvrc.FrozenModel, coded: container.Container) -> np.ndarray:
-    """The scale indices of a stream by the float h_s."""
-    z_q, _ = decode_z(model, coded, blocks_of(coded.height, coded.width))
+def float_indices(model: jvrc.FrozenModel, coded: Container) -> np.ndarray:
+    """The scale indices of a stream of one tile by the float h_s."""
+    (tile,), blocks = coded.tiles, coded.grid.blocks
+    z_q, _ = decode_z(model, tile, blocks, coded.qstep_code)
     return FloatIndependentCoder(model, z_q, coded.qstep_code).quantise(np.float32(0)).index
 
 
@@ -73,7 +74,7 @@ def elsewhere(folder: Path, double: bool) -> None:
     model = jvrc.load(MODEL)
     with jax.enable_x64(double):
         other = in_double(model) if double else model
-        coded = container.unpack((folder / "float.jvrc").read_bytes())
+        coded = packing.unpack((folder / "float.jvrc").read_bytes())
         image = decode_image(other, coded, coder_of=UncheckedCoder)
         index = float_indices(other, coded)
     Image.fromarray(image).save(folder / "float.png")
@@ -98,7 +99,7 @@ def main() -> None:
     data = jvrc.compress(model, img, args.qstep)
     (args.output / "integers.jvrc").write_bytes(data)
     coded = encode_image(model, img, qstep_code_of(args.qstep), coder_of=float_coder)
-    (args.output / "float.jvrc").write_bytes(container.pack(coded))
+    (args.output / "float.jvrc").write_bytes(packing.pack(coded))
     index = float_indices(model, coded)
     command = [args.python or sys.executable, __file__, args.image, "-o", args.output]
     command += ["--elsewhere", *(["--python", args.python] if args.python else [])]

@@ -1,4 +1,7 @@
-"""Compressing and decompressing stage by stage, each measured, as jvrc.codec.image does it."""
+"""Compressing and decompressing stage by stage, each measured, as jvrc.codec.image does it.
+
+Of images of one tile, 1024x1024 pixels at most.
+"""
 
 import collections
 import contextlib
@@ -10,9 +13,10 @@ import numpy as np
 
 import jvrc
 from jvrc.codec.coders import coder_of
-from jvrc.codec.latents import analyse_image, analyse_latents, blocks_of, quantise_z, synthesise
+from jvrc.codec.latents import analyse_image, analyse_latents, quantise_z, synthesise
 from jvrc.codec.streams import decode_z, encode_z
-from jvrc.coding import container, scale_adaptation
+from jvrc.coding import packing, scale_adaptation
+from jvrc.coding.container import Container, Tile
 from jvrc.qstep import qstep_code_of
 
 Measure = Callable[[str], AbstractContextManager]  # of a stage's name
@@ -47,19 +51,20 @@ def compress(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, measure: Me
         shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
     with measure("range coder"):
         z, y = encode_z(model, z_q, shift, qstep_code), coder.encode(symbols, shift)
-    size, adapted = img.shape[:2], bool(shift.any())
-    return container.pack(container.Container(model.model_id, *size, qstep_code, adapted, z, y))
+    tile = Tile(bool(shift.any()), z, y)
+    return packing.pack(Container(model.model_id, *img.shape[:2], qstep_code, (tile,)))
 
 
 def decompress(model: jvrc.FrozenModel, data: bytes, measure: Measure) -> np.ndarray:
     """The image that `jvrc.decompress` gives."""
-    coded = container.unpack(data)
+    coded = packing.unpack(data)
+    (tile,) = coded.tiles
     with measure("range coder, z"):
-        z_q, shift = decode_z(model, coded, blocks_of(coded.height, coded.width))
+        z_q, shift = decode_z(model, tile, coded.grid.blocks, coded.qstep_code)
     with measure("h_s"):
         coder = coder_of(model, z_q, coded.qstep_code)
     with measure("range coder, y"):  # in mbt2018 with the context model
-        symbols = coder.decode(coded.y, shift)
+        symbols = coder.decode(tile.y, shift)
     with measure("reconstruct"):
         y_hat = coder.reconstruct(symbols)
     with measure("g_s"):

@@ -77,6 +77,19 @@ def test_files_round_trip_with_default_names_and_one_line_each(capsys, tmp_path,
     assert expected.shape == img.shape
 
 
+@pytest.mark.usefixtures("compressed")
+def test_a_region_is_decompressed_alone(capsys, stream):
+    assert main(["decompress", "photo.jvrc", "-o", "a.png", "--region", "4,8,20,33"]) == 0
+    assert capsys.readouterr().out.startswith("a.png: 20x33 of 40x56, ")
+    whole = jvrc.decompress(jvrc.load(MODEL), stream)
+    np.testing.assert_array_equal(read_image("a.png"), whole[4:24, 8:41])
+    outside = ["decompress", "photo.jvrc", "-o", "b.png", "--region", "4,8,37,33"]
+    fails(capsys, "region must be (top, left, height, width) within the image's 40 x 56", *outside)
+    for region in ("1,2,3", "0,0,-1,2", "a,b,c,d", "1,2,3,4,5"):
+        argv = ["decompress", "photo.jvrc", "-o", "b.png", f"--region={region}"]
+        fails_as_usage(capsys, "must be TOP,LEFT,HEIGHT,WIDTH", *argv)
+
+
 @pytest.mark.usefixtures("photo")
 def test_verify_adds_the_psnr(capsys):
     argv = ["compress", "photo.png", "-o", "a.jvrc", "--qstep", "8", "--model", MODEL, "--verify"]
@@ -128,7 +141,7 @@ def test_errors_take_one_line_and_exit_code_1(capsys, argv, message):
 
 
 def test_a_stream_of_an_unknown_model_asks_for_its_file(capsys, tmp_path, stream):
-    from jvrc.coding.container import pack, unpack
+    from jvrc.coding.packing import pack, unpack
 
     known = unpack(stream).model_id
     foreign = f"{int(known, 16) ^ 1:08x}"
@@ -199,7 +212,8 @@ def test_the_callers_way_to_show_warnings_comes_back(monkeypatch, failing):
 def test_info_accounts_for_every_byte(capsys, stream):
     assert main(["info", "photo.jvrc", "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
-    assert sum(info["sections"].values()) == info["bytes"] == len(stream)
+    assert sum(info["content"].values()) == info["bytes"] == len(stream)
+    assert (info["version"], info["tiles"]) == (2, 1)
     assert (info["height"], info["width"], info["qstep"]) == (40, 56, 2.0)
     assert (info["model"], info["model_id"]) == (MODEL, jvrc.load(MODEL).model_id)
     assert info["bpp"] == 8 * len(stream) / (40 * 56)
@@ -207,7 +221,25 @@ def test_info_accounts_for_every_byte(capsys, stream):
     assert main(["info", "photo.jvrc"]) == 0
     out = capsys.readouterr().out
     assert "image     40x56 (height x width)" in out
+    assert "format    version 2, tiles: 1" in out
     assert f"({MODEL})" in out
+
+
+def test_info_lists_versions_tiles_and_sections_without_decoding(capsys, tmp_path):
+    from jvrc.coding.container import Container, Section, Stream, Tile
+    from jvrc.coding.packing import pack
+
+    tiles = [Tile(n == 1, Stream(b"zz", b"", 1), Stream(b"yyy", b"e", 1 << n)) for n in range(6)]
+    sections = (Section(130, b"exif"), Section(200, b"?"), Section(130, b"more"))
+    coded = Container("01234567", 3000, 2000, 0, tiles, sections=sections)
+    (tmp_path / "a.jvrc").write_bytes(pack(coded))
+    assert main(["info", "a.jvrc"]) == 0
+    out = capsys.readouterr().out
+    assert "format    version 2, tiles: 6" in out
+    assert "lanes     z 1, y 1 ... 32 (of" in out
+    assert "in 1 of 6 tiles" in out
+    content = "z words 12, z escapes 0, y words 18, y escapes 6, section 130 8, section 200 1"
+    assert f"content   {content}, headers, checksums " in out
 
 
 def test_info_describes_a_model_by_name_or_file(capsys):

@@ -1,7 +1,7 @@
 """Streams that released versions wrote decode to the same symbols, for ever and everywhere.
 
-tests/golden/v1/make.py wrote them. Each configuration below is a process of its own, for flags and
-environment are read once.
+Those of each version of the format have a folder in tests/golden. Each configuration below is a
+process of its own, for flags and environment are read once.
 """
 
 import concurrent.futures
@@ -21,14 +21,17 @@ import jvrc
 from jvrc.codec.image import decode_image, decode_symbols, encode_image
 from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.latents import dequantise_z
+from jvrc.coding.packing import unpack
 from jvrc.integer import hyper_synthesis
 from jvrc.model import transforms, variable_rate
 from jvrc.qstep import QSTEP_CODE_MIN, qstep_code_of, qstep_of
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
-ENTRIES = json.loads((GOLDEN / "golden.json").read_text())
+GOLDEN = Path(__file__).parents[1] / "golden"
+VERSIONS = ("v1", "v2")
+ENTRIES = {v: json.loads((GOLDEN / v / "golden.json").read_text()) for v in VERSIONS}
+STREAMS = [(version, name) for version in VERSIONS for name in ENTRIES[version]]
 PARTS = ("z", "y", "index", "mu")
-PROGRAM = Path(__file__).parents[1] / "golden" / "decode.py"
+PROGRAM = GOLDEN / "decode.py"
 
 # What has broken float codecs: each changes the last bits of a network's outputs, or could.
 CONFIGURATIONS = {
@@ -49,31 +52,53 @@ if platform.machine() in ("x86_64", "AMD64"):
     CONFIGURATIONS["an old processor"] = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"}
 
 
-def weights_of(entry):
-    path = GOLDEN / entry["weights"]
-    return jvrc.load(path if path.exists() else entry["weights"])
+def model_of(version, name):
+    weights = ENTRIES[version][name]["weights"]
+    path = GOLDEN / version / weights
+    return jvrc.load(path if path.exists() else weights)
 
 
-@pytest.mark.parametrize("name", ENTRIES)
-def test_a_golden_stream_decodes_to_its_image(name):
+@pytest.mark.parametrize(("version", "name"), STREAMS)
+def test_a_golden_stream_decodes_to_its_image(version, name):
     """To one in a pixel's value, for g_s is float (see the bound below)."""
-    data = (GOLDEN / f"{name}.jvrc").read_bytes()
-    restored = jvrc.decompress(weights_of(ENTRIES[name]), data)
-    stored = np.asarray(Image.open(GOLDEN / f"{name}.png"))
+    data = (GOLDEN / version / f"{name}.jvrc").read_bytes()
+    restored = jvrc.decompress(model_of(version, name), data)
+    stored = np.asarray(Image.open(GOLDEN / version / f"{name}.png"))
     assert np.abs(restored.astype(int) - stored).max() <= 1
+
+
+@pytest.mark.parametrize("name", ENTRIES["v2"])
+def test_a_golden_stream_has_its_tiles_and_sections(name):
+    coded = unpack((GOLDEN / "v2" / f"{name}.jvrc").read_bytes())
+    entry = ENTRIES["v2"][name]
+    assert len(coded.tiles) == entry["tiles"]
+    found = [[section.kind, section.payload.hex()] for section in coded.sections]
+    assert found == entry["sections"]
+
+
+def test_files_of_version_1_are_read_as_one_tile():
+    for name in ENTRIES["v1"]:
+        coded = unpack((GOLDEN / "v1" / f"{name}.jvrc").read_bytes())
+        assert (coded.version, len(coded.tiles), coded.sections) == (1, 1, ())
 
 
 def decode_under(settings, platforms="cpu"):
     env = os.environ | ({"JAX_PLATFORMS": platforms} if platforms else {}) | settings
     return subprocess.run(
-        [sys.executable, PROGRAM, GOLDEN], capture_output=True, text=True, env=env
+        [sys.executable, PROGRAM, *(GOLDEN / version for version in VERSIONS)],
+        capture_output=True,
+        text=True,
+        env=env,
     )
 
 
 def assert_golden(result):
     """That a process of `decode_under` found the stored symbols."""
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {k: {n: e[n] for n in PARTS} for k, e in ENTRIES.items()}
+    found = json.loads(result.stdout)
+    assert set(found) == set(VERSIONS)
+    for version, entries in ENTRIES.items():
+        assert found[version] == {k: {n: e[n] for n in PARTS} for k, e in entries.items()}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""Claims about compress and decompress: whole images, damaged streams, wrong arguments."""
+"""Claims about compress and decompress: whole images, damaged streams, wrong arguments.
+
+Those about tiles are in test_tiles.py.
+"""
 
 import concurrent.futures
 import dataclasses
@@ -6,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -21,15 +25,18 @@ from jvrc.codec.image import decode_image, decode_symbols, quantise_image
 from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.streams import decode_z, encode_stream
 from jvrc.codec.wavefront import WavefrontCoder
-from jvrc.coding import container, scale_adaptation
-from jvrc.coding.container import pack, unpack
+from jvrc.coding import scale_adaptation
+from jvrc.coding.container import Stream
+from jvrc.coding.packing import pack, unpack
 from jvrc.coding.tables import CdfTables, concatenate
+from jvrc.coding.varint import write_varint, zigzag
 from jvrc.evaluation.metrics import psnr
-from jvrc.frozen.file import save_model
+from jvrc.frozen.file import read_model, save_model
 from jvrc.model import transforms
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, QSTEP_MAX, QSTEP_MIN, qstep_code_of, qstep_of
 
 MODEL = "mbt2018-mean"
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,35 @@ def with_valid_crc(body):
 
 def with_fields(data, **fields):
     return pack(unpack(data)._replace(**fields))
+
+
+def with_streams(data, **streams):
+    """A file of one tile with other streams."""
+    (tile,) = unpack(data).tiles
+    return with_fields(data, tiles=(tile._replace(**streams),))
+
+
+def header_of(coded, height, width):
+    """The header of a file of version 2 that claims a size."""
+    size = write_varint(height) + write_varint(width)
+    code = write_varint(zigzag(coded.qstep_code))
+    return b"JVRC\x02" + bytes.fromhex(coded.model_id) + size + code + bytes([3, coded.tile_side])
+
+
+def claiming(data, height, width):
+    """A file of one tile that claims to be of another size."""
+    coded = unpack(data)
+    begin = len(header_of(coded, coded.height, coded.width))
+    return with_valid_crc(header_of(coded, height, width) + data[begin:-4])
+
+
+def claiming_in_version_1(height, width):
+    """(model, a file of version 1 with the streams of one pixel that claims to be of this size)."""
+    data = (GOLDEN / "tiny-mean-a.jvrc").read_bytes()
+    assert data[9:11] == b"\1\1"
+    size = write_varint(height) + write_varint(width)
+    model = read_model(GOLDEN / "tiny-mean.safetensors")
+    return model, with_valid_crc(data[:9] + size + data[11:-4])
 
 
 def fails(model, data, message="stream", **options):
@@ -89,14 +125,14 @@ class Coded(NamedTuple):
 
 
 def streams_of(model, data):
-    """What the streams of z and y hold."""
-    coded = unpack(data)
-    blocks = -(-coded.height // 64), -(-coded.width // 64)
-    z_q, index_shift = decode_z(model, coded, blocks)
+    """What the streams of z and y of a file of one tile hold."""
+    coded, blocks = unpack(data), unpack(data).grid.blocks
+    (tile,) = coded.tiles
+    z_q, index_shift = decode_z(model, tile, blocks, coded.qstep_code)
     n, row = model.config.N, model.z_step_index[coded.qstep_code - QSTEP_CODE_MIN]
     z_tables = model.z_tables.select(int(row) * n, n)
     values, index = z_q.ravel(), np.tile(np.arange(n), blocks[0] * blocks[1])
-    if coded.scale_adapted:
+    if tile.scale_adapted:
         z_tables = concatenate([z_tables, scale_adaptation.table()])
         values = np.concatenate([values, index_shift])
         index = np.concatenate([index, np.full(len(index_shift), n)])
@@ -291,10 +327,10 @@ def test_the_decoder_restores_what_the_encoder_meant(tiny_2018):
 @pytest.mark.parametrize("qstep", [1.0, 4.0])
 def test_the_size_is_near_the_ideal_for_a_photograph(shipped, photo, qstep):
     data = compress(shipped, photo, qstep)
-    stream, ideal = unpack(data), ideal_bytes(shipped, data)
-    words = len(stream.z.words) + len(stream.y.words)
+    (tile,), ideal = unpack(data).tiles, ideal_bytes(shipped, data)
+    words = len(tile.z.words) + len(tile.y.words)
     assert ideal - 1 <= words <= 1.005 * ideal + 16
-    assert len(stream.z.escapes) + len(stream.y.escapes) <= 0.05 * words
+    assert len(tile.z.escapes) + len(tile.y.escapes) <= 0.05 * words
 
 
 EXTREMES = {
@@ -309,10 +345,10 @@ EXTREMES = {
 @pytest.mark.parametrize("content", EXTREMES)
 def test_extreme_content_survives_near_the_ideal_size(tiny, content):
     data = compress(tiny, EXTREMES[content], 0.5)
-    stream, escapes = unpack(data), escape_count(tiny, data)
-    words = len(stream.z.words) + len(stream.y.words)
+    (tile,), escapes = unpack(data).tiles, escape_count(tiny, data)
+    words = len(tile.z.words) + len(tile.y.words)
     assert words <= 1.005 * ideal_bytes(tiny, data) + 16
-    assert escapes <= len(stream.z.escapes) + len(stream.y.escapes) <= 5 * escapes
+    assert escapes <= len(tile.z.escapes) + len(tile.y.escapes) <= 5 * escapes
     assert len(data) <= words + 5 * escapes + 40
     assert decompress(tiny, data).shape == EXTREMES[content].shape
 
@@ -344,7 +380,8 @@ def test_scale_adaptation_changes_the_size_and_nothing_else(tiny, shipped, photo
         with monkeypatch.context() as patch:
             patch.setattr(scale_adaptation, "choose", no_scale_adaptation)
             plain = compress(model, img, 1.0)
-        assert (unpack(data).scale_adapted, unpack(plain).scale_adapted) == (True, False)
+        adapted = [unpack(d).tiles[0].scale_adapted for d in (data, plain)]
+        assert adapted == [True, False]
         assert len(data) < 0.99 * len(plain)
         same_integers(decode_symbols(model, data), decode_symbols(model, plain))
         np.testing.assert_array_equal(decompress(model, data), decompress(model, plain))
@@ -373,13 +410,17 @@ def test_every_flipped_bit_is_noticed(one_pixel):
         fails(model, bytes(flipped))
 
 
-def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_image(one_pixel):
-    model, _, data = one_pixel
-    images = 0
+def flips_under_a_valid_checksum(data):
     for bit in range(8 * (len(data) - 4)):
         body = bytearray(data[:-4])
         body[bit // 8] ^= 1 << bit % 8
-        flipped = with_valid_crc(bytes(body))
+        yield with_valid_crc(bytes(body))
+
+
+def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_image(one_pixel):
+    model, _, data = one_pixel
+    images = 0
+    for flipped in flips_under_a_valid_checksum(data):
         found = image_or_error(model, flipped)
         if isinstance(found, str):
             assert "\n" not in found
@@ -389,17 +430,25 @@ def test_a_flipped_bit_under_a_valid_checksum_is_an_error_or_a_image(one_pixel):
     assert images > 0  # sizes within the same block
 
 
+def test_so_is_a_flipped_bit_under_a_valid_checksum_of_version_1():
+    model, data = claiming_in_version_1(1, 1)
+    assert decompress(model, data).shape == (1, 1, 3)
+    found = [image_or_error(model, flipped) for flipped in flips_under_a_valid_checksum(data)]
+    assert sum(not isinstance(one, str) for one in found) > 0
+    assert not any("\n" in one for one in found if isinstance(one, str))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_random_words_under_a_valid_checksum_are_an_error_or_a_image(one_pixel, seed):
     model, _, data = one_pixel
     rng = np.random.default_rng(seed)
     for _ in range(20):
-        stream = container.Stream(
+        stream = Stream(
             words=rng.bytes(2 * int(rng.integers(0, 20))),
             escapes=rng.bytes(int(rng.integers(0, 4))),
             lanes=1 << int(rng.integers(0, 13)),
         )
-        found = image_or_error(model, with_fields(data, **{rng.choice(["y", "z"]): stream}))
+        found = image_or_error(model, with_streams(data, **{rng.choice(["y", "z"]): stream}))
         if isinstance(found, str):
             assert "\n" not in found
         else:
@@ -413,7 +462,7 @@ def test_values_that_no_encoder_writes_are_refused(one_pixel, part, value):
     values, index, tables = streams_of(model, data)["zy".index(part)]
     values = values.copy()
     values[0] = value
-    changed = with_fields(data, **{part: encode_stream(values, index, tables)})
+    changed = with_streams(data, **{part: encode_stream(values, index, tables)})
     fails(model, changed, "damaged stream: a value beyond 1048576")
 
 
@@ -446,7 +495,8 @@ def test_a_step_code_outside_the_grid_is_refused(one_pixel, code):
 @pytest.mark.parametrize("side", [2**16, 2**32 - 1])
 def test_absurd_dimensions_are_refused_before_anything_is_allocated(one_pixel, side):
     model, _, data = one_pixel
-    claimed = with_fields(data, height=side, width=side)
+    assert claiming(data, 1, 1) == data
+    claimed = claiming(data, side, side)
     tracemalloc.start()
     fails(model, claimed, "exceeds the limit")
     peak = tracemalloc.get_traced_memory()[1]
@@ -454,10 +504,17 @@ def test_absurd_dimensions_are_refused_before_anything_is_allocated(one_pixel, s
     assert peak < 20e6
 
 
+@pytest.mark.parametrize("kind", ["one tile", "many tiles", "version 1"])
 @pytest.mark.parametrize("size", [(2**21, 1), (2**13, 2**14)])
-def test_the_largest_size_over_a_tiny_payload_costs_little(one_pixel, size):
+def test_the_largest_size_over_a_tiny_payload_costs_little(one_pixel, size, kind):
     model, _, data = one_pixel
-    claimed = with_fields(data, height=size[0], width=size[1])
+    if kind == "version 1":
+        model, claimed = claiming_in_version_1(*size)
+    elif kind == "one tile":
+        claimed = claiming(data, *size)
+    else:
+        coded = unpack(data)._replace(height=size[0], width=size[1])
+        claimed = pack(coded._replace(tiles=coded.tiles * coded.grid.count))
     tracemalloc.start()
     fails(model, claimed)
     peak = tracemalloc.get_traced_memory()[1]

@@ -12,16 +12,23 @@ import pytest
 from PIL import Image
 
 import jvrc
-from jvrc.codec.image import decode_symbols
+from jvrc.codec.image import decode_symbols, encode_image
+from jvrc.coding.container import Section
+from jvrc.coding.packing import pack, unpack
 from jvrc.export.format_fitting import Sample, fit_format
 from jvrc.frozen.file import as_stored, save_model
+from jvrc.qstep import qstep_code_of
 
 TESTS = Path(__file__).parents[1]
-GOLDEN = TESTS / "golden" / "v1"
+GOLDEN = TESTS / "golden"
 WEIGHTS = TESTS.parent / "jvrc" / "weights"
-STREAMS = json.loads((GOLDEN / "golden.json").read_text())
-# Of the shipped model's streams, an image of the smallest alone: the others take seconds.
-IMAGES = [name for name in STREAMS if name.startswith("tiny-") or name.endswith("photo-1")]
+STREAMS = {
+    f"{version}/{name}": entry
+    for version in ("v1", "v2")
+    for name, entry in json.loads((GOLDEN / version / "golden.json").read_text()).items()
+}
+# Of the streams of shipped models, an image of the smallest alone: the others take seconds.
+IMAGES = [n for n, e in STREAMS.items() if "tiny-" in e["weights"] or n.endswith("photo-1")]
 
 
 def load_reference():
@@ -37,8 +44,10 @@ reference = load_reference()
 
 @cache
 def load_weights(name):
-    folder = GOLDEN if name.endswith(".safetensors") else WEIGHTS
-    return reference.load((folder / name).with_suffix(".safetensors"))
+    """Of a stream's model."""
+    weights = STREAMS[name]["weights"]
+    folder = (GOLDEN / name).parent if weights.endswith(".safetensors") else WEIGHTS
+    return reference.load((folder / weights).with_suffix(".safetensors"))
 
 
 def read_golden(name):
@@ -51,14 +60,14 @@ def with_checksum(body):
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_symbols_have_the_stored_hashes(name):
-    symbols = reference.decode_symbols(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+    symbols = reference.decode_symbols(*load_weights(name), read_golden(name))
     for field in ("z", "y", "index"):
         assert reference.digest(getattr(symbols, field)) == STREAMS[name][field], field
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_image_differs_by_at_most_one(name):
-    pixels = reference.image(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+    pixels = reference.image(*load_weights(name), read_golden(name))
     with Image.open(GOLDEN / f"{name}.png") as opened:
         stored = np.asarray(opened.convert("RGB"))
     assert pixels.shape == stored.shape
@@ -66,22 +75,22 @@ def test_image_differs_by_at_most_one(name):
 
 
 def test_command_prints_hashes_and_writes_the_image(tmp_path, capsys):
-    name, out = "tiny-mean-b", tmp_path / "out.png"
-    weights = GOLDEN / STREAMS[name]["weights"]
+    name, out = "v1/tiny-mean-b", tmp_path / "out.png"
+    weights = GOLDEN / "v1" / STREAMS[name]["weights"]
     reference.main([str(weights), str(GOLDEN / f"{name}.jvrc"), "-o", str(out)])
     lines = [f"{field} {STREAMS[name][field]}\n" for field in ("z", "y", "index")]
     assert capsys.readouterr().out == "".join(lines)
     with Image.open(out) as opened:
-        pixels = reference.image(*load_weights(STREAMS[name]["weights"]), read_golden(name))
+        pixels = reference.image(*load_weights(name), read_golden(name))
         np.testing.assert_array_equal(np.asarray(opened), pixels)
 
 
 # What jvrc codes anew, and not only what it coded once.
 
 
-def agree_on(model, path, img, qstep):
+def agree_on(model, path, img, qstep, tile_side=16):
     """What the reference decodes of an image, which is what jvrc decodes of it."""
-    data = jvrc.compress(model, img, qstep)
+    data = pack(encode_image(model, img, qstep_code_of(qstep), tile_side=tile_side))
     found = reference.decode_symbols(*reference.load(path), data)
     z_q, symbols = decode_symbols(model, data)
     for name, expected in (symbols._asdict() | {"z": z_q}).items():
@@ -110,6 +119,21 @@ def context(tiny_context, tmp_path_factory):
 @pytest.mark.parametrize("qstep", [0.5, 1.37, 32.0])
 def test_images_decode_alike_with_a_tiny_context(context, height, width, qstep):
     agree_on(*context, noise(height, width), qstep)
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_images_of_several_tiles_decode_alike(tiny, side, tmp_path):
+    """Integers, pixels, and the sections that a decoder may skip."""
+    path = tmp_path / "model.safetensors"
+    model, img = save_model(tiny, path), noise(200, 129)
+    data, _ = agree_on(model, path, img, 1.0, side)
+    assert len(reference.read_stream(data).tiles) > 3
+    pixels = reference.image(*reference.load(path), data)
+    assert np.abs(pixels.astype(int) - jvrc.decompress(model, data)).max() <= 1
+    sections = (Section(200, b"anything"), Section(129, b""))
+    more = pack(unpack(data)._replace(sections=sections))
+    assert reference.read_stream(more).others == sections
+    assert reference.read_stream(more).tiles == reference.read_stream(data).tiles
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["log scale", "scale"])
@@ -166,7 +190,8 @@ def test_a_context_whose_values_spread_and_saturate_decodes_alike(spread, monkey
     for qstep in (0.5, 1.37, 32.0):
         data, symbols = agree_on(model, path, noise(130, 67), qstep)
         index += symbols.index.ravel().tolist()
-        escapes += reference.read_stream(data).y.escapes
+        (tile,) = reference.read_stream(data).tiles
+        escapes += tile.y.escapes
     assert len(set(index)) > 60
     assert 0.1 < len(escapes) / len(index) < 0.9
     up = model.network.mu_exponent + 6
@@ -185,14 +210,15 @@ def test_damage_is_found_in_streams_with_a_context(context, monkeypatch):
     weights, config = reference.load(path)
     data = jvrc.compress(model, noise(64, 64), 2.0)
     whole = reference.read_stream(data)
+    (tile,) = whole.tiles
     reference.decode_symbols(weights, config, data)
     for change in (
-        {"escapes": (*whole.y.escapes, 0)},
-        {"words": whole.y.words[:-2]},
-        {"words": whole.y.words + b"\0\0"},
-        {"words": b"\0\0\0\0" + whole.y.words[4:]},
+        {"escapes": (*tile.y.escapes, 0)},
+        {"words": tile.y.words[:-2]},
+        {"words": tile.y.words + b"\0\0"},
+        {"words": b"\0\0\0\0" + tile.y.words[4:]},
     ):
-        damaged = whole._replace(y=whole.y._replace(**change))
+        damaged = whole._replace(tiles=(tile._replace(y=tile.y._replace(**change)),))
         monkeypatch.setattr(reference, "read_stream", lambda _, damaged=damaged: damaged)
         with pytest.raises(ValueError, match="damaged"):
             reference.decode_symbols(weights, config, data)
@@ -288,7 +314,17 @@ def test_changed_words_are_found_or_are_other_symbols(material):
 
 
 def test_damaged_files_are_rejected():
-    data = read_golden("tiny-mean-a")
+    data = read_golden("v1/tiny-mean-a")
+    assert_damage_is_found(data)
+
+
+def test_damaged_files_of_several_tiles_are_rejected(context):
+    coded = encode_image(context[0], noise(64, 129), 640, tile_side=1)
+    assert_damage_is_found(pack(coded._replace(sections=(Section(130, b"exif"),))))
+
+
+def assert_damage_is_found(data):
+    reference.read_stream(data)
     for i in range(len(data)):
         for damaged in (data[:i], data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :]):
             with pytest.raises(ValueError, match=r"damaged|jvrc"):
@@ -310,22 +346,61 @@ def test_damaged_files_are_rejected():
     ],
 )
 def test_broken_rules_are_rejected(field, value):
-    body = bytearray(read_golden("tiny-mean-a")[:-4])
+    body = bytearray(read_golden("v1/tiny-mean-a")[:-4])
     assert reference.read_stream(with_checksum(bytes(body))).code == 128
     body[field] = value
     with pytest.raises(ValueError, match="damaged"):
         reference.read_stream(with_checksum(bytes(body)))
 
 
+def section(kind, payload, header):
+    body = bytes([kind, len(payload)]) + payload
+    return body + zlib.crc32(header + body).to_bytes(4, "little")
+
+
+def test_rules_of_version_2_are_checked():
+    header = bytes.fromhex("4a565243 02 01234567 41 01 00 03 01")  # 65 x 1 pixels, tiles of 64 x 1
+    first, second = (bytes([n]) + bytes.fromhex("00 00 00 00 00") for n in (0, 1))
+
+    def file(*sections, header=header):
+        return header + b"".join(section(*found, header) for found in sections)
+
+    good = [(2, first), (2, second)]
+    index = 1, bytes([12, 12])
+    assert len(reference.read_stream(file(index, *good)).tiles) == 2
+    assert reference.read_stream(file((200, b"x"), index, *good)).others == ((200, b"x"),)
+    for sections, message in (
+        (good, "too few"),
+        ([index], "too few"),
+        ([index, good[0]], "too few"),
+        ([index, *good, (2, second)], "too many"),
+        ([index, *good, (200, b"")], "another order"),
+        ([index, good[1], good[0]], "in the place of another"),
+        ([(1, bytes([12, 11])), *good], "another size"),
+        ([(1, bytes([12, 12, 0])), *good], "too long"),
+        ([(2, index[1]), *good], "no index"),
+        ([index, good[0], (3, second)], "unknown type"),
+        ([index, good[0], (2, b"")], "size|end"),
+        ([index, good[0], (2, b"\1\x20" + second[2:])], "unknown flags"),
+        ([index, good[0], (2, b"\1\x0d" + second[2:])], "too many lanes"),
+        ([index, good[0], (2, second[:4] + b"\x0d\0")], "too many lanes"),
+        ([index, good[0], (2, second[:2] + b"\1" + second[3:])], "exceed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reference.read_stream(file(*sections))
+    for at, value, message in ((9, 0, "no pixels"), (12, 1, "channels"), (13, 17, "no such")):
+        other = header[:at] + bytes([value]) + header[at + 1 :]
+        with pytest.raises(ValueError, match=message):
+            reference.read_stream(file(index, *good, header=other))
+
+
 def test_weights_of_another_model_are_rejected():
     with pytest.raises(ValueError, match="another model"):
-        reference.decode_symbols(
-            *load_weights("tiny-scale.safetensors"), read_golden("tiny-mean-a")
-        )
+        reference.decode_symbols(*load_weights("v1/tiny-scale-a"), read_golden("v1/tiny-mean-a"))
 
 
 def test_weights_with_inexact_sums_are_rejected():
-    weights, config = load_weights("tiny-mean.safetensors")
+    weights, config = load_weights("v1/tiny-mean-a")
     name = "params/h_s/conv2/kernel"
     weights = weights | {name: 2 * weights[name]}
     with pytest.raises(ValueError, match="exceed"):

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 import jvrc
 from jvrc.codec import wavefront, wavefront_loop, wavefront_order
-from jvrc.codec.image import decode_symbols, quantise_image
+from jvrc.codec.coders import coder_of
+from jvrc.codec.image import quantise_image
 from jvrc.codec.latents import analyse, quantise_z
 from jvrc.codec.streams import decode_z
+from jvrc.codec.tiles import decode_tile, encode_tile
 from jvrc.codec.wavefront import WavefrontCoder
-from jvrc.coding import container
+from jvrc.coding import packing
+from jvrc.coding.container import Container
 from jvrc.qstep import qstep_code_of
 
 
@@ -65,10 +68,12 @@ def test_a_plan_gives_every_position_a_slot_of_its_own(shapes):
 def test_the_decoder_finds_the_encoders_integers(model, height, width, qstep):
     """Also over more wavefronts than one chunk holds."""
     img = noise(height, width)
-    z_q, symbols, _ = quantise_image(model, img, qstep_code_of(qstep))
-    decoded_z, decoded = decode_symbols(model, jvrc.compress(model, img, qstep))
-    np.testing.assert_array_equal(decoded_z, z_q)
-    for a, b in zip(decoded, symbols, strict=True):
+    code = qstep_code_of(qstep)
+    meant = quantise_image(model, img, code)
+    coded = Container(model.model_id, height, width, code, (encode_tile(meant),), tile_side=0)
+    found = decode_tile(model, coded, 0, coder_of)
+    np.testing.assert_array_equal(found.z_q, meant.z_q)
+    for a, b in zip(found.symbols, meant.symbols, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -81,9 +86,9 @@ def latents_and_psi(model, img, qstep_code):
 
 def y_stream(model, data):
     """(the stream of y, the index shifts that are stored beside z)."""
-    coded = container.unpack(data)
-    blocks = -(-coded.height // 64), -(-coded.width // 64)
-    return coded.y, decode_z(model, coded, blocks)[1]
+    coded = packing.unpack(data)
+    (tile,) = coded.tiles
+    return tile.y, decode_z(model, tile, coded.grid.blocks, coded.qstep_code)[1]
 
 
 def test_the_streams_of_a_batch_are_those_of_each_image_alone(model):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from jvrc.coding.container import write_varint
 from jvrc.coding.escapes import pack_escapes, unpack_escapes
+from jvrc.coding.varint import write_varint
 from jvrc.errors import BitstreamError
 
 int32 = arrays(np.int32, st.integers(0, 50), elements=st.integers(-(2**31), 2**31 - 1))

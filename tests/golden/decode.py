@@ -1,11 +1,12 @@
-"""Decodes all golden streams of a folder and prints the SHA-256 of their symbols, as JSON.
+"""Decodes all golden streams of folders and prints the SHA-256 of their symbols, as JSON.
 
-python tests/golden/decode.py FOLDER
+python tests/golden/decode.py FOLDER...
 """
 
 import hashlib
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,14 @@ def hashes(z: np.ndarray, symbols: Symbols) -> dict[str, str]:
 
 def decoded(folder: Path) -> dict[str, dict[str, str]]:
     """`hashes` of each stream."""
-    models, found = {}, {}
+    found, load = {}, cache(jvrc.load)
     for name, entry in json.loads((folder / "golden.json").read_text()).items():
-        weights = entry["weights"]
-        if weights not in models:
-            path = folder / weights
-            models[weights] = jvrc.load(path if path.exists() else weights)
+        path = folder / entry["weights"]
+        model = load(path if path.exists() else entry["weights"])
         data = (folder / f"{name}.jvrc").read_bytes()
-        found[name] = hashes(*decode_symbols(models[weights], data))
+        found[name] = hashes(*decode_symbols(model, data))
     return found
 
 
 if __name__ == "__main__":
-    print(json.dumps(decoded(Path(sys.argv[1]))))
+    print(json.dumps({Path(folder).name: decoded(Path(folder)) for folder in sys.argv[1:]}))

@@ -1,0 +1,107 @@
+"""One tile of a file: coded as if it were an image of its own, from y on.
+
+    y -> h_a -> z -> round -> z stream
+    |                |
+    |                z^ -> h_s -> (scale index, mu)
+    v                               |
+    q = round((y - mu) / Delta) ----+-> y stream
+
+The decoder walks the lower half. Both see zeros outside of the tile, so a tile decodes from its
+section alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jvrc.codec.latent_coder import CoderOf, LatentCoder, Symbols
+from jvrc.codec.latents import analyse_latents, quantise_z
+from jvrc.codec.regions import Y_UNIT, window_of
+from jvrc.codec.streams import decode_z, encode_z
+from jvrc.coding import scale_adaptation
+from jvrc.coding.container import Container, Tile
+from jvrc.coding.tile_grid import Area
+from jvrc.errors import BitstreamError
+from jvrc.frozen.model import FrozenModel
+
+
+class QuantisedTile(NamedTuple):
+    """The integers of a tile, and what codes and reconstructs those of y."""
+
+    z_q: np.ndarray  # int32 [h,w,N]
+    symbols: Symbols  # of y, [4h,4w,M]
+    coder: LatentCoder
+
+
+def quantise_tile(
+    model: FrozenModel, y: np.ndarray, qstep_code: int, coder_of: CoderOf
+) -> QuantisedTile:
+    """Return the integers nearest to the latents of a tile; y: float32 [4h,4w,M]."""
+    z_q = quantise_z(model, analyse_latents(model, y), qstep_code)
+    coder = coder_of(model, z_q, qstep_code)
+    return QuantisedTile(z_q, coder.quantise(y), coder)
+
+
+def encode_tile(quantised: QuantisedTile) -> Tile:
+    """Return the streams of a tile."""
+    z_q, symbols, coder = quantised
+    index_shift = scale_adaptation.choose(symbols.y, symbols.index, coder.model.y_tables)
+    return Tile(
+        scale_adapted=bool(index_shift.any()),
+        z=encode_z(coder.model, z_q, index_shift, coder.qstep_code),
+        y=coder.encode(symbols, index_shift),
+    )
+
+
+def decode_tile(
+    model: FrozenModel, coded: Container, number: int, coder_of: CoderOf
+) -> QuantisedTile:
+    """Return the integers of a tile of a file.
+
+    Raises:
+      BitstreamError: it is damaged; the message names it.
+    """
+    tile, blocks = coded.tiles[number], coded.grid.area(number).size
+    try:
+        z_q, index_shift = decode_z(model, tile, blocks, coded.qstep_code)
+        coder = coder_of(model, z_q, coded.qstep_code)
+        return QuantisedTile(z_q, coder.decode(tile.y, index_shift), coder)
+    except BitstreamError as error:
+        raise BitstreamError(f"{coded.name_of(number)}: {error}") from error
+
+
+class ReconstructedTiles:
+    """y^ of the areas that g_s is about to need, of which few tiles are held at a time."""
+
+    def __init__(
+        self, model: FrozenModel, coded: Container, coder_of: CoderOf, areas: list[Area]
+    ) -> None:
+        """areas: of the image's blocks, in the order in which `around` is going to be asked."""
+        self._model, self._coded, self._coder_of = model, coded, coder_of
+        self._held: dict[int, np.ndarray] = {}
+        self._last_use = {
+            number: area
+            for area in areas
+            for number in coded.grid.touching(window_of(model.config, area, coded.grid.blocks))
+        }
+
+    def around(self, area: Area) -> np.ndarray:
+        """Return y^, float32 [4h,4w,M], of an area and its margin; drop what it was needed for."""
+        grid = self._coded.grid
+        window = window_of(self._model.config, area, grid.blocks)
+        height, width = window.scaled(Y_UNIT).size
+        y_hat = np.empty((height, width, self._model.config.M), np.float32)
+        for number in grid.touching(window):
+            tile = grid.area(number)
+            part = tile.common(window)
+            found = self._tile(number)[part.within(tile, Y_UNIT)]
+            y_hat[part.within(window, Y_UNIT)] = found
+            if self._last_use[number] == area:
+                del self._held[number]
+        return y_hat
+
+    def _tile(self, number: int) -> np.ndarray:
+        if number not in self._held:
+            decoded = decode_tile(self._model, self._coded, number, self._coder_of)
+            self._held[number] = decoded.coder.reconstruct(decoded.symbols)
+        return self._held[number]

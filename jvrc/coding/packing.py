@@ -1,0 +1,252 @@
+"""Containers to bytes and back: files of format version 2 are written, 1 and 2 are read.
+
+Files of a released version stay readable: any change of these bytes is a new format version.
+
+A file of version 2 is a header and sections: those of other purposes, an index of the tiles if
+there are several, and the tiles, the last of which ends the file (FORMAT.md, section 1).
+"""
+
+import zlib
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from jvrc.coding import version1
+from jvrc.coding.container import (
+    MAX_PIXELS,
+    MAX_TILE_SIDE,
+    RGB,
+    SKIPPABLE,
+    Container,
+    Section,
+    Tile,
+    check_dimensions,
+)
+from jvrc.coding.sections import (
+    INDEX,
+    TILE,
+    Found,
+    read_section,
+    read_tile,
+    write_section,
+    write_tile,
+)
+from jvrc.coding.varint import read_varint, unzigzag, write_varint, zigzag
+from jvrc.errors import BitstreamError
+
+MAGIC = b"JVRC"
+VERSION = 2
+_MODEL_ID_START = 5
+_MODEL_ID_END = 9
+
+
+class _Header(NamedTuple):
+    """The fields of a header, unchecked."""
+
+    container: Container  # without tiles and sections
+    channels: int
+    crc: int  # CRC-32 of its bytes
+    end: int  # offset behind it
+
+
+class TilesOfFile(Sequence[Tile]):
+    """The tiles of a file of version 2, each read and checked when it is asked for."""
+
+    def __init__(self, data: memoryview, header: _Header, ends: list[int]) -> None:
+        """ends: offsets of the tiles' sections, and of the end of the last one."""
+        self._data, self._header, self._ends = data, header, ends
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> Tile:
+        """Return a tile; BitstreamError, which names it, if it is damaged."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        begin, end = self._ends[number : number + 2]
+        try:
+            found = read_section(self._data[:end], begin, self._header.crc)
+            _check_tile_section(found, end)
+            return read_tile(found.payload, number)
+        except BitstreamError as error:
+            raise BitstreamError(f"{self._header.container.name_of(number)}: {error}") from error
+
+
+def pack(container: Container) -> bytes:
+    """Return the bytes of a file of version 2; ValueError if a field can't be stored."""
+    _check_fields(container)
+    header = _write_header(container)
+    crc = zlib.crc32(header)
+    others = [write_section(kind, payload, crc) for kind, payload in container.sections]
+    tiles = [
+        write_section(TILE, write_tile(number, tile), crc)
+        for number, tile in enumerate(container.tiles)
+    ]
+    index = b"".join(write_varint(len(tile)) for tile in tiles)
+    indices = [write_section(INDEX, index, crc)] if len(tiles) > 1 else []
+    return b"".join([header, *others, *indices, *tiles])
+
+
+def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+    """Return the contents of a file, of which every byte has been checked.
+
+    Allocates no more than a copy of `data`: the sizes that it claims are checked first.
+
+    Raises:
+      BitstreamError: the bytes are no intact file of a known version, or the image, padded to
+        whole blocks of 64x64 pixels, has more than `max_pixels` pixels.
+    """
+    container = unpack_lazily(data, max_pixels=max_pixels)
+    return container._replace(tiles=tuple(container.tiles))
+
+
+def unpack_lazily(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+    """Return the contents of a file, of which each tile is read and checked when asked for.
+
+    Raises:
+      BitstreamError: as in `unpack`, but for damage within a tile, of which its access raises it.
+    """
+    data = _as_bytes(data)
+    version = _check_kind(data)
+    if version == 1:
+        return version1.read(data, max_pixels=max_pixels)
+    view, header = memoryview(data), _read_header(data)
+    sections, first, at = _read_until_tiles(view, header)
+    _check_header(header, max_pixels)
+    count = header.container.grid.count
+    ends = [at, len(data)] if first.kind == TILE else _read_index(first, count, len(data))
+    if len(ends) - 1 != count:
+        raise BitstreamError(f"damaged stream: one tile without an index, of {count}")
+    tiles = TilesOfFile(view, header, ends)
+    return header.container._replace(tiles=tiles, sections=tuple(sections))
+
+
+def _read_until_tiles(data: memoryview, header: _Header) -> tuple[list[Section], Found, int]:
+    """Return (sections that a decoder may skip, the first other one, its offset)."""
+    sections, at = [], header.end
+    while (found := read_section(data, at, header.crc)).kind & SKIPPABLE:
+        sections.append(Section(found.kind, bytes(found.payload)))
+        at = found.end
+    if found.kind not in (INDEX, TILE):
+        raise BitstreamError(_unknown(found.kind))
+    return sections, found, at
+
+
+def _read_index(index: Found, count: int, size: int) -> list[int]:
+    """Return the offsets of the tiles' sections, and that of the end of the file."""
+    if count == 1 or count > len(index.payload):
+        raise BitstreamError(
+            f"damaged stream: {count} tiles, and an index of {len(index.payload)} bytes"
+        )
+    lengths, at = [], 0
+    for _ in range(count):
+        length, at = read_varint(index.payload, at)
+        lengths.append(length)
+    if at != len(index.payload):
+        raise BitstreamError(f"damaged stream: an index of more than {count} tiles")
+    ends = list(accumulate(lengths, initial=index.end))
+    _check_length(size, ends[-1])
+    return ends
+
+
+def _check_tile_section(found: Found, end: int) -> None:
+    if found.kind != TILE:
+        raise BitstreamError(_unknown(found.kind))
+    _check_length(end, found.end)
+
+
+def _unknown(kind: int) -> str:
+    if kind in (0, INDEX):
+        return f"damaged stream: section of type {kind} where a tile should be"
+    return f"the stream has a section of type {kind}, which this library can't decode: upgrade jvrc"
+
+
+def _write_header(container: Container) -> bytes:
+    parts = (
+        MAGIC,
+        bytes([VERSION]),
+        bytes.fromhex(container.model_id),
+        write_varint(container.height),
+        write_varint(container.width),
+        write_varint(zigzag(container.qstep_code)),
+        bytes([RGB, container.tile_side]),
+    )
+    return b"".join(parts)
+
+
+def _read_header(data: bytes) -> _Header:
+    model_id = data[_MODEL_ID_START:_MODEL_ID_END].hex()
+    height, at = read_varint(data, _MODEL_ID_END)
+    width, at = read_varint(data, at)
+    number, at = read_varint(data, at)
+    if at + 2 > len(data):
+        raise BitstreamError(f"truncated stream: it ends within the header, after {at} bytes")
+    channels, tile_side = data[at], data[at + 1]
+    container = Container(model_id, height, width, unzigzag(number), (), tile_side)
+    return _Header(container, channels, zlib.crc32(data[: at + 2]), at + 2)
+
+
+def _check_header(header: _Header, max_pixels: int) -> None:
+    """Raise BitstreamError for a header that no encoder of this version writes."""
+    container = header.container
+    check_dimensions(container.height, container.width, max_pixels)
+    if header.channels != RGB:
+        raise BitstreamError(
+            f"the stream has {header.channels} colour channels, this library reads {RGB}: "
+            "upgrade jvrc"
+        )
+    if not 1 <= container.tile_side <= MAX_TILE_SIDE:
+        raise BitstreamError(f"damaged stream: tiles of {container.tile_side} blocks a side")
+
+
+def _check_fields(container: Container) -> None:
+    """Raise ValueError for a container that would not come back as it is."""
+    model_id, height, width, _, tiles, tile_side, sections = container
+    try:
+        raw = bytes.fromhex(model_id)
+    except ValueError:
+        raw = b""
+    if len(raw) != 4 or raw.hex() != model_id:
+        raise ValueError(f"model_id must be eight lower-case hex digits, got {model_id!r}")
+    if height < 1 or width < 1:
+        raise ValueError(f"height and width must be at least 1, got {height} and {width}")
+    if not 1 <= tile_side <= MAX_TILE_SIDE:
+        raise ValueError(f"tile_side must be in 1 ... {MAX_TILE_SIDE}, got {tile_side}")
+    if len(tiles) != container.grid.count:
+        raise ValueError(f"tiles must be {container.grid.count}, got {len(tiles)}")
+    if not all(SKIPPABLE <= kind <= 0xFF for kind, _ in sections):
+        raise ValueError("sections must be of types 128 ... 255: others can't be skipped")
+
+
+def _as_bytes(data: bytes) -> bytes:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data must be bytes, got {type(data).__name__}; read the file with 'rb'")
+    return bytes(data)
+
+
+def _check_kind(data: bytes) -> int:
+    """Return the version of the format; BitstreamError if it is none that is known."""
+    if not data:
+        raise BitstreamError("empty stream: no bytes at all")
+    if not data.startswith(MAGIC):
+        if MAGIC.startswith(data):
+            raise BitstreamError(f"truncated stream: only {len(data)} bytes")
+        raise BitstreamError(f"not a jvrc stream: it starts with {data[:4]!r}, not with {MAGIC!r}")
+    if len(data) < _MODEL_ID_END:
+        raise BitstreamError(f"truncated stream: only {len(data)} bytes")
+    version = data[len(MAGIC)]
+    if version > VERSION:
+        raise BitstreamError(
+            f"the stream has format version {version}, this library reads up to {VERSION}: "
+            "upgrade jvrc"
+        )
+    if version < 1:
+        raise BitstreamError(f"damaged stream: there is no format version {version}")
+    return version
+
+
+def _check_length(size: int, expected: int) -> None:
+    if size < expected:
+        raise BitstreamError(f"truncated stream: {size} bytes of {expected}")
+    if size > expected:
+        raise BitstreamError(f"left-over bytes: the stream ends at {expected} of {size} bytes")

@@ -1,0 +1,105 @@
+"""Writes golden streams of format version 2: run once for each model, never to make a test pass.
+
+    python tests/golden/v2/make.py --write
+
+A stream made by a released version stays here for ever and must decode to the same symbols. The
+tiny models, of random weights, are those of the streams of version 1. A stream of a shipped model
+needs its weights: once released, they stay in the package beside their successors. Existing streams
+are kept as they are.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+import jvrc
+from jvrc import demo
+from jvrc.codec.image import decode_symbols, encode_image
+from jvrc.coding import range_coder
+from jvrc.coding.container import MAX_TILE_SIDE, Section
+from jvrc.coding.packing import pack
+from jvrc.frozen.file import read_model
+from jvrc.frozen.model import FrozenModel
+from jvrc.io import images
+from jvrc.qstep import qstep_code_of
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import decode  # noqa: E402
+
+
+class Case(NamedTuple):
+    """What is coded, and how."""
+
+    weights: str  # of a tiny model: tests/golden/v1
+    shape: tuple[int, int]
+    qstep: float
+    tile_side: int
+    lanes: int | None = None  # more than an encoder chooses, but its right
+    sections: tuple[Section, ...] = ()
+
+
+CASES = {
+    "one-pixel": Case("tiny-mean", (1, 1), 2.0, MAX_TILE_SIDE),
+    "two-tiles": Case("tiny-scale", (1, 1100), 1.0, MAX_TILE_SIDE),
+    "escapes": Case("tiny-mean", (130, 100), 0.5, 1, lanes=4),
+    "sections": Case(
+        *("tiny-linear", (70, 130), 1.37, 2, 64),
+        sections=(Section(129, bytes(range(200))), Section(255, b""), Section(129, b"more")),
+    ),
+    "context": Case("tiny-context", (150, 129), 1.37, 2),
+    "many-lanes": Case("tiny-context", (65, 64), 32.0, 1, lanes=4096),
+    "scales": Case("tiny-scale", (100, 150), 4.0, 1),
+}
+PHOTO = Case("", (96, 128), 2.0, 1)  # of each shipped model, rows from 100, columns from 200
+
+
+def image(height: int, width: int) -> np.ndarray:
+    """A slope with noise, uint8 [H,W,3]."""
+    rng = np.random.default_rng((height, width))
+    slope = np.add.outer(np.arange(height) * 2, np.arange(width))[:, :, None] % 256
+    return np.clip(slope + rng.integers(-40, 40, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def write(name: str, weights: str, model: FrozenModel, img: np.ndarray, case: Case) -> dict:
+    """One stream and what it decodes to; its entry of golden.json."""
+    lanes = mock.patch.object(range_coder, "choose_lanes", return_value=case.lanes)
+    with lanes if case.lanes else contextlib.nullcontext():
+        coded = encode_image(model, img, qstep_code_of(case.qstep), tile_side=case.tile_side)
+    data = pack(coded._replace(sections=case.sections))
+    (HERE / f"{name}.jvrc").write_bytes(data)
+    Image.fromarray(jvrc.decompress(model, data)).save(HERE / f"{name}.png", optimize=True)
+    sections = {"sections": [[kind, payload.hex()] for kind, payload in case.sections]}
+    hashes = decode.hashes(*decode_symbols(model, data))
+    return {"weights": weights, "tiles": len(coded.tiles), **hashes, **sections}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", required=True)
+    parser.parse_args()
+    index = HERE / "golden.json"
+    entries = json.loads(index.read_text()) if index.exists() else {}
+    for name, case in CASES.items():
+        weights = f"../v1/{case.weights}.safetensors"
+        if name not in entries:
+            model = read_model(HERE / weights)
+            entries[name] = write(name, weights, model, image(*case.shape), case)
+    photo = images.read_image(demo.bundled_photo())[100:196, 200:328]
+    for weights in jvrc.models():
+        model = jvrc.load(weights)
+        name = f"{weights}-{model.model_id}"
+        if name not in entries:
+            entries[name] = write(name, weights, model, photo, PHOTO)
+    index.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
