@@ -1,7 +1,8 @@
 """Calibration of a frozen model on photographs: its fixed-point format and its CDF tables of y.
 
-The format becomes the finest in which the activations of photographs do not saturate. If hidden
-layers of h_s saturate channel by channel, their bounds become those of the photographs.
+The format becomes the finest in which the activations of photographs do not saturate. In jvrc2026
+the hidden layers of h_s saturate just beyond their range, channel by channel: left alone, they give
+text and dither absurd scales, up to 20 bits a pixel.
 
 The residuals (y - mu) / Delta are not quite Gaussian, even given their scale: their distribution
 has a higher peak and heavier tails. So each table of y becomes that of a mixture of Gaussians,
@@ -26,6 +27,7 @@ from jvrc.frozen.file import seal
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import fixed_point
 from jvrc.integer.hyper_synthesis import INDEX_COUNT, scale_table
+from jvrc.model.config import Jvrc2026Config
 from jvrc.qstep import qstep_code_of, qstep_of
 
 RATIOS = 2.0 ** np.arange(-2.0, 3.1, 0.5)
@@ -60,7 +62,7 @@ def _with_fitted_format(
         model.params,
         samples,
         model.metadata["qstep_range"],
-        saturate=model.fixed_point_format.saturates,
+        saturate=model.fixed_point_format.saturates or isinstance(model.config, Jvrc2026Config),
         z_exponent=model.fixed_point_format.z_exponent,
     )
     network = fixed_point.quantise(model.config, model.params, found)

@@ -17,7 +17,7 @@ from jvrc.frozen.model import OFFSET_UNIT, FrozenModel
 from jvrc.integer import fixed_point
 from jvrc.integer.hyper_synthesis import INDEX_COUNT, Z_EXPONENT, Z_MAX, scale_table
 from jvrc.model import architectures, entropy_models, variable_rate
-from jvrc.model.config import Config, Jvrc2026Config
+from jvrc.model.config import Config
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_of
 
 Z_STEPS_PER_OCTAVE = 8
@@ -26,7 +26,7 @@ Z_STEPS_PER_OCTAVE = 8
 def freeze(
     config: Config, params: dict, *, qstep_range: tuple[float, float], **metadata: Any
 ) -> FrozenModel:
-    """Return a frozen model from trained parameters.
+    """Return a frozen model from trained parameters, to be calibrated (jvrc.export.calibration).
 
     qstep_range: the lowest and highest Delta in training; beyond these, all that depends on Delta
     stays as it is at the nearer of them. metadata: kept in the header as JSON (recipe, data
@@ -46,10 +46,7 @@ def freeze(
     z_tables = _z_tables(params, medians, z_steps, unit)
     middle = len(z_steps) // 2
     sample = drawn_sample(config, params, z_tables[middle], medians, z_steps[middle], unit=unit)
-    saturate = isinstance(config, Jvrc2026Config)
-    fixed_point_format = fit_format(
-        config, params, [sample], qstep_range, saturate=saturate, z_exponent=exponent
-    )
+    fixed_point_format = fit_format(config, params, [sample], qstep_range, z_exponent=exponent)
     model = FrozenModel(
         params=params,
         fixed_point_format=fixed_point_format,
