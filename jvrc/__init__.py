@@ -1,6 +1,6 @@
 """jvrc: learned image compression, one model for all rates, in pure JAX.
 
-    params = jvrc.load("mbt2018-mean")
+    params = jvrc.load("jvrc2026")
     data = jvrc.compress(params, img, qstep=4)      # bytes
     img = jvrc.decompress(params, data)             # uint8 [H,W,3]
 

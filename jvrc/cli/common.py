@@ -12,7 +12,7 @@ from jvrc.errors import BitstreamError
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 from jvrc.runtime import compile_cache, memory
 
-DEFAULT_MODEL = "mbt2018-mean"
+DEFAULT_MODEL = "jvrc2026"
 MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (

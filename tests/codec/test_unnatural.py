@@ -11,7 +11,23 @@ from PIL import Image, ImageDraw, ImageFont
 import jvrc
 
 SIDE = 256
-WORDS = "The quick brown fox jumps over the lazy dog 0123456789 (x + y) * z;".split()
+WORDS = [
+    "The",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "the",
+    "lazy",
+    "dog",
+    "0123456789",
+    "(x",
+    "+",
+    "y)",
+    "*",
+    "z;",
+]
 
 
 def text(size, ink, paper, seed=0):
