@@ -56,13 +56,15 @@ def calibrate(model: FrozenModel, images: Iterable[np.ndarray], *, qsteps: int =
 def _with_fitted_format(
     model: FrozenModel, images: Iterable[np.ndarray], qstep_codes: list[int]
 ) -> FrozenModel:
-    samples = _samples(model, images, qstep_codes)
+    saturate = model.fixed_point_format.saturates or isinstance(model.config, Jvrc2026Config)
+    # z at either end of the trained range has outliers that would make bounds useless
+    fitted_to = qstep_codes[1:-1] or qstep_codes if saturate else qstep_codes
     found = fit_format(
         model.config,
         model.params,
-        samples,
+        _samples(model, images, fitted_to),
         model.metadata["qstep_range"],
-        saturate=model.fixed_point_format.saturates or isinstance(model.config, Jvrc2026Config),
+        saturate=saturate,
         z_exponent=model.fixed_point_format.z_exponent,
     )
     network = fixed_point.quantise(model.config, model.params, found)
