@@ -1,4 +1,4 @@
-"""Whole images, jvrc beside CompressAI: for bench_peers.py and bench_mbt2018.py.
+"""Whole images, jvrc beside CompressAI: for bench_peers, bench_mbt2018 and bench_jvrc2026.
 
 The latents of random weights are near zero, and nothing would be coded. So the last layer of g_a is
 scaled for the image: channel c of y has mean 0 and standard deviation sigma_c, on both sides, and
@@ -21,14 +21,14 @@ def random_params(config: Any, img: np.ndarray) -> dict:
     """Return random parameters whose latents of the image have the standard deviations `sigmas`."""
     import jax
 
-    from jvrc.model import modules, transforms
+    from jvrc.model import architectures, modules
 
     params = modules.init_params(jax.random.key(0), config)
     rows, columns = (size // 64 * 64 for size in img.shape[:2])
     x = img[None, :rows, :columns].astype(np.float32) / 255
-    y = jax.jit(transforms.g_a, static_argnums=0)(config, params["g_a"], x)
+    y = jax.jit(architectures.g_a, static_argnums=0)(config, params, x)
     gain, shift = gain_and_shift(np.asarray(y).reshape(-1, config.M))
-    last = params["g_a"]["conv3"]
+    last = params["g_a"]["down" if "down" in params["g_a"] else "conv3"]
     last["kernel"], last["bias"] = last["kernel"] * gain, last["bias"] * gain + shift
     # Let h_s give little but its bias, log(sigma) and mu = 0. With a context model, the entropy
     # parameters network gives them; it is initialised to pass on log(sigma).
@@ -44,15 +44,15 @@ def write_model(path: Path, model: str, img: np.ndarray, n: int, m: int) -> None
     from jvrc.frozen.file import save_model
     from jvrc.model.config import config_of
 
-    config = config_of(model, N=n, M=m)
+    config = config_of(model, N=n, M=m) if model != "jvrc2026" else config_of(model, M=m)
     save_model(freezing.freeze(config, random_params(config, img), qstep_range=(1.0, 16.0)), path)
 
 
 class Images:
     """One image, coded by both sides."""
 
-    def __init__(self, args: argparse.Namespace, model: str, file: Path, peer: Peer) -> None:
-        """file: the weights that `write_model` wrote."""
+    def __init__(self, args: argparse.Namespace, model: str, file: str | Path, peer: Peer) -> None:
+        """model: that of CompressAI, with random weights. file: our weights."""
         import jvrc
 
         self.peer, self.qstep = peer, args.qstep
@@ -63,7 +63,7 @@ class Images:
         peer.ask("Codec.encode")
         height, width = self.img.shape[:2]
         print(f"\n{args.image.name}, {width}x{height}; {model}, N={args.n}, M={args.m}", end="")
-        print(f", qstep {args.qstep:g}; random weights")
+        print(f", qstep {args.qstep:g}; jvrc: {self.model.config}")
         self._print_sizes()
 
     def contests(self, aims: dict[str, float]) -> list[Contest]:
