@@ -1,7 +1,4 @@
-"""Compressing and decompressing stage by stage, each measured, as jvrc.codec.image does it.
-
-Of images of one tile, 1024x1024 pixels at most.
-"""
+"""Compressing and decompressing stage by stage, each measured, as jvrc.codec.image does it."""
 
 import collections
 import contextlib
@@ -13,10 +10,12 @@ import numpy as np
 
 import jvrc
 from jvrc.codec.coders import coder_of
-from jvrc.codec.latents import analyse_image, analyse_latents, quantise_z, synthesise
+from jvrc.codec.latents import analyse_latents, quantise_z
+from jvrc.codec.regions import Y_UNIT, analyse_area, synthesise_area, window_of
 from jvrc.codec.streams import decode_z, encode_z
 from jvrc.coding import packing, scale_adaptation
-from jvrc.coding.container import Container, Tile
+from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
+from jvrc.coding.tile_grid import BLOCK, Area, tile_grid
 from jvrc.qstep import qstep_code_of
 
 Measure = Callable[[str], AbstractContextManager]  # of a stage's name
@@ -38,9 +37,18 @@ class Seconds(collections.defaultdict):
 
 def compress(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, measure: Measure) -> bytes:
     """The bytes that `jvrc.compress` gives."""
-    qstep_code = qstep_code_of(qstep)
+    size, code = img.shape[:2], qstep_code_of(qstep)
+    grid = tile_grid(*size, MAX_TILE_SIDE)
+    areas = map(grid.area, range(grid.count))
+    tiles = tuple(_compress_tile(model, img, area, code, measure) for area in areas)
+    return packing.pack(Container(model.model_id, *size, code, tiles))
+
+
+def _compress_tile(
+    model: jvrc.FrozenModel, img: np.ndarray, area: Area, qstep_code: int, measure: Measure
+) -> Tile:
     with measure("g_a"):
-        y = analyse_image(model, img)
+        y = analyse_area(model, img, area)
     with measure("h_a"):
         z_q = quantise_z(model, analyse_latents(model, y), qstep_code)
     with measure("h_s"):
@@ -51,21 +59,37 @@ def compress(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, measure: Me
         shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
     with measure("range coder"):
         z, y = encode_z(model, z_q, shift, qstep_code), coder.encode(symbols, shift)
-    tile = Tile(bool(shift.any()), z, y)
-    return packing.pack(Container(model.model_id, *img.shape[:2], qstep_code, (tile,)))
+    return Tile(bool(shift.any()), z, y)
 
 
 def decompress(model: jvrc.FrozenModel, data: bytes, measure: Measure) -> np.ndarray:
-    """The image that `jvrc.decompress` gives."""
+    """The image that `jvrc.decompress` gives, but with y^ of the whole image held at once."""
     coded = packing.unpack(data)
-    (tile,) = coded.tiles
+    grid, whole = coded.grid, Area(0, 0, *coded.grid.blocks)
+    y_hat = np.empty((*whole.scaled(Y_UNIT).size, model.config.M), np.float32)
+    img = np.empty((*whole.scaled(BLOCK).size, 3), np.uint8)
+    for number, tile in enumerate(coded.tiles):
+        area = grid.area(number)
+        found = _decompress_tile(model, tile, area, coded.qstep_code, measure)
+        y_hat[area.within(whole, Y_UNIT)] = found
+    for area in map(grid.area, range(grid.count)):
+        window = window_of(area, grid.blocks).within(whole, Y_UNIT)
+        with measure("g_s"):
+            img[area.within(whole, BLOCK)] = synthesise_area(
+                model, y_hat[window], area, grid.blocks
+            )
+    return img[: coded.height, : coded.width]
+
+
+def _decompress_tile(
+    model: jvrc.FrozenModel, tile: Tile, area: Area, qstep_code: int, measure: Measure
+) -> np.ndarray:
+    """y^ of a tile."""
     with measure("range coder, z"):
-        z_q, shift = decode_z(model, tile, coded.grid.blocks, coded.qstep_code)
+        z_q, shift = decode_z(model, tile, area.size, qstep_code)
     with measure("h_s"):
-        coder = coder_of(model, z_q, coded.qstep_code)
+        coder = coder_of(model, z_q, qstep_code)
     with measure("range coder, y"):  # in mbt2018 with the context model
         symbols = coder.decode(tile.y, shift)
     with measure("reconstruct"):
-        y_hat = coder.reconstruct(symbols)
-    with measure("g_s"):
-        return synthesise(model, y_hat)[: coded.height, : coded.width]
+        return coder.reconstruct(symbols)
