@@ -184,7 +184,10 @@ def test_a_region_needs_the_tiles_within_its_margin_of_a_block(tiled, region, ne
 
 @pytest.mark.parametrize(
     "region",
-    [(-1, 0, 2, 2), (0, -1, 2, 2), (0, 0, 0, 2), (0, 0, 2, 0), (299, 0, 2, 2), (0, 199, 2, 2)],
+    [
+        *((-1, 0, 2, 2), (0, -1, 2, 2), (0, 0, 0, 2), (0, 0, 2, 0), (299, 0, 2, 2), (0, 199, 2, 2)),
+        *((0, 0, 2), (0, 0, 2.0, 2), "0123", 5),
+    ],
 )
 def test_a_region_outside_of_the_image_is_refused(tiled, region):
     model, _, data, _ = tiled
