@@ -10,6 +10,7 @@ symbols is computed on integers on both sides, since one scale index that differ
 a stream decodes to the same integers on every machine.
 """
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -202,12 +203,15 @@ def _pixels_of(region: Region | None, coded: Container) -> Area:
     height, width = coded.height, coded.width
     if region is None:
         return Area(0, 0, height, width)
-    top, left, rows, columns = region
+    try:
+        top, left, rows, columns = map(operator.index, region)
+    except (TypeError, ValueError):
+        top, left, rows, columns = -1, -1, -1, -1
     found = Area(top, left, top + rows, left + columns)
     if not (0 <= top < found.bottom <= height and 0 <= left < found.right <= width):
         raise ValueError(
             f"region must be (top, left, height, width) within the image's {height} x {width} "
-            f"pixels; got {tuple(region)}"
+            f"pixels; got {region}"
         )
     return found
 

@@ -156,7 +156,7 @@ def _check_tile_section(found: Found, end: int) -> None:
 
 
 def _unknown(kind: int) -> str:
-    if kind in (0, INDEX):
+    if kind in (0, INDEX) or kind & SKIPPABLE:
         return f"damaged stream: section of type {kind} where a tile should be"
     return f"the stream has a section of type {kind}, which this library can't decode: upgrade jvrc"
 

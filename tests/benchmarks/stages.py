@@ -1,6 +1,6 @@
-"""Compressing and decompressing stage by stage, each measured, as jvrc.codec.image does it.
+"""Compressing and decompressing as jvrc.codec.image does it, each stage measured.
 
-Of images of one tile, 1024x1024 pixels at most.
+What a stage calls is replaced by the same call under a measurement. Stages of several tiles add up.
 """
 
 import collections
@@ -8,18 +8,32 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import jvrc
-from jvrc.codec.coders import coder_of
-from jvrc.codec.latents import analyse_image, analyse_latents, quantise_z, synthesise
-from jvrc.codec.streams import decode_z, encode_z
+from jvrc.codec import coders, image, tiles
+from jvrc.codec.latent_coder import LatentCoder
 from jvrc.coding import packing, scale_adaptation
-from jvrc.coding.container import Container, Tile
 from jvrc.qstep import qstep_code_of
 
 Measure = Callable[[str], AbstractContextManager]  # of a stage's name
+FUNCTIONS = {
+    "g_a": (image, "analyse_area"),
+    "h_a": (tiles, "analyse_latents"),
+    "scale adaptation": (scale_adaptation, "choose"),
+    "range coder": (tiles, "encode_z"),
+    "range coder, z": (tiles, "decode_z"),
+    "g_s": (image, "synthesise_area"),
+}
+METHODS = {
+    "quantise": "quantise",
+    "range coder": "encode",
+    "range coder, y": "decode",  # in mbt2018 with the context model
+    "reconstruct": "reconstruct",
+}
 
 
 class Seconds(collections.defaultdict):
@@ -38,34 +52,43 @@ class Seconds(collections.defaultdict):
 
 def compress(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, measure: Measure) -> bytes:
     """The bytes that `jvrc.compress` gives."""
-    qstep_code = qstep_code_of(qstep)
-    with measure("g_a"):
-        y = analyse_image(model, img)
-    with measure("h_a"):
-        z_q = quantise_z(model, analyse_latents(model, y), qstep_code)
-    with measure("h_s"):
-        coder = coder_of(model, z_q, qstep_code)
-    with measure("quantise"):
-        symbols = coder.quantise(y)
-    with measure("scale adaptation"):
-        shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
-    with measure("range coder"):
-        z, y = encode_z(model, z_q, shift, qstep_code), coder.encode(symbols, shift)
-    tile = Tile(bool(shift.any()), z, y)
-    return packing.pack(Container(model.model_id, *img.shape[:2], qstep_code, (tile,)))
+    with _measured(measure):
+        coded = image.encode_image(model, img, qstep_code_of(qstep), coder_of=_coder_of(measure))
+    return packing.pack(coded)
 
 
 def decompress(model: jvrc.FrozenModel, data: bytes, measure: Measure) -> np.ndarray:
     """The image that `jvrc.decompress` gives."""
-    coded = packing.unpack(data)
-    (tile,) = coded.tiles
-    with measure("range coder, z"):
-        z_q, shift = decode_z(model, tile, coded.grid.blocks, coded.qstep_code)
-    with measure("h_s"):
-        coder = coder_of(model, z_q, coded.qstep_code)
-    with measure("range coder, y"):  # in mbt2018 with the context model
-        symbols = coder.decode(tile.y, shift)
-    with measure("reconstruct"):
-        y_hat = coder.reconstruct(symbols)
-    with measure("g_s"):
-        return synthesise(model, y_hat, coded.qstep_code)[: coded.height, : coded.width]
+    with _measured(measure):
+        return image.decode_image(model, packing.unpack(data), coder_of=_coder_of(measure))
+
+
+@contextlib.contextmanager
+def _measured(measure: Measure) -> Iterator[None]:
+    """Measure the functions of stages."""
+    with contextlib.ExitStack() as stack:
+        for stage, (owner, name) in FUNCTIONS.items():
+            function = _under(measure, stage, getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, function))
+        yield
+
+
+def _coder_of(measure: Measure) -> Callable[..., LatentCoder]:
+    """Return `coder_of` of coders whose methods are measured."""
+
+    def coder_of(*args: Any) -> LatentCoder:
+        with measure("h_s"):
+            coder = coders.coder_of(*args)
+        for stage, name in METHODS.items():
+            setattr(coder, name, _under(measure, stage, getattr(coder, name)))
+        return coder
+
+    return coder_of
+
+
+def _under(measure: Measure, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def measured(*args: Any, **options: Any) -> Any:
+        with measure(stage):
+            return function(*args, **options)
+
+    return measured

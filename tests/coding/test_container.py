@@ -212,6 +212,8 @@ def test_tiles_in_another_order_and_other_indices_are_refused():
     fails(several_with(index=bytes([*lengths[:2], lengths[2] - 1]))[0], "left-over")
     unknown = section(3, b"payload", header)
     fails(several_with(change=lambda t: [t[0], unknown, t[2]])[0], "section of type 3, .* upgrade")
+    skippable = section(200, b"payload", header)
+    fails(several_with(change=lambda t: [t[0], skippable, t[2]])[0], "type 200 where a tile")
 
 
 def test_sections_that_may_be_skipped_come_back_and_change_no_tile():
