@@ -146,11 +146,23 @@ def _warm_start(args: argparse.Namespace, recipe: SingleRateRecipe, images: Any)
         return single_rate.calibration_crops(recipe, data.ImageCache(images.train))
 
     config = recipe.config()
-    params, described = warm_start.params_from(args.source, config, crops, seed=recipe.seed)
+    source = _read_source(args.source)
+    params, described = warm_start.params_from(source, config, crops, seed=recipe.seed)
     if args.transforms_from:
-        transforms, named = warm_start.transforms_from(args.transforms_from, config)
+        other = _read_source(args.transforms_from)
+        transforms, named = warm_start.transforms_from(other, config)
         params, described = params | transforms, f"{described}, transforms of {named}"
     return params, described
+
+
+def _read_source(path: Path) -> Any:
+    """Return the model to begin with that --from or --transforms-from names."""
+    from jvrc.interop import prototype
+    from jvrc.training import warm_start
+
+    if prototype.is_prototype(path):
+        return warm_start.Source(*prototype.read_prototype(path), f"parameters {path.name}")
+    return warm_start.read_source(path)
 
 
 def _run_posttrain(args: argparse.Namespace) -> None:
@@ -159,7 +171,7 @@ def _run_posttrain(args: argparse.Namespace) -> None:
     if not args.source and not args.resume:
         raise ValueError("--from must name the run or weights file to post-train; got none")
     _load_training()
-    from jvrc.training import run_folder, warm_start
+    from jvrc.training import run_folder
     from jvrc.training.multi_rate import MultiRate
 
     if args.distributed:
@@ -167,7 +179,7 @@ def _run_posttrain(args: argparse.Namespace) -> None:
 
         jax.distributed.initialize()
     if args.source:
-        config, init, described = warm_start.read_source(args.source)
+        config, init, described = _read_source(args.source)
         recipe = recipe.of_model(config, described)
     run_folder.check_run(args.output, recipe, args.resume)  # before images are read
     _train(args, MultiRate(recipe), _images(args), init, rate_devices=args.rate_devices)

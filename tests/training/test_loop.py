@@ -151,7 +151,8 @@ def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
     assert model.metadata["recipe"]["steps_done"] == 4
     img = np.full((20, 30, 3), 90, np.uint8)
     assert jvrc.decompress(model, jvrc.compress(model, img, 4)).shape == img.shape
-    params, described = warm_start.params_from(tmp_path / "m.safetensors", whole[0].config)
+    source = warm_start.read_source(tmp_path / "m.safetensors")
+    params, described = warm_start.params_from(source, whole[0].config)
     assert described == f"model {model.model_id}"
     jax.tree.map(  # float16 kernels in the file
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3),
@@ -159,7 +160,7 @@ def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
         whole[0].params,
     )
     with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
-        warm_start.params_from(tmp_path / "m.safetensors", SingleRateRecipe(n=8, m=6).config())
+        warm_start.params_from(source, SingleRateRecipe(n=8, m=6).config())
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_another_recipe(whole, dataset):
