@@ -43,6 +43,14 @@ def chosen_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
     return replace(recipe, **given)
 
 
+def first_recipe(name: str, kind: type[Recipe]) -> Recipe:
+    """Return the first stage of a recipe; ValueError if there is none, or it is of another kind."""
+    path = recipe_files.recipe_path(name)
+    stage = recipe_files.read_stages(path)[0]
+    _check_kind(f"{path}, stage {stage.name}", stage.recipe, kind, f"--recipe {name}")
+    return stage.recipe
+
+
 def next_command(args: argparse.Namespace) -> str | None:
     """Return the command that runs the stage after the chosen one; None if there is none."""
     if not args.recipe:

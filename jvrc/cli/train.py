@@ -13,9 +13,14 @@ from jvrc.cli.common import (
     library,
     parse_notes,
 )
-from jvrc.cli.recipe_options import add_recipe_options, chosen_recipe, next_command
+from jvrc.cli.recipe_options import (
+    add_recipe_options,
+    chosen_recipe,
+    first_recipe,
+    next_command,
+)
 from jvrc.runtime import extras
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe, model_fields
 
 _WEIGHTS = "model.safetensors"
 
@@ -31,6 +36,7 @@ def add_train(subparsers: Any) -> None:
         "jvrc train --data photos/ --recipe mbt2018-mean -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
         "jvrc train --data photos/ --n 64 --m 192 --from mbt2018-mean -o runs/further",
+        "jvrc train --data photos/ --recipe jvrc2026 --m 192 --sizes C=128,K=128 -o runs/new",
     )
     _add_from(parser, "begin with the parameters of a run, a weights file or a shipped model")
     parser.add_argument(
@@ -75,10 +81,21 @@ def add_freeze(subparsers: Any) -> None:
         _run_freeze,
         "write a run's newest weights as one file that compresses (needs the extra `train`)",
         "jvrc freeze runs/small --data photos/ -o small.safetensors",
+        "jvrc freeze params.npz --recipe jvrc2026 --data photos/ -o jvrc2026.safetensors",
     )
-    parser.add_argument("input", metavar="RUN", type=Path, help="the folder that train wrote")
+    parser.add_argument(
+        "input",
+        metavar="RUN",
+        type=Path,
+        help="the folder that train wrote, or PARAMS.npz of jvrc2026's prototype",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="with PARAMS.npz: the recipe by which it was trained, but for its sizes",
+    )
     add_freezing_options(parser)
-    add_output(parser, "FILE", f"default: RUN/{_WEIGHTS}")
+    add_output(parser, "FILE", f"default: RUN/{_WEIGHTS} or PARAMS.safetensors")
 
 
 def _add_from(parser: argparse.ArgumentParser, text: str) -> None:
@@ -211,16 +228,38 @@ def _train(
 
 def _run_freeze(args: argparse.Namespace) -> None:
     notes = parse_notes(args.note)
-    output = args.output or args.input / _WEIGHTS
+    output = args.output or _default_output(args.input)
     if output.exists() and not args.force:
         raise FileExistsError(f"{output}: exists; --force overwrites it")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder")
     _load_training()
-    from jvrc.training import data, run_folder
+    from jvrc.training import data
 
-    run = run_folder.load_run(args.input)
+    run = _run_to_freeze(args)
     _write(run, output, notes, data.open_folder(args.data) if args.data else None)
+
+
+def _default_output(path: Path) -> Path:
+    if path.suffix == ".npz":
+        return path.with_suffix(".safetensors")
+    return path / _WEIGHTS
+
+
+def _run_to_freeze(args: argparse.Namespace) -> Any:
+    """Return the run that was trained, or one that stands for parameters of the prototype."""
+    from jvrc.interop import prototype
+    from jvrc.training import run_folder
+
+    if prototype.is_prototype(args.input) != bool(args.recipe):
+        raise ValueError(
+            "--recipe says how PARAMS.npz was trained: pass both, or neither for a run"
+        )
+    if not args.recipe:
+        return run_folder.load_run(args.input)
+    config, params = prototype.read_prototype(args.input)
+    recipe = replace(first_recipe(args.recipe, SingleRateRecipe), **model_fields(config))
+    return run_folder.Run(config, params, recipe, recipe.steps)
 
 
 def _load_training() -> None:
