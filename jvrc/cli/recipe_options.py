@@ -37,7 +37,18 @@ def chosen_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
     """
     recipe = _base_recipe(args, kind)
     given = {f.name: getattr(args, f.name) for f in _options(kind)}
-    return replace(recipe, **{name: v for name, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    if "sizes" in given:
+        given["sizes"] = recipe.sizes | given["sizes"]
+    return replace(recipe, **given)
+
+
+def first_recipe(name: str, kind: type[Recipe]) -> Recipe:
+    """Return the first stage of a recipe; ValueError if there is none, or it is of another kind."""
+    path = recipe_files.recipe_path(name)
+    stage = recipe_files.read_stages(path)[0]
+    _check_kind(f"{path}, stage {stage.name}", stage.recipe, kind, f"--recipe {name}")
+    return stage.recipe
 
 
 def next_command(args: argparse.Namespace) -> str | None:
@@ -93,16 +104,19 @@ def _options(kind: type[Recipe]) -> list[Field]:
 
 def _add_option(group: Any, field: Field) -> None:
     flag = field.metadata["flag"] or field.name.replace("_", "-")
-    details: dict[str, Any] = {"type": type(field.default), "metavar": None}
+    default = field.metadata["default"]
+    details: dict[str, Any] = {"type": type(default), "metavar": None}
     if field.metadata["choices"]:
         details["choices"] = field.metadata["choices"]
-    elif isinstance(field.default, bool):
+    elif isinstance(default, bool):
         details |= {"type": _yes_or_no, "metavar": "yes|no"}
-    elif isinstance(field.default, tuple):
+    elif isinstance(default, tuple):
         details |= {"type": _numbers, "metavar": "X,X,…"}
+    elif isinstance(default, dict):
+        details |= {"type": _named_numbers, "metavar": "NAME=N,…"}
     else:
-        details["metavar"] = _METAVARS[type(field.default)]
-    text = f"{field.metadata['help']} (default: {_shown(field.default)})"
+        details["metavar"] = _METAVARS[type(default)]
+    text = f"{field.metadata['help']} (default: {_shown(default)})"
     group.add_argument(f"--{flag}", dest=field.name, help=text, **details)
 
 
@@ -112,6 +126,8 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ",".join(f"{v:.4g}" for v in value) or "none"
+    if isinstance(value, dict):
+        return ",".join(f"{k}={v}" for k, v in value.items()) or "those of its config"
     return str(value)
 
 
@@ -128,4 +144,14 @@ def _numbers(text: str) -> tuple[float, ...]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"must be numbers with commas between; got {text!r}"
+        ) from error
+
+
+def _named_numbers(text: str) -> dict[str, int]:
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): int(number) for name, number in pairs}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be NAME=NUMBER with commas between; got {text!r}"
         ) from error

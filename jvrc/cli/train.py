@@ -13,9 +13,14 @@ from jvrc.cli.common import (
     library,
     parse_notes,
 )
-from jvrc.cli.recipe_options import add_recipe_options, chosen_recipe, next_command
+from jvrc.cli.recipe_options import (
+    add_recipe_options,
+    chosen_recipe,
+    first_recipe,
+    next_command,
+)
 from jvrc.runtime import extras
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe, model_fields
 
 _WEIGHTS = "model.safetensors"
 
@@ -31,6 +36,7 @@ def add_train(subparsers: Any) -> None:
         "jvrc train --data photos/ --recipe mbt2018-mean -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
         "jvrc train --data photos/ --n 64 --m 192 --from mbt2018-mean -o runs/further",
+        "jvrc train --data photos/ --recipe jvrc2026 --m 192 --sizes C=128,K=128 -o runs/new",
     )
     _add_from(parser, "begin with the parameters of a run, a weights file or a shipped model")
     parser.add_argument(
@@ -75,10 +81,21 @@ def add_freeze(subparsers: Any) -> None:
         _run_freeze,
         "write a run's newest weights as one file that compresses (needs the extra `train`)",
         "jvrc freeze runs/small --data photos/ -o small.safetensors",
+        "jvrc freeze params.npz --recipe jvrc2026 --data photos/ -o jvrc2026.safetensors",
     )
-    parser.add_argument("input", metavar="RUN", type=Path, help="the folder that train wrote")
+    parser.add_argument(
+        "input",
+        metavar="RUN",
+        type=Path,
+        help="the folder that train wrote, or PARAMS.npz of jvrc2026's prototype",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="with PARAMS.npz: the recipe by which it was trained, but for its sizes",
+    )
     add_freezing_options(parser)
-    add_output(parser, "FILE", f"default: RUN/{_WEIGHTS}")
+    add_output(parser, "FILE", f"default: RUN/{_WEIGHTS} or PARAMS.safetensors")
 
 
 def _add_from(parser: argparse.ArgumentParser, text: str) -> None:
@@ -146,11 +163,23 @@ def _warm_start(args: argparse.Namespace, recipe: SingleRateRecipe, images: Any)
         return single_rate.calibration_crops(recipe, data.ImageCache(images.train))
 
     config = recipe.config()
-    params, described = warm_start.params_from(args.source, config, crops, seed=recipe.seed)
+    source = _read_source(args.source)
+    params, described = warm_start.params_from(source, config, crops, seed=recipe.seed)
     if args.transforms_from:
-        transforms, named = warm_start.transforms_from(args.transforms_from, config)
+        other = _read_source(args.transforms_from)
+        transforms, named = warm_start.transforms_from(other, config)
         params, described = params | transforms, f"{described}, transforms of {named}"
     return params, described
+
+
+def _read_source(path: Path) -> Any:
+    """Return the model to begin with that --from or --transforms-from names."""
+    from jvrc.interop import prototype
+    from jvrc.training import warm_start
+
+    if prototype.is_prototype(path):
+        return warm_start.Source(*prototype.read_prototype(path), f"parameters {path.name}")
+    return warm_start.read_source(path)
 
 
 def _run_posttrain(args: argparse.Namespace) -> None:
@@ -159,7 +188,7 @@ def _run_posttrain(args: argparse.Namespace) -> None:
     if not args.source and not args.resume:
         raise ValueError("--from must name the run or weights file to post-train; got none")
     _load_training()
-    from jvrc.training import run_folder, warm_start
+    from jvrc.training import run_folder
     from jvrc.training.multi_rate import MultiRate
 
     if args.distributed:
@@ -167,7 +196,7 @@ def _run_posttrain(args: argparse.Namespace) -> None:
 
         jax.distributed.initialize()
     if args.source:
-        config, init, described = warm_start.read_source(args.source)
+        config, init, described = _read_source(args.source)
         recipe = recipe.of_model(config, described)
     run_folder.check_run(args.output, recipe, args.resume)  # before images are read
     _train(args, MultiRate(recipe), _images(args), init, rate_devices=args.rate_devices)
@@ -199,16 +228,38 @@ def _train(
 
 def _run_freeze(args: argparse.Namespace) -> None:
     notes = parse_notes(args.note)
-    output = args.output or args.input / _WEIGHTS
+    output = args.output or _default_output(args.input)
     if output.exists() and not args.force:
         raise FileExistsError(f"{output}: exists; --force overwrites it")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder")
     _load_training()
-    from jvrc.training import data, run_folder
+    from jvrc.training import data
 
-    run = run_folder.load_run(args.input)
+    run = _run_to_freeze(args)
     _write(run, output, notes, data.open_folder(args.data) if args.data else None)
+
+
+def _default_output(path: Path) -> Path:
+    if path.suffix == ".npz":
+        return path.with_suffix(".safetensors")
+    return path / _WEIGHTS
+
+
+def _run_to_freeze(args: argparse.Namespace) -> Any:
+    """Return the run that was trained, or one that stands for parameters of the prototype."""
+    from jvrc.interop import prototype
+    from jvrc.training import run_folder
+
+    if prototype.is_prototype(args.input) != bool(args.recipe):
+        raise ValueError(
+            "--recipe says how PARAMS.npz was trained: pass both, or neither for a run"
+        )
+    if not args.recipe:
+        return run_folder.load_run(args.input)
+    config, params = prototype.read_prototype(args.input)
+    recipe = replace(first_recipe(args.recipe, SingleRateRecipe), **model_fields(config))
+    return run_folder.Run(config, params, recipe, recipe.steps)
 
 
 def _load_training() -> None:

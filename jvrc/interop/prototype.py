@@ -73,8 +73,8 @@ def prototype_config(arrays: Arrays) -> Jvrc2026Config:
 
 def _files(path: str | Path) -> list[Path]:
     path = Path(path)
-    if path.is_file():
-        return [path] if path.suffix == ".npz" else []
+    if path.exists():
+        return [path] if path.is_file() and path.suffix == ".npz" else []
     return sorted(path.parent.glob(f"{path.name.removesuffix('.npz')}-[0-9].npz"))
 
 

@@ -1,17 +1,20 @@
 """KLT initialisation: new parameters that make an orthogonal transform codec of photographs.
 
-The 2x2 centre taps of each layer of g_a hold the leading eigenvectors of the 2x2 blocks of the
-previous layer's output, a Karhunen-Loeve transform (KLT) at each of four levels; those of g_s hold
-the transposes. All other taps are small noise. Training that begins here saves thousands of steps.
+In the models of 2018, the 2x2 centre taps of each layer of g_a hold the leading eigenvectors of the
+2x2 blocks of the previous layer's output, a Karhunen-Loeve transform (KLT) at each of four levels;
+those of g_s hold the transposes. All other taps are small noise. Training that begins here saves
+thousands of steps. For jvrc2026 see jvrc.training.klt_init2026.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jvrc.model import context, layers, transforms
-from jvrc.model.config import Config
+from jvrc.model import architectures, context, layers
+from jvrc.model.config import Config, Jvrc2026Config
 from jvrc.model.modules import init_params
+from jvrc.training import klt_init2026
+from jvrc.training.klt_init2026 import leading_eigenvectors
 from jvrc.training.klt_scales import GAIN
 
 _NOISE = 0.02  # factor on the usual random values of taps
@@ -21,12 +24,6 @@ def _blocks(x: np.ndarray) -> np.ndarray:
     """Return the 2x2 blocks of x: [B,H,W,C] -> [B*H/2*W/2,4*C]."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 4 * c)
-
-
-def _leading(blocks: np.ndarray, count: int) -> np.ndarray:
-    """Return the leading eigenvectors of the second moment of blocks: [4*C, min(count, 4*C)]."""
-    _, vectors = np.linalg.eigh(blocks.T @ blocks / len(blocks))
-    return vectors[:, ::-1][:, :count]
 
 
 def _centre(kernel: np.ndarray, basis: np.ndarray, *, transposed: bool) -> np.ndarray:
@@ -47,16 +44,25 @@ def _centre(kernel: np.ndarray, basis: np.ndarray, *, transposed: bool) -> np.nd
 
 
 def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
-    """Return parameters fitted to crops [n,H,W,3] in [0,1]; config: of `klt_scales.klt_config`.
+    """Return parameters fitted to crops [n,H,W,3] in [0,1]; config: of `klt_scales.klt_config`."""
+    params = jax.tree.map(np.array, init_params(key, config))
+    if isinstance(config, Jvrc2026Config):
+        klt_init2026.fit_transforms(params["g_a"], params["g_s"], np.asarray(crops))
+    else:
+        _fit_transforms(params["g_a"], params["g_s"], np.asarray(crops))
+    _calibrate_hyper(config, params, crops)
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+
+
+def _fit_transforms(g_a: dict, g_s: dict, x: np.ndarray) -> None:
+    """Set the kernels of a model of 2018, in place; x: the crops.
 
     Channels that the transform does not fill keep random kernels in g_a and small ones in g_s.
     """
-    params = jax.tree.map(np.array, init_params(key, config))
-    g_a, g_s, x = params["g_a"], params["g_s"], np.asarray(crops)
     for i in range(4):
         analysis, synthesis = g_a[f"conv{i}"], g_s[f"deconv{3 - i}"]
         centred = x - 0.5 if i == 0 else x
-        basis = _leading(_blocks(centred), analysis["kernel"].shape[3])
+        basis = leading_eigenvectors(_blocks(centred), analysis["kernel"].shape[3])
         gain = GAIN if i == 0 else 1.0
         analysis["kernel"] = _centre(analysis["kernel"], basis * gain / 2, transposed=False)
         synthesis["kernel"] = _centre(
@@ -66,9 +72,6 @@ def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
             analysis["bias"] = -0.5 * analysis["kernel"].sum((0, 1, 2))
             synthesis["bias"] = np.full(3, 0.5, np.float32)
         x = np.asarray(layers.down(jax.tree.map(jnp.asarray, analysis), jnp.asarray(x)))
-    params["g_a"], params["g_s"] = g_a, g_s
-    _calibrate_hyper(config, params, crops)
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
 
 
 def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
@@ -76,7 +79,7 @@ def _calibrate_hyper(config: Config, params: dict, crops: np.ndarray) -> None:
 
     In mbt2018 the entropy parameters network is made linear over the range that y has.
     """
-    y = np.asarray(jax.jit(lambda p, x: transforms.g_a(config, p, x))(params["g_a"], crops))
+    y = np.asarray(jax.jit(lambda p, x: architectures.g_a(config, p, x))(params, crops))
     bias = np.zeros_like(params["h_s"]["conv2"]["bias"])
     spread = np.maximum(y.std((0, 1, 2)), 0.2)
     bias[: config.M] = np.log(spread) if config.log_scale else spread

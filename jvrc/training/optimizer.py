@@ -1,14 +1,15 @@
 """The optimiser: Muon for kernels, Adam for the rest, and one cosine schedule."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from optax.contrib import MuonDimensionNumbers, muon
+from jax import Array
 
-# Parts whose wide kernels would take Muon long and are learned easily: Adam trains them.
-_ADAM_PARTS = ("h_s", "context", "entropy_parameters")
+from jvrc.model.config import Config, HyperpriorConfig
+from jvrc.training.muon import muon_or_adam
 
 
 def schedule(
@@ -28,28 +29,55 @@ def schedule(
     return lambda count: whole(first_step + count) * jnp.minimum(1.0, count / warmup)
 
 
-def _as_matrix(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
-    """Return how Muon sees a leaf: a kernel is a matrix [taps * in, out]; None: Adam has it."""
-    if leaf.ndim == 4 and path[0].key not in _ADAM_PARTS:
-        return MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
-    return None
+def adam_parts(config: Config) -> tuple[str, ...]:
+    """Return the parts of a model whose kernels Adam trains too.
+
+    In the models of 2018 the entropy model has wide kernels, which would take Muon long and are
+    learned easily.
+    """
+    wide = ("h_s", "context", "entropy_parameters")
+    return wide if isinstance(config, HyperpriorConfig) else ("delta",)
 
 
-def make_optimizer(name: str, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+def is_kernel(path: tuple, leaf: Array) -> bool:
+    """Return True for the kernels of dense layers and convolutions.
+
+    Depthwise kernels are none, nor are the films of jvrc2026, which read a few features of Delta.
+    """
+    *_, layer, name = ("", *(key.key for key in path))
+    return name == "kernel" and leaf.ndim in (2, 4) and not layer.startswith("film")
+
+
+def make_optimizer(
+    name: str,
+    learning_rate: optax.Schedule,
+    *,
+    weight_decay: float = 0.0,
+    adam_parts: Collection[str] = (),
+    fixed: Collection[str] = (),
+) -> optax.GradientTransformation:
     """Return `muon` or `adam`; the size of their updates does not depend on the gradient's.
 
     Gradients are clipped to a norm below the usual one, so that every batch weighs the same in the
     averages and an outlier, of a norm a hundred times that, no more than any other.
+
+    weight_decay: of kernels, times the learning rate at each training step, except in the parts
+    `fixed`. adam_parts: those that Muon leaves to Adam altogether.
     """
-    if name == "adam":
-        rule = optax.adam(learning_rate)
-    else:
-        rule = muon(
-            learning_rate,
-            consistent_rms=0.2,
-            muon_weight_dimension_numbers=lambda p: jax.tree_util.tree_map_with_path(_as_matrix, p),
+
+    def kernels(params: dict, without: Collection[str]) -> dict:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: is_kernel(path, leaf) and path[0].key not in without, params
         )
-    return _with_implicit_promotion(optax.chain(optax.clip_by_global_norm(1.0), rule))
+
+    adam = optax.scale_by_adam()
+    rule = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        adam if name == "adam" else muon_or_adam(lambda params: kernels(params, adam_parts)),
+        optax.add_decayed_weights(weight_decay, lambda params: kernels(params, fixed)),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+    return _with_implicit_promotion(rule)
 
 
 def _with_implicit_promotion(rule: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -41,12 +41,16 @@ def option(
     if choices:
         rule = Rule(lambda value: value in choices, f"one of {', '.join(choices)}")
     known = {"help": help, "rule": rule, "choices": tuple(choices), "flag": flag}
+    known["default"] = default
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=known)
     return field(default=default, metadata=known)
 
 
 def other_default(kind: type, name: str, default: Any) -> Any:
     """Return the field `name` of the dataclass `kind` with another default, for a subclass."""
-    return field(default=default, metadata=kind.__dataclass_fields__[name].metadata)
+    known = kind.__dataclass_fields__[name].metadata | {"default": default}
+    return field(default=default, metadata=known)
 
 
 def check(record: Any) -> None:
@@ -57,7 +61,7 @@ def check(record: Any) -> None:
     """
     for f in fields(record):
         value, rule = getattr(record, f.name), f.metadata["rule"]
-        expected = _expected_type(value, f.default)
+        expected = _expected_type(value, f.metadata["default"])
         if expected:
             raise ValueError(f"{f.name} must be {expected}; got {value!r}")
         if rule and not rule.holds(value):
@@ -66,6 +70,11 @@ def check(record: Any) -> None:
 
 def _expected_type(value: Any, default: Any) -> str:
     """Return what a value should be, judged by its default; "" where it is that."""
+    if isinstance(default, dict):
+        fits = isinstance(value, dict) and all(
+            type(k) is str and type(v) is int for k, v in value.items()
+        )
+        return "" if fits else "whole numbers by name"
     if isinstance(default, tuple):
         fits = isinstance(value, tuple) and all(type(v) in (int, float) for v in value)
         return "" if fits else "a list of numbers"

@@ -5,10 +5,11 @@ imports JAX, so that the command line can show fields and defaults at once.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar
 
-from jvrc.model.config import ARCHITECTURES, Config, config_of
+from jvrc.model.config import ARCHITECTURES, Config, HyperpriorConfig, config_of
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 from jvrc.training.klt_scales import klt_config
 from jvrc.training.options import Rule, at_least, between, check, option, other_default
@@ -36,6 +37,21 @@ _QSTEPS = Rule(
 _LAMBDAS = Rule(lambda v: all(map(_POSITIVE.holds, v)), "positive")
 
 
+# Fields of configs that recipes have under a name of their own.
+_OTHER_NAMES = ("N", "M", "log_scale", "latent_scale", "hyper_scale")
+
+
+def size_names(architecture: str) -> tuple[str, ...]:
+    """Return the names of the sizes that an architecture has beside N and M."""
+    return tuple(f.name for f in fields(config_of(architecture)) if f.name not in _OTHER_NAMES)
+
+
+def model_fields(config: Config) -> dict[str, Any]:
+    """Return the fields of a recipe that say architecture and sizes."""
+    sizes = {name: getattr(config, name) for name in size_names(config.architecture)}
+    return {"model": config.architecture, "n": config.N, "m": config.M, "sizes": sizes}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The fields that every run has."""
@@ -44,8 +60,11 @@ class Recipe:
     of_model_fields: ClassVar[tuple[str, ...]] = ()  # taken from the model that is trained further
 
     model: str = option("mbt2018-mean", "architecture", choices=ARCHITECTURES)
-    n: int = option(64, "channels of the transforms and of z")
+    n: int = option(64, "channels of z, and of the transforms of the architectures of 2018")
     m: int = option(192, "channels of y")
+    sizes: Mapping[str, int] = option(
+        {}, f"further sizes of jvrc2026: {', '.join(size_names('jvrc2026'))}"
+    )
     steps: int = option(10_000, "training steps of the whole schedule", rule=at_least(1))
     batch: int = option(8, "crops a training step", rule=at_least(1))
     crop: int = option(128, "side of a crop in pixels, a multiple of 64", rule=_CROP)
@@ -64,6 +83,9 @@ class Recipe:
     optimizer: str = option(
         "muon", "muon (with Adam for what is no kernel) or adam", choices=OPTIMIZERS
     )
+    weight_decay: float = option(
+        0.0, "decay of kernels at each training step, over the learning rate", rule=between(0, 1)
+    )
     ema_decay: float = option(
         0.998, "decay of the moving average of the parameters, which is saved", rule=_DECAY
     )
@@ -80,7 +102,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check(self)
         self.check_together()
-        self.config()  # checks model, n and m
+        self.config()  # checks model and sizes
 
     def check_together(self) -> None:
         """Raise ValueError if one field contradicts another."""
@@ -99,6 +121,24 @@ class Recipe:
     def config(self) -> Config:
         """Return the configuration of the model, with the scales in which it is trained."""
         raise NotImplementedError
+
+    def config_in_scales(self, **scales: float) -> Config:
+        """Return the configuration of the model with the scales given: latent_ and hyper_scale.
+
+        Raises:
+          ValueError: the architecture has no such size, or no choice of log_scale.
+        """
+        known = size_names(self.model)
+        unknown = sorted(set(self.sizes) - set(known))
+        if unknown:
+            rule = f"of {', '.join(known)}" if known else "none"
+            raise ValueError(f"sizes of {self.model} must be {rule}; got {', '.join(unknown)}")
+        config = config_of(self.model, N=self.n, M=self.m, **self.sizes, **scales)
+        if isinstance(config, HyperpriorConfig):
+            return replace(config, log_scale=self.log_scale)
+        if not self.log_scale:
+            raise ValueError(f"log_scale must be true for {self.model}; got False")
+        return config
 
     def qstep_range(self) -> tuple[float, float]:
         """Return the smallest and the largest quantisation step trained."""
@@ -149,7 +189,7 @@ class SingleRateRecipe(Recipe):
             raise ValueError(f"qstep_high must be {rule}; got {self.qstep_high}")
 
     def config(self) -> Config:
-        config = config_of(self.model, N=self.n, M=self.m, log_scale=self.log_scale)
+        config = self.config_in_scales()
         return klt_config(config) if self.initialisation == "klt" else config
 
     def qstep_range(self) -> tuple[float, float]:
@@ -169,7 +209,7 @@ class MultiRateRecipe(Recipe):
 
     command: ClassVar[str] = "posttrain"
     of_model_fields: ClassVar[tuple[str, ...]] = (
-        *("model", "n", "m", "log_scale"),
+        *("model", "n", "m", "sizes", "log_scale"),
         *("latent_scale", "hyper_scale"),
     )
 
@@ -219,8 +259,7 @@ class MultiRateRecipe(Recipe):
             raise ValueError("init must hold the parameters of a trained model; got None")
 
     def config(self) -> Config:
-        scales = {k: getattr(self, k) for k in ("latent_scale", "hyper_scale", "log_scale")}
-        return config_of(self.model, N=self.n, M=self.m, **scales)
+        return self.config_in_scales(latent_scale=self.latent_scale, hyper_scale=self.hyper_scale)
 
     def qstep_range(self) -> tuple[float, float]:
         return min(self.qsteps), max(self.qsteps)
@@ -234,5 +273,4 @@ class MultiRateRecipe(Recipe):
         warm_start: a line for the record that says where the model comes from.
         """
         scales = {k: getattr(config, k) for k in ("latent_scale", "hyper_scale", "log_scale")}
-        sizes = {"model": config.architecture, "n": config.N, "m": config.M}
-        return replace(self, **sizes, **scales, warm_start=warm_start)
+        return replace(self, **model_fields(config), **scales, warm_start=warm_start)

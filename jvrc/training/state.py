@@ -29,7 +29,13 @@ def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
         final_fraction=recipe.final_lr_fraction,
         first_step=recipe.first_step,
     )
-    return optimizer.make_optimizer(recipe.optimizer, learning_rate)
+    return optimizer.make_optimizer(
+        recipe.optimizer,
+        learning_rate,
+        weight_decay=recipe.weight_decay,
+        adam_parts=optimizer.adam_parts(recipe.config()),
+        fixed=recipe.fixed_parts(),
+    )
 
 
 def init_state(recipe: Recipe, params: dict) -> State:

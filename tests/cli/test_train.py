@@ -1,16 +1,25 @@
 """`jvrc train`, `posttrain` and `freeze`, as a user calls them, on a tiny model."""
 
+import argparse
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from jvrc.cli import main
+from jvrc.cli.recipe_options import add_recipe_options, chosen_recipe
+from jvrc.export import freezing
 from jvrc.frozen.file import read_model
 from jvrc.frozen.header import read_header
+from jvrc.interop import prototype
 from jvrc.io import images
+from jvrc.model.modules import init_params
+from jvrc.training import loop
+from jvrc.training.recipe import SingleRateRecipe
 
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
@@ -75,9 +84,81 @@ def test_a_base_model_is_post_trained_interrupted_and_resumed(trained, tmp_path,
     assert main(["posttrain", "--data", str(trained[0]), *recipe, "--stop-after", "1"]) == 0
 
 
+SIZES = "C=6,K=7,H=6,E=3,g_a_blocks=1,g_s_blocks=1,context_blocks=1"
+NEW = ["--recipe", "jvrc2026", "--n", "3", "--m", "8", "--sizes", SIZES]
+
+
+def options(kind, *arguments):
+    """The recipe that the arguments of a command ask for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=Path, default=Path("none"))
+    parser.add_argument("--resume", action="store_true")
+    add_recipe_options(parser, kind)
+    return chosen_recipe(parser.parse_args(arguments), kind)
+
+
+def test_sizes_on_the_command_line_replace_those_of_the_recipe_one_by_one():
+    config = options(SingleRateRecipe, *NEW).config()
+    assert (config.N, config.M, config.C, config.K, config.fold) == (3, 8, 6, 7, 1)
+    assert options(SingleRateRecipe, "--recipe", "jvrc2026", "--sizes", "C=8").config().K == 256
+
+
+@pytest.mark.parametrize("wrong", ["C", "C=", "C=1.5", "C=1=2", "C=1,,K=2"])
+def test_sizes_are_numbers_by_name(wrong, capsys):
+    with pytest.raises(SystemExit):
+        options(SingleRateRecipe, "--sizes", wrong)
+    assert "--sizes: must be NAME=NUMBER with commas between; got" in capsys.readouterr().err
+
+
+def test_parameters_of_the_prototype_begin_a_run(trained, tmp_path, monkeypatch):
+    """The run itself is replaced: it would only take time."""
+    recipe = options(SingleRateRecipe, *NEW)
+    params = init_params(jax.random.key(0), recipe.config())
+    source = tmp_path / "params.npz"
+    source.write_bytes(b"")
+    monkeypatch.setattr(prototype, "read_prototype", lambda path: (recipe.config(), params))
+    seen = {}
+
+    def train(method, images, folder, *, init, **options):
+        seen.update(recipe=method.recipe, init=init)
+        raise ValueError("stopped here")
+
+    monkeypatch.setattr(loop, "train", train)
+    command = ["--data", str(trained[0]), "--from", str(source), "-o", str(tmp_path / "run")]
+    deeper = SIZES.replace("g_a_blocks=1", "g_a_blocks=2")
+    assert main(["train", *NEW, "--sizes", deeper, *command]) == 1
+    assert seen["recipe"].warm_start == "parameters params.npz"
+    jax.tree.map(np.testing.assert_array_equal, seen["init"]["h_s"], params["h_s"])
+    assert "block1" in seen["init"]["g_a"]
+    assert main(["posttrain", *command]) == 1
+    assert seen["recipe"].config() == recipe.config()
+
+
+def test_parameters_of_the_prototype_are_frozen_by_the_range_of_a_recipe(tmp_path, monkeypatch):
+    config = options(SingleRateRecipe, *NEW).config()
+    source = tmp_path / "params.npz"
+    source.write_bytes(b"")
+    monkeypatch.setattr(prototype, "read_prototype", lambda path: (config, {}))
+    seen = {}
+
+    def freeze_run(run, notes):
+        seen.update(run=run)
+        raise ValueError("stopped here")
+
+    monkeypatch.setattr(freezing, "freeze_run", freeze_run)
+    assert main(["freeze", str(source), "--recipe", "jvrc2026"]) == 1
+    assert seen["run"].config == seen["run"].recipe.config() == config
+    assert seen["run"].recipe.qstep_range() == (0.8, 18)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["train", "--data", "PHOTOS", "-o", "NEW", "--recipe", "jvrc2026", "--sizes", "D=3"],
+            "sizes of jvrc2026 must be of ",
+        ),
+        (["freeze", "RUN", "--recipe", "jvrc2026", "--force"], "how PARAMS.npz was trained"),
         (["posttrain", "--data", "PHOTOS", "-o", "NEW"], "--from must name the run or weights"),
         (["posttrain", "--data", "PHOTOS", "-o", "NEW", "--from", "PHOTOS"], "`jvrc train` wrote"),
         (

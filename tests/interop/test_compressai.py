@@ -464,9 +464,10 @@ def test_train_begins_from_an_imported_model_where_the_recipe_says_sigma(tmp_pat
     imported = save_model(model_of("mean-vbr"), base)
     recipe = SingleRateRecipe(model="mbt2018-mean", n=8, m=12, log_scale=False)
     config = recipe.config()
-    params, _ = warm_start.params_from(base, config)
+    source = warm_start.read_source(base)
+    params, _ = warm_start.params_from(source, config)
     back = hyperprior.with_scales(config, params)  # from the scales in which it is trained
     assert back[0] == imported.config
     jax.tree.map(close, back[1], imported.params)
     with pytest.raises(ValueError, match="log_scale is False, .* True: set its log_scale to that"):
-        warm_start.params_from(base, replace(recipe, log_scale=True).config())
+        warm_start.params_from(source, replace(recipe, log_scale=True).config())

@@ -14,7 +14,7 @@ from jvrc.cli import main
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.training import data, klt_scales, loop, warm_start
+from jvrc.training import data, devices, klt_scales, loop, warm_start
 from jvrc.training.checkpoint import Checkpoints
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
@@ -69,6 +69,33 @@ def test_interrupted_and_resumed_run_ends_bit_identical(whole, dataset, tmp_path
     steps = [row["step"] for row in metrics(tmp_path / "r")]
     assert steps == sorted(steps)
     assert "crash" not in (tmp_path / "r" / "metrics.jsonl").read_text()
+
+
+NEW = SingleRateRecipe(
+    **{"model": "jvrc2026", "n": 3, "m": 8, "batch": 2, "crop": 64, "steps": 12, "warmup": 1},
+    **{"weight_decay": 0.03, "learning_rate": 3e-3, "qstep_low": 4, "qstep_high": 4, "seed": 1},
+    sizes={"C": 6, "K": 7, "H": 6, "E": 3, "g_a_blocks": 1, "g_s_blocks": 1, "context_blocks": 1},
+)
+
+
+def test_jvrc2026_trains_with_muon_and_resumes_to_the_same_bits(dataset, tmp_path):
+    whole = train(NEW, dataset, tmp_path / "whole")
+    train(NEW, dataset, tmp_path / "r", stop_after=3)
+    again = train(NEW, dataset, tmp_path / "r", resume=True)
+    assert again.step == 12
+    assert_identical(again.params, whole.params)
+    assert np.any(whole.params["g_s"]["block0"]["back"]["kernel"])  # zero before training
+    assert load_run(tmp_path / "r").config == NEW.config()
+
+
+def test_losses_of_jvrc2026_fall_on_a_batch_seen_again(dataset):
+    mesh, method = devices.make_mesh(), SingleRate(NEW)
+    step, state = loop.jit_step(method, mesh), loop.first_state(method, mesh, dataset.train)
+    crops, losses = data.batch(dataset.train, 0, 0, size=64, count=2), []
+    for _ in range(12):
+        state, report = step(state, crops)
+        losses.append(float(report["loss"]))
+    assert max(losses[-3:]) < 0.98 * min(losses[:3])
 
 
 def test_a_schedule_may_be_trained_in_runs_that_pass_on_nothing_but_parameters(dataset, tmp_path):
@@ -151,7 +178,8 @@ def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
     assert model.metadata["recipe"]["steps_done"] == 4
     img = np.full((20, 30, 3), 90, np.uint8)
     assert jvrc.decompress(model, jvrc.compress(model, img, 4)).shape == img.shape
-    params, described = warm_start.params_from(tmp_path / "m.safetensors", whole[0].config)
+    source = warm_start.read_source(tmp_path / "m.safetensors")
+    params, described = warm_start.params_from(source, whole[0].config)
     assert described == f"model {model.model_id}"
     jax.tree.map(  # float16 kernels in the file
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3),
@@ -159,7 +187,7 @@ def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):
         whole[0].params,
     )
     with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
-        warm_start.params_from(tmp_path / "m.safetensors", SingleRateRecipe(n=8, m=6).config())
+        warm_start.params_from(source, SingleRateRecipe(n=8, m=6).config())
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_another_recipe(whole, dataset):

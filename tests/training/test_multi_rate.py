@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
+from small import small_config
 
 from jvrc.export import freezing
 from jvrc.model.modules import init_params
@@ -136,6 +137,18 @@ def one_step(recipe, params, steps=1):
 
 def test_a_second_training_step_compiles_nothing(params):
     assert one_step(RECIPE, params, steps=2)[2]._cache_size() == 1
+
+
+def test_jvrc2026_is_post_trained():
+    config = small_config("jvrc2026", latent_scale=1 / 0.06, hyper_scale=8.0)
+    recipe = replace(RECIPE, optimizer="muon", warmup=0, steps=100).of_model(config, "a test")
+    before = jax.tree.map(np.asarray, init_params(jax.random.key(0), config))
+    state, report, _ = one_step(recipe, before, steps=3)
+    assert np.all(np.isfinite(report["bpp"]))
+    assert np.all(np.asarray(report["weight"]) > 0)
+    for part in config.parts:
+        moved = jax.tree.map(lambda a, b: np.any(a != b), state.params[part], before[part])
+        assert any(jax.tree.leaves(moved)), part
 
 
 def test_weighting_random_takes_one_rate_and_reports_the_others_as_nan(params):

@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import small_config
 
-from jvrc.model.config import config_of
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.model.modules import init_params
 from jvrc.training import optimizer
 
@@ -54,3 +55,49 @@ def test_an_outlier_does_not_move_parameters_further(name):
 
     assert moved(1e6) == pytest.approx(moved(1.0), rel=1e-3)
     assert 0 < moved(1.0) < 3e-3
+
+
+def names(params, chosen):
+    """The paths of the leaves that are chosen, "part/layer/name"."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = {"/".join(key.key for key in path): (path, leaf) for path, leaf in leaves}
+    return {name for name, (path, leaf) in paths.items() if chosen(path, leaf)}
+
+
+def trained_by_muon(config):
+    params = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    left = optimizer.adam_parts(config)
+    is_kernel = optimizer.is_kernel
+    return names(params, lambda path, leaf: is_kernel(path, leaf) and path[0].key not in left)
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "jvrc2026"])
+def test_muon_trains_the_transforms_of_a_model_of_2018(architecture):
+    convolutions = {f"g_a/conv{i}" for i in range(4)} | {f"g_s/deconv{i}" for i in range(4)}
+    convolutions |= {f"h_a/conv{i}" for i in range(3)}
+    assert trained_by_muon(small_config(architecture)) == {f"{c}/kernel" for c in convolutions}
+
+
+def test_muon_trains_every_matrix_of_jvrc2026():
+    block = [f"{name}/kernel" for name in ("in", "out", "wide", "back")]
+    layers = {f"h_a/conv{i}" for i in range(3)} | {"h_s/deconv0", "h_s/deconv1", "h_s/conv2"}
+    layers |= {"g_a/first", "g_a/down", "g_s/up", "g_s/last"}
+    layers |= {f"context/{side}{i}" for side in ("in", "out") for i in (1, 2, 3)}
+    expected = {f"{layer}/kernel" for layer in layers}
+    for place in ("g_a/block0", "g_s/block0", "g_s/block1", "context/block0"):
+        expected |= {f"{place}/{name}" for name in block}
+    assert trained_by_muon(small_config("jvrc2026")) == expected
+
+
+@pytest.mark.parametrize("name", ["muon", "adam"])
+def test_kernels_decay_with_the_learning_rate_unless_their_part_is_fixed(name):
+    leaf = jnp.full((3, 4), 2.0)
+    params = {part: {"in": {"kernel": leaf, "bias": leaf[0]}} for part in ("g_a", "context")}
+    rule = optimizer.make_optimizer(
+        name, lambda count: 0.1, weight_decay=0.3, adam_parts=("context",), fixed=("g_a",)
+    )
+    still = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = jax.jit(rule.update)(still, rule.init(params), params)
+    np.testing.assert_allclose(updates["context"]["in"]["kernel"], -0.1 * 0.3 * leaf, rtol=1e-6)
+    updates["context"]["in"]["kernel"] = still["context"]["in"]["kernel"]
+    jax.tree.map(np.testing.assert_array_equal, updates, still)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import small_config
 
 from jvrc.model import architectures
-from jvrc.model.config import ARCHITECTURES, config_of
+from jvrc.model.config import ARCHITECTURES
 from jvrc.qstep import rd_lambda
 from jvrc.training import devices, klt_init, moo, objectives, rate_gradients
 from jvrc.training.klt_scales import klt_config
@@ -38,11 +39,11 @@ def jit(function, **options):
 
 def model(architecture="mbt2018-mean"):
     """A transform codec, so that the gradients of all parts count."""
-    config = klt_config(config_of(architecture, N=4, M=6))
+    config = klt_config(small_config(architecture))
     params = klt_init.klt_params(jax.random.key(0), config, np.asarray(smooth_images(4)))
-    # offsets and the step of z start at a constant: let them depend on what they see
-    moved = jax.tree.map(lambda a: a + 0.05, (params["offset"], params["z_step"]))
-    return config, params | {"offset": moved[0], "z_step": moved[1]}
+    # what starts at a constant depends on what it sees
+    names = config.parts if architecture == "jvrc2026" else ("offset", "z_step")
+    return config, params | {n: jax.tree.map(lambda a: a + 0.05, params[n]) for n in names}
 
 
 def smooth_images(count=2):
@@ -112,8 +113,9 @@ def test_fixed_parts_get_no_gradient_and_enter_no_inner_product():
     assert np.all(np.diag(held[2].gram) < np.diag(free[2].gram))
 
 
-def test_bfloat16_changes_the_update_little_and_its_dtypes_not():
-    config, params = model()
+@pytest.mark.parametrize("architecture", ["mbt2018-mean", "jvrc2026"])
+def test_bfloat16_changes_the_update_little_and_its_dtypes_not(architecture):
+    config, params = model(architecture)
     full = updated(Setup(config, constant), params)
     low = updated(Setup(config, constant, dtype=jnp.dtype("bfloat16")), params)
     assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(low[0]))

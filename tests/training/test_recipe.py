@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
+from small import small_config
 
+from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.training import recipe_files
 from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
 from jvrc.training.recipe_files import Stage, read_recipe, read_stages, save_recipe
 
 # (number of stages, training steps of all, sum of seeds, last learning rate) of each shipped recipe
 SHIPPED = {
+    "jvrc2026": (1, 34_000, 0, 0.001),
     "bmshj2018-hyperprior": (10, 13_900, 295, 0.0003),
     "mbt2018": (8, 34_100, 204, 0.0006),
     "mbt2018-mean": (10, 96_000, 158, 0.0006),
@@ -39,7 +43,10 @@ def test_each_stage_of_a_shipped_recipe_trains_its_model(name, stage):
     expected = "mbt2018-mean" if name in ("mgda-ablation", "mbt2018-mean-n128") else name
     assert config.architecture == expected
     low, high = recipe.qstep_range()
-    assert 1 <= low <= high <= 16
+    if name == "jvrc2026":
+        assert (low, high) == (0.8, 18)
+    else:
+        assert 1 <= low <= high <= 16
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -101,8 +108,16 @@ def test_a_toml_file_that_is_no_recipe_is_refused(tmp_path, text, message):
     assert "r.toml" in str(caught.value)
 
 
+SIZES = {"C": 6, "K": 7, "g_s_blocks": 2}
+
+
 @pytest.mark.parametrize(
-    "recipe", [SingleRateRecipe(n=8, m=12, steps=7), MultiRateRecipe(qsteps=(8.0, 2.0), seed=3)]
+    "recipe",
+    [
+        SingleRateRecipe(n=8, m=12, steps=7),
+        MultiRateRecipe(qsteps=(8.0, 2.0), seed=3),
+        SingleRateRecipe(model="jvrc2026", n=8, m=12, sizes=SIZES, weight_decay=0.03),
+    ],
 )
 def test_a_saved_recipe_is_read_back_as_what_it_is(tmp_path, recipe):
     save_recipe(tmp_path / "r.json", recipe)
@@ -173,6 +188,62 @@ def test_recipes_of_version_0_1_are_read(tmp_path):
         hyper_scale=8.0,
         warm_start="run b, step 3800",
     )
+
+
+SIZES_OF_A_STAGE = """
+[[stage]]
+name = "a"
+command = "train"
+model = "jvrc2026"
+m = 8
+[stage.sizes]
+C = 6
+"""
+
+
+def test_sizes_of_a_toml_recipe_are_a_table(tmp_path):
+    (tmp_path / "r.toml").write_text(SIZES_OF_A_STAGE, encoding="utf-8")
+    (stage,) = read_stages(tmp_path / "r.toml")
+    expected = config_of("jvrc2026", N=64, M=8, C=6, latent_scale=1 / 0.06, hyper_scale=8.0)
+    assert stage.recipe.config() == expected
+
+
+def test_the_default_size_of_jvrc2026_is_that_of_its_recipe():
+    (stage,) = read_stages(recipe_files.recipe_path("jvrc2026"))
+    assert replace(stage.recipe, sizes={}).config() == stage.recipe.config()
+    scales = {"latent_scale": 1 / 0.06, "hyper_scale": 8.0}
+    assert stage.recipe.config() == config_of("jvrc2026", **scales)
+
+
+@pytest.mark.parametrize("kind", [SingleRateRecipe, MultiRateRecipe])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sizes": {"D": 3}}, "sizes of mbt2018-mean must be none; got D"),
+        (
+            {"model": "jvrc2026", "sizes": {"C": 6, "D": 3, "N": 4}},
+            "sizes of jvrc2026 must be of .*C, K, H, E, g_a_blocks, .*; got D, N",
+        ),
+        ({"model": "jvrc2026", "sizes": {"C": 0}}, "C must be an integer in 1"),
+        ({"model": "jvrc2026", "m": 6}, "M must be a multiple of 4; got 6"),
+        ({"model": "jvrc2026", "sizes": {"C": 6.5}}, "sizes must be whole numbers by name"),
+        ({"model": "jvrc2026", "sizes": ["C"]}, "sizes must be whole numbers by name"),
+        ({"model": "jvrc2026", "log_scale": False}, "log_scale must be true for jvrc2026"),
+        ({"weight_decay": -0.1}, "weight_decay must be in"),
+    ],
+)
+def test_wrong_sizes_are_named_with_their_rule(kind, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**wrong)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_post_training_takes_its_sizes_from_the_model(tmp_path, architecture):
+    config = small_config(architecture, latent_scale=3.0, hyper_scale=2.0)
+    recipe = MultiRateRecipe().of_model(config, "a test")
+    assert recipe.config() == config
+    save_recipe(tmp_path / "r.json", recipe)
+    assert read_recipe(tmp_path / "r.json") == recipe
 
 
 def test_headers_of_shipped_weights_state_a_recipe_that_is_read_today():

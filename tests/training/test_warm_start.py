@@ -1,16 +1,21 @@
 """Claims about beginning from a model of another architecture."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import small_config
 
 import jvrc
 from jvrc.cli import main
 from jvrc.export import freezing
+from jvrc.frozen import zoo
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.model import hyperprior
+from jvrc.model import architectures, hyperprior
 from jvrc.model.config import config_of
 from jvrc.model.modules import init_params
 from jvrc.training import objectives, warm_start
@@ -96,7 +101,8 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
     before, after = load_run(base), load_run(run)
     described = f"run base, step 2 (mbt2018-mean), transforms of model {model_id}"
     assert after.recipe.warm_start == described
-    for name, given in warm_start.transforms_from(other, after.config)[0].items():
+    transforms, _ = warm_start.transforms_from(warm_start.read_source(other), after.config)
+    for name, given in transforms.items():
         jax.tree.map(np.testing.assert_array_equal, after.params[name], given)
     moved = after.params["h_s"]["conv2"]["bias"] != before.params["h_s"]["conv2"]["bias"]
     assert np.any(moved)
@@ -116,15 +122,16 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
 def test_a_model_may_take_the_transforms_of_another_and_keep_its_entropy_model(mean, tmp_path):
     file = tmp_path / "mean.safetensors"
     saved(mean, file)
-    transforms, described = warm_start.transforms_from(file, CONTEXT)
+    source = warm_start.read_source(file)
+    transforms, described = warm_start.transforms_from(source, CONTEXT)
     assert set(transforms) == {"g_a", "g_s"}
     assert described.startswith("model ")
-    config, expected, _ = warm_start.read_source(file)
-    _, expected = hyperprior.with_scales(config, expected, latent_scale=20.0, hyper_scale=3.0)
+    config, params = source.config, source.params
+    _, expected = hyperprior.with_scales(config, params, latent_scale=20.0, hyper_scale=3.0)
     for name in ("g_a", "g_s"):
         jax.tree.map(np.testing.assert_array_equal, transforms[name], expected[name])
     with pytest.raises(ValueError, match="N is 4, the recipe says 8"):
-        warm_start.transforms_from(file, config_of("mbt2018", N=8, M=6))
+        warm_start.transforms_from(source, config_of("mbt2018", N=8, M=6))
 
 
 def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
@@ -143,5 +150,71 @@ def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
 
 def test_other_sizes_are_refused(tmp_path, tiny_context):
     save_model(tiny_context, tmp_path / "m.safetensors")
+    source = warm_start.read_source(tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="M is 10, the recipe says 12"):
-        warm_start.params_from(tmp_path / "m.safetensors", config_of("mbt2018-mean", N=6, M=12))
+        warm_start.params_from(source, config_of("mbt2018-mean", N=6, M=12))
+
+
+# jvrc2026 becomes deeper
+
+SMALL = small_config("jvrc2026", latent_scale=20.0, hyper_scale=3.0)
+DEEPER = replace(SMALL, g_a_blocks=3, g_s_blocks=3, context_blocks=2)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Parameters of SMALL, none of which is zero."""
+    params = init_params(jax.random.key(0), SMALL)
+    return jax.tree.map(lambda a: a + 0.02, params)
+
+
+def test_blocks_added_change_no_bit_of_the_forward_pass(trained, crops):
+    source = warm_start.Source(SMALL, trained, "a test")
+    params, described = warm_start.params_from(source, DEEPER)
+    assert described == "a test"
+    shapes = jax.eval_shape(lambda key: init_params(key, DEEPER), KEY)
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), params, shapes)
+    qstep = np.full(1, 2.0, np.float32)
+    forward = jax.jit(architectures.forward, static_argnums=0)
+    expected = forward(SMALL, trained, crops, qstep, KEY)
+    jax.tree.map(
+        np.testing.assert_array_equal, forward(DEEPER, params, crops, qstep, KEY), expected
+    )
+    assert np.any(params["g_a"]["block2"]["in"]["kernel"])  # random, for gradients to differ
+
+
+def test_training_a_frozen_jvrc2026_on_forgets_the_range_of_delta(trained, monkeypatch):
+    plain, params = architectures.with_scales(SMALL, trained)
+    params = params | {"delta": params["delta"] | {"range": jnp.array([1.0, 16.0])}}
+    recipe = {"latent_scale": 20.0, "hyper_scale": 3.0}
+    model = SimpleNamespace(
+        config=plain, params=params, metadata={"recipe": recipe}, model_id="01234567"
+    )
+    monkeypatch.setattr(zoo, "load", lambda name: model)
+    source = warm_start.read_source("a model")
+    assert source.config == SMALL
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), source.params, trained)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (
+            replace(SMALL, C=8, K=9, M=12),
+            "M is 8, the recipe says 12; C is 6, the recipe says 8; K is 7, the recipe says 9: "
+            "set its m, sizes C=6,K=7 to that",
+        ),
+        (replace(SMALL, g_s_blocks=1), "g_s_blocks is 2, .* 1: blocks can be added, not removed"),
+        (MEAN, "a model of jvrc2026 is no beginning for one of mbt2018-mean"),
+    ],
+)
+def test_a_source_of_other_sizes_is_refused(trained, wanted, message):
+    with pytest.raises(ValueError, match=f"a test: {message}"):
+        warm_start.params_from(warm_start.Source(SMALL, trained, "a test"), wanted)
+
+
+def test_transforms_of_jvrc2026_stay_with_their_entropy_model(mean, trained):
+    sources = (warm_start.Source(SMALL, trained, "a"), warm_start.Source(MEAN, mean, "b"))
+    for source, wanted in zip(sources, (SMALL, SMALL), strict=True):
+        with pytest.raises(ValueError, match="jvrc2026 has parameters that"):
+            warm_start.transforms_from(source, wanted)
