@@ -20,7 +20,6 @@ from jvrc.export.format_fitting import Sample, fit_format
 from jvrc.frozen.file import as_stored, read_model, save_model
 from jvrc.qstep import qstep_code_of
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS / "golden"
 WEIGHTS = TESTS.parent / "jvrc" / "weights"
@@ -454,20 +453,18 @@ def test_damaged_bytes_of_jvrc2026_mean_the_same_to_both_decoders():
     assert data[9:14] == bytes.fromhex("01 01 74 03 10")
     outcomes = set()
     for i in range(at, len(data) - 4):
-        for bit in (1, 16, 128):
-            body = data[:i] + bytes([data[i] ^ bit]) + data[i + 1 : -4]
-            damaged = with_checksum(body)
-            try:
-                z_q, symbols = decode_symbols(model, damaged)
-            except jvrc.BitstreamError:
-                with pytest.raises(ValueError):
-                    reference.decode_symbols(weights, config, damaged)
-                outcomes.add("error")
-                continue
-            found = reference.decode_symbols(weights, config, damaged)
-            for name, expected in (symbols._asdict() | {"z": z_q}).items():
-                np.testing.assert_array_equal(getattr(found, name), expected, name)
-            outcomes.add("integers")
+        damaged = with_checksum(data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1 : -4])
+        try:
+            z_q, symbols = decode_symbols(model, damaged)
+        except jvrc.BitstreamError:
+            with pytest.raises(ValueError):
+                reference.decode_symbols(weights, config, damaged)
+            outcomes.add("error")
+            continue
+        found = reference.decode_symbols(weights, config, damaged)
+        for name, expected in (symbols._asdict() | {"z": z_q}).items():
+            np.testing.assert_array_equal(getattr(found, name), expected, name)
+        outcomes.add("integers")
     assert outcomes == {"error", "integers"}
 
 
