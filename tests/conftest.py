@@ -5,13 +5,10 @@ import os
 import jax
 import numpy as np
 import pytest
-from small import small_config
+from small import random_model, random_params, small_config
 
-from jvrc.export import freezing
-from jvrc.frozen.file import save_model
 from jvrc.frozen.model import FrozenModel
 from jvrc.model.config import ARCHITECTURES
-from jvrc.model.modules import init_params
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,22 +38,10 @@ def quick_compilation():
     jax.clear_caches()
 
 
-def _drawn(path: tuple, leaf: jax.Array) -> jax.Array:
-    """The leaf; drawn at random if it is a kernel of zeros, as those are that end a new block."""
-    if path[-1].key != "kernel" or np.any(leaf):
-        return leaf
-    key = jax.random.key(sum("/".join(k.key for k in path).encode()))
-    return 0.5 * jax.random.normal(key, leaf.shape) / np.sqrt(leaf.shape[0], dtype=np.float32)
-
-
 def tiny_model(architecture: str, folder) -> FrozenModel:
     """A frozen model with random weights, saved and read back."""
     config = small_config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
-    params = init_params(jax.random.key(1), config)
-    if architecture == "jvrc2026":
-        params = jax.tree_util.tree_map_with_path(_drawn, params)
-    model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
-    return save_model(model, folder / f"{architecture}.safetensors")
+    return random_model(config, random_params(config), folder / f"{architecture}.safetensors")
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

@@ -2,6 +2,7 @@
 
 It shares no code with jvrc and favours plainness over speed: what it decodes shows that the page
 says enough, and that jvrc does what the page says. "Section" below means a section of that page.
+Section 7.2 is in `reference_jvrc2026.py`.
 
     python tests/reference_decoder.py WEIGHTS STREAM [-o OUT.png]
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import reference_jvrc2026 as jvrc2026
 from PIL import Image
 from safetensors import safe_open
 
@@ -40,7 +42,7 @@ SHIFT_TABLE = np.array([*SHIFT_TABLE, 58979, *SHIFT_TABLE[::-1], 1])
 MAX_SUM = 2**24
 MAX_ADDED = 2**28 + 2**24
 MAX_WEIGHT = 32767
-Z_EXPONENT = -4
+Z_EXPONENT = -4  # where the weights hold none
 Y_EXPONENT = -6
 LAYERS = (
     *(f"params/h_s/{name}" for name in ("deconv0", "deconv1", "conv2")),
@@ -420,10 +422,15 @@ def read_tables(weights: Weights, name: str) -> list[Array]:
 
 
 def dequantise_z(weights: Weights, code: int, z: Array) -> Array:
-    """Section 5, symbols of z: ẑ, in units of 1/16."""
+    """Section 5, symbols of z: ẑ, in units of 2^z₀."""
     j = weights["z_step_index"][code + 128]
     z_hat = weights["medians"].astype(np.int64) + int(weights["z_steps"][j]) * z
     return np.clip(z_hat, -MAX_Z_HAT, MAX_Z_HAT)
+
+
+def has_log_scale(config: Config) -> bool:
+    """Section 4: `log_scale`, which jvrc2026 does not say."""
+    return config["architecture"] == "jvrc2026" or config["log_scale"]
 
 
 def last_layer(config: Config) -> int:
@@ -434,7 +441,8 @@ def last_layer(config: Config) -> int:
 def input_exponents(weights: Weights, config: Config, layer: int) -> Array:
     """Section 5, integer weights: d, the exponents of a layer's inputs."""
     if layer == 0:
-        return np.full(config["N"], Z_EXPONENT)
+        exponent = weights.get("units/z/0", np.array([Z_EXPONENT], np.int8))
+        return np.full(config["N"], int(exponent[0]))
     if layer == 3:
         return weights["units/latent/0"].astype(np.int64) + Y_EXPONENT
     before = (2, 3) if layer == 4 else (layer - 1,)
@@ -454,7 +462,7 @@ def integer_layer(weights: Weights, config: Config, layer: int) -> tuple[Array, 
         raise ValueError("a shift is negative")
     d = input_exponents(weights, config, layer)
     g = np.ones(len(e))
-    if layer == last_layer(config) and config["log_scale"]:
+    if layer == last_layer(config) and has_log_scale(config):
         g[: config["M"]] = G
     # Powers of two first: they are exact, so that g is the one product that rounds.
     kernel = np.rint(np.ldexp(kernel, (d[:, None] - e + s).astype(np.int32)) * g).astype(np.int64)
@@ -586,7 +594,7 @@ def hyper_layers(weights: Weights, config: Config, z_hat: Array) -> Array:
 def split(config: Config, v: Array) -> tuple[Array, Array]:
     """Section 5, scale index and means: t and the means in units of 2^e, of the last layer."""
     t, mu = v[..., : config["M"]], v[..., config["M"] :]
-    if not config["log_scale"]:
+    if not has_log_scale(config):
         t = log_of_scale(t)
     return t, np.zeros_like(t) if config["architecture"] == "bmshj2018-hyperprior" else mu
 
@@ -775,13 +783,34 @@ def synthesis(weights: Weights, y_hat: Array) -> Array:
     return x
 
 
+def synthesis_2026(
+    weights: Weights, config: Config, container: Container, mu: Array, residual: Array
+) -> Array:
+    """Section 7.2: from the means of section 5 and ŷ - μ to pixels around 0 … 1."""
+    params = jvrc2026.float_weights(weights)
+    features = jvrc2026.step_features(params, 2.0 ** (container.code / 128))
+    y_hat = np.zeros_like(mu)
+    for rows, columns in tile_areas(container):
+        at = tuple(slice(4 * r.start, 4 * r.stop) for r in (rows, columns))
+        y_hat[at] = jvrc2026.reconstruct(params, config, mu[at], residual[at], features)
+    return jvrc2026.synthesis(params, config, y_hat, features)
+
+
 def image(weights: Weights, config: Config, data: bytes) -> Array:
-    """Section 7: the image of a file, uint8 `[height, width, 3]`, computed in float64."""
-    container = read_stream(data)
-    _, y, index, mu = decode_symbols(weights, config, data)
+    """Section 7: the image of a file, uint8 `[height, width, 3]`."""
+    return image_of(weights, config, read_stream(data), decode_symbols(weights, config, data))
+
+
+def image_of(weights: Weights, config: Config, container: Container, symbols: Symbols) -> Array:
+    """Section 7: the same from what of it is decoded, computed in float64."""
+    _, y, index, mu = symbols
     delta = weights["offsets"][container.code + 128].astype(np.float64)[index] / 512
     step = 2.0 ** (container.code / 128)
-    x = synthesis(weights, mu + step * (y - np.sign(y) * delta))
+    residual = step * (y - np.sign(y) * delta)
+    if config["architecture"] == "jvrc2026":
+        x = synthesis_2026(weights, config, container, mu, residual)
+    else:
+        x = synthesis(weights, mu + residual)
     pixels = np.rint(255 * np.clip(np.nan_to_num(x), 0, 1)).astype(np.uint8)
     return pixels[: container.height, : container.width]
 

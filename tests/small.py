@@ -1,6 +1,17 @@
-"""Small configs of every architecture, for tests."""
+"""Small configs of every architecture, and random weights for them, for tests."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jvrc.export import freezing
+from jvrc.frozen.file import save_model
+from jvrc.frozen.model import FrozenModel
 from jvrc.model.config import Config, config_of
+from jvrc.model.modules import init_params
 
 
 def small_config(architecture: str, *, N: int = 4, M: int = 6, **scales: float) -> Config:
@@ -10,3 +21,58 @@ def small_config(architecture: str, *, N: int = 4, M: int = 6, **scales: float) 
     sizes = {"C": 6, "M": -(-M // 4) * 4, "N": N, "K": 7, "H": 6, "E": 3}
     blocks = {"g_a_blocks": 1, "g_s_blocks": 2, "context_blocks": 1}
     return config_of(architecture, **sizes, **blocks, h_s_kernel=1, **scales)
+
+
+def random_params(config: Config) -> dict:
+    """Return random weights, also where those of a new model are zero (jvrc2026)."""
+    params = init_params(jax.random.key(1), config)
+    if config.architecture == "jvrc2026":
+        params = jax.tree_util.tree_map_with_path(_drawn, params)
+    return params
+
+
+def _drawn(path: tuple, leaf: jax.Array) -> jax.Array:
+    """The leaf; drawn at random if it is a kernel of zeros, as those are that end a new block."""
+    if path[-1].key != "kernel" or np.any(leaf):
+        return leaf
+    key = jax.random.key(sum("/".join(k.key for k in path).encode()))
+    return 0.5 * jax.random.normal(key, leaf.shape) / np.sqrt(leaf.shape[0], dtype=np.float32)
+
+
+def random_model(config: Config, params: dict, path: Path) -> FrozenModel:
+    """Return the frozen model of random weights, saved and read back."""
+    model = freezing.freeze(config, params, qstep_range=(1.0, 16.0), recipe="random weights")
+    return save_model(model, path)
+
+
+def spread_2026(path: Path, z_scale: float = 1.0, **fields: Any) -> FrozenModel:
+    """Return a frozen jvrc2026 of random weights, with z, scales and means that vary.
+
+    Few of its pixels are clipped. z_scale: z has this times the range. fields: of its config.
+    """
+    config = small_config("jvrc2026", N=6, M=12, latent_scale=20.0, hyper_scale=4.0)
+    config = replace(config, **fields)
+    params, rng = random_params(config), np.random.default_rng(0)
+
+    def drawn(leaf_path: tuple, leaf: jax.Array) -> jax.Array:
+        part, *_, name = (key.key for key in leaf_path)
+        if part not in ("context", "g_s", "h_s") or name != "bias":
+            return leaf
+        return jax.numpy.asarray(rng.normal(0, 0.1, leaf.shape), np.float32)
+
+    def scale(part: str, layer: str, factor: float) -> None:
+        kernel = params[part][layer]["kernel"]
+        params[part][layer] = params[part][layer] | {"kernel": np.float32(factor) * kernel}
+
+    params = jax.tree_util.tree_map_with_path(drawn, params)
+    scale("h_a", "conv2", 400.0 * z_scale)
+    scale("h_s", "deconv0", 1 / z_scale)
+    scale("h_s", "conv2", 2.0)
+    scale("g_s", "last", 0.2)
+    log_scales = np.append(rng.uniform(-3, 4, config.M), np.zeros(config.M))
+    last, widths = params["h_s"]["conv2"], params["bottleneck"]
+    last["bias"] = last["bias"] + log_scales.astype(np.float32)
+    medians = z_scale * rng.uniform(-3, 3, (config.N, 1, 1)).astype(np.float32)
+    widths["quantiles"] = widths["quantiles"] + medians
+    widths["matrix0"] = widths["matrix0"] - np.float32(np.log(z_scale))
+    return random_model(config, params, path)

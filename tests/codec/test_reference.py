@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small import spread_2026
 
 import jvrc
 from jvrc.codec.image import decode_symbols, encode_image
 from jvrc.coding.container import Section
 from jvrc.coding.packing import pack, unpack
 from jvrc.export.format_fitting import Sample, fit_format
-from jvrc.frozen.file import as_stored, save_model
+from jvrc.frozen.file import as_stored, read_model, save_model
 from jvrc.qstep import qstep_code_of
 
 TESTS = Path(__file__).parents[1]
@@ -134,6 +135,55 @@ def test_images_of_several_tiles_decode_alike(tiny, side, tmp_path):
     more = pack(unpack(data)._replace(sections=sections))
     assert reference.read_stream(more).others == sections
     assert reference.read_stream(more).tiles == reference.read_stream(data).tiles
+
+
+MODELS_2026 = {
+    "as shipped": {},
+    "fold, larger z, last kernel of 3x3": {"h_s_kernel": 3, "fold": 2, "z_scale": 30.0},
+    "more blocks, fold 3": {"fold": 3, "expansion": 3, "context_blocks": 2, "g_s_blocks": 1},
+}
+
+
+@pytest.fixture(scope="module", params=MODELS_2026.values(), ids=MODELS_2026)
+def model_2026(request, tmp_path_factory):
+    """(a jvrc2026 of random weights, its file)."""
+    path = tmp_path_factory.mktemp("2026") / "model.safetensors"
+    model = spread_2026(path, **request.param)
+    assert model.fixed_point_format.z_exponent == (0 if "z_scale" in request.param else -4)
+    return model, path
+
+
+def test_jvrc2026_decodes_alike(model_2026):
+    """Integers and pixels, of one tile and of several, at Delta within its range and beyond."""
+    model, path = model_2026
+    weights, config = reference.load(path)
+    for height, width, qstep, side in ((130, 67, 1.37, 1), (1, 65, 32.0, 16)):
+        data, symbols = agree_on(model, path, noise(height, width), qstep, side)
+        assert len(set(symbols.index.ravel())) > 20
+        assert all(np.std(values) > 0.1 for values in (symbols.z, symbols.mu))
+        pixels = reference.image(weights, config, data)
+        assert np.abs(pixels.astype(int) - jvrc.decompress(model, data)).max() <= 1
+        assert np.mean((pixels == 0) | (pixels == 255)) < 0.05  # few that are clipped
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("delta/bias", "context/in2/kernel", "context/film3/kernel", "context/out1/bias"),
+        *("context/block0/depthwise/kernel", "g_s/film/kernel", "g_s/block0/film0/kernel"),
+        *("g_s/block0/film1/kernel", "g_s/block0/out/kernel", "g_s/block0/back/kernel"),
+    ],
+)
+def test_pixels_of_jvrc2026_show_every_part(part):
+    """So that the agreement above says something about it."""
+    weights, config = load_weights("v2/steps")
+    name, data = f"params/{part}", read_golden("v2/steps")
+    decoded = reference.read_stream(data), reference.decode_symbols(weights, config, data)
+    pixels, without = (
+        reference.image_of(found, config, *decoded).astype(int)
+        for found in (weights, weights | {name: np.zeros_like(weights[name])})
+    )
+    assert np.mean(np.abs(without - pixels) > 1) > 0.02
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["log scale", "scale"])
@@ -392,6 +442,30 @@ def test_rules_of_version_2_are_checked():
         other = header[:at] + bytes([value]) + header[at + 1 :]
         with pytest.raises(ValueError, match=message):
             reference.read_stream(file(index, *good, header=other))
+
+
+def test_damaged_bytes_of_jvrc2026_mean_the_same_to_both_decoders():
+    """Under valid checksums: an error of both, or the same integers."""
+    weights, config = load_weights("v2/steps")
+    model = read_model(GOLDEN / "v2" / "tiny-2026.safetensors")
+    data = jvrc.compress(model, noise(1, 1), 1.37)
+    at = 14  # the section of the one tile: behind the header, its type and its length
+    assert data[9:14] == bytes.fromhex("01 01 74 03 10")
+    outcomes = set()
+    for i in range(at, len(data) - 4):
+        damaged = with_checksum(data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1 : -4])
+        try:
+            z_q, symbols = decode_symbols(model, damaged)
+        except jvrc.BitstreamError:
+            with pytest.raises(ValueError):
+                reference.decode_symbols(weights, config, damaged)
+            outcomes.add("error")
+            continue
+        found = reference.decode_symbols(weights, config, damaged)
+        for name, expected in (symbols._asdict() | {"z": z_q}).items():
+            np.testing.assert_array_equal(getattr(found, name), expected, name)
+        outcomes.add("integers")
+    assert outcomes == {"error", "integers"}
 
 
 def test_weights_of_another_model_are_rejected():

@@ -88,6 +88,33 @@ def test_damaged_bounds_are_refused(tiny, tmp_path, name):
         assert "the bounds of h_s/deconv" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(np.array([value], np.int8) for value in (-9, 9, 127, -128)),
+        *(np.zeros(size, np.int8) for size in ((), 0, 2, (1, 1))),
+        *(np.zeros(1, kind) for kind in (np.int16, np.uint8, np.float32)),
+    ],
+    ids=str,
+)
+def test_a_damaged_unit_of_z_is_refused(tiny_2026, tmp_path, unit):
+    """With an id that fits it: it is read, and checked."""
+    path, tensors = tmp_path / "model.safetensors", to_tensors(tiny_2026) | {"units/z/0": unit}
+    header = tiny_2026.metadata | {"model_id": fingerprint(tensors, tiny_2026.config)}
+    write(path, tensors, header)
+    assert "z's unit must be int8 [1] in -8 ... 8" in refusal(path)
+
+
+@pytest.mark.parametrize("part", ["context/in1", "context/block0/wide", "g_s/up", "g_s/last"])
+def test_weights_of_another_shape_are_refused(tiny_2026, tmp_path, part):
+    name, path = f"params/{part}/kernel", tmp_path / "model.safetensors"
+    kernel = to_tensors(tiny_2026)[name]
+    for other in (kernel.T, kernel[:-1], kernel[:, :-1], kernel[None], kernel.ravel()):
+        changed = to_tensors(tiny_2026) | {name: np.ascontiguousarray(other)}
+        write(path, changed, tiny_2026.metadata)
+        assert "the arrays give model id" in refusal(path)
+
+
 def test_saving_again_gives_the_same_bytes(file, tmp_path):
     save_model(read_model(file), tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == file.read_bytes()

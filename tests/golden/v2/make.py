@@ -3,9 +3,9 @@
     python tests/golden/v2/make.py --write
 
 A stream made by a released version stays here for ever and must decode to the same symbols. The
-tiny models, of random weights, are those of the streams of version 1. A stream of a shipped model
-needs its weights: once released, they stay in the package beside their successors. Existing streams
-are kept as they are.
+tiny models have random weights: tiny-2026 (jvrc2026) is here, the others are those of the streams
+of version 1. A stream of a shipped model needs its weights: once released, they stay in the package
+beside their successors. Existing files are kept as they are.
 """
 
 import argparse
@@ -31,14 +31,15 @@ from jvrc.io import images
 from jvrc.qstep import qstep_code_of
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 import decode  # noqa: E402
+from small import spread_2026  # noqa: E402
 
 
 class Case(NamedTuple):
     """What is coded, and how."""
 
-    weights: str  # of a tiny model: tests/golden/v1
+    weights: str  # of a tiny model: here or in tests/golden/v1
     shape: tuple[int, int]
     qstep: float
     tile_side: int
@@ -57,6 +58,8 @@ CASES = {
     "context": Case("tiny-context", (150, 129), 1.37, 2),
     "many-lanes": Case("tiny-context", (65, 64), 32.0, 1, lanes=4096),
     "scales": Case("tiny-scale", (100, 150), 4.0, 1),
+    "steps": Case("tiny-2026", (130, 70), 1.37, 1),
+    "steps-one-tile": Case("tiny-2026", (70, 100), 6.0, MAX_TILE_SIDE),
 }
 PHOTO = Case("", (96, 128), 2.0, 1)  # of each shipped model, rows from 100, columns from 200
 
@@ -87,8 +90,12 @@ def main() -> None:
     parser.parse_args()
     index = HERE / "golden.json"
     entries = json.loads(index.read_text()) if index.exists() else {}
+    if not (HERE / "tiny-2026.safetensors").exists():
+        spread_2026(HERE / "tiny-2026.safetensors", z_scale=3.0, fold=2)
     for name, case in CASES.items():
-        weights = f"../v1/{case.weights}.safetensors"
+        weights = f"{case.weights}.safetensors"
+        if not (HERE / weights).exists():
+            weights = f"../v1/{weights}"
         if name not in entries:
             model = read_model(HERE / weights)
             entries[name] = write(name, weights, model, image(*case.shape), case)
