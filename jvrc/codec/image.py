@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jvrc.codec import rdoq
 from jvrc.codec.coders import coder_of
 from jvrc.codec.latent_coder import CoderOf, Symbols
 from jvrc.codec.latents import analyse_image
+from jvrc.codec.objective import check_effort
 from jvrc.codec.regions import Y_UNIT, analyse_area, synthesise_area
+from jvrc.codec.scene import scene_of
 from jvrc.codec.tiles import (
     QuantisedTile,
     ReconstructedTiles,
@@ -62,7 +63,7 @@ def compress(
       ValueError: img, qstep or effort breaks one of these rules.
     """
     img, qstep_code = as_rgb_uint8(img), qstep_code_of(qstep)
-    rdoq.check_effort(effort)
+    check_effort(effort)
     _check_size(*img.shape[:2])
     packed = encode_image(params, img, qstep_code, effort=effort, progress=progress)
     return packing.pack(packed)
@@ -118,13 +119,12 @@ def encode_image(
     grid = tile_grid(*size, tile_side)
     disable = None if progress and effort and grid.count > 1 else True
     tiles = []
-    for number in tqdm(range(grid.count), desc="RDOQ, tiles", leave=False, disable=disable):
+    for number in tqdm(range(grid.count), desc="searching, tiles", leave=False, disable=disable):
         area = grid.area(number)
         found = quantise_tile(model, analyse_area(model, img, area), qstep_code, coder_of)
         if effort:
-            part = img[area.within(Area(0, 0, *grid.blocks), BLOCK)]
-            bar = progress and grid.count == 1
-            chosen = rdoq.optimise(found.coder, part, found.symbols, effort=effort, progress=bar)
+            scene, bar = scene_of(model, img, area), progress and grid.count == 1
+            chosen = found.coder.optimise(scene, found.symbols, effort=effort, progress=bar)
             found = found._replace(symbols=chosen)
         tiles.append(encode_tile(found))
     return Container(model.model_id, *size, qstep_code, tuple(tiles), tile_side)

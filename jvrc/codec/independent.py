@@ -9,8 +9,10 @@ import jax
 import numpy as np
 from jax import Array
 
+from jvrc.codec import rdoq
 from jvrc.codec.latent_coder import Symbols, reconstruct_with_offsets
 from jvrc.codec.latents import hyper_synthesis_tiles, round_to_symbols
+from jvrc.codec.scene import Scene
 from jvrc.codec.streams import decode_stream, encode_stream
 from jvrc.coding import scale_adaptation
 from jvrc.coding.container import Stream
@@ -22,7 +24,7 @@ from jvrc.qstep import qstep_of
 
 
 class IndependentCoder:
-    """Implements jvrc.codec.latent_coder.LatentCoder."""
+    """Implements jvrc.codec.latent_coder.LatentCoder and jvrc.codec.rdoq.Coder."""
 
     rdoq_rounds = 1
 
@@ -40,6 +42,12 @@ class IndependentCoder:
         """Return q = round((y - mu) / Delta)."""
         qstep = np.float32(qstep_of(self.qstep_code))
         return Symbols(round_to_symbols((y - self._mu) / qstep), self._index, self._mu)
+
+    def optimise(
+        self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
+    ) -> Symbols:
+        """Return symbols of a smaller J, by RDOQ."""
+        return rdoq.optimise(self, scene.tile_img, symbols, effort=effort, progress=progress)
 
     def consistent(self, symbols: Symbols) -> Symbols:
         """Return the same symbols: index and mu do not depend on them."""

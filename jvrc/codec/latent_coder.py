@@ -1,7 +1,7 @@
 """The contract for coding y, which each architecture fulfils in its own way.
 
 A latent coder is made for one image: from the model, the integers of z and the step. It knows what
-h_s says of y, and does four things:
+h_s says of y, and does five things:
 
     quantise     y -> symbols                      encoder encode       symbols -> stream
     encoder decode       stream -> symbols                 decoder, on integers alone: exact on
@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from jvrc.codec.scene import Scene
 from jvrc.coding.container import Stream
 from jvrc.frozen.model import FrozenModel
 from jvrc.model.variable_rate import reconstruct
@@ -36,15 +37,18 @@ class LatentCoder(Protocol):
 
     model: FrozenModel
     qstep_code: int
-    # Searches of RDOQ: one, or more where mu depends on the symbols and has to follow them.
-    rdoq_rounds: int
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return the symbols nearest to y, float32 [H/16,W/16,M]."""
         ...
 
-    def consistent(self, symbols: Symbols) -> Symbols:
-        """Return symbols near those given whose index and mu are those that a decoder will find."""
+    def optimise(
+        self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
+    ) -> Symbols:
+        """Return symbols of a smaller J (jvrc.codec.objective), or those given.
+
+        symbols: those nearest to y of the scene's tile.
+        """
         ...
 
     def encode(self, symbols: Symbols, index_shift: np.ndarray) -> Stream:

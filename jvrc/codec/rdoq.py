@@ -20,7 +20,7 @@ integer of z, tried after the search for y, none reduced J.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +28,12 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
+from jvrc.codec import objective
 from jvrc.codec.latent_coder import LatentCoder, Symbols
-from jvrc.codec.latents import image_margin, synthesise
+from jvrc.codec.latents import image_margin
+from jvrc.codec.objective import tables_of
 from jvrc.codec.tiling import map_tiles, spans
-from jvrc.coding import escapes, scale_adaptation, tables
+from jvrc.coding import tables
 from jvrc.coding.tile_grid import BLOCK
 from jvrc.frozen.model import FrozenModel
 from jvrc.model import transforms, variable_rate
@@ -66,16 +68,18 @@ class _Search(NamedTuple):
     moved: Array  # float32: the last move of each integer, -1, 0 or 1
 
 
-def check_effort(effort: int) -> None:
-    """Raise ValueError unless effort is an integer that PASSES has an entry for."""
-    last = len(PASSES) - 1
-    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
-    if not whole or not 0 <= effort <= last:
-        raise ValueError(f"effort must be an integer in 0 … {last}; got {effort!r}")
+class Coder(LatentCoder, Protocol):
+    """What RDOQ asks of a coder beyond the contract."""
+
+    rdoq_rounds: int  # searches: several where mu depends on the symbols and has to follow them
+
+    def consistent(self, symbols: Symbols) -> Symbols:
+        """Return symbols near those given whose index and mu are those that a decoder will find."""
+        ...
 
 
 def optimise(
-    coder: LatentCoder,
+    coder: Coder,
     img: np.ndarray,
     symbols: Symbols,
     *,
@@ -97,16 +101,8 @@ def optimise(
 
 
 def cost(coder: LatentCoder, img: np.ndarray, symbols: Symbols) -> float:
-    """Return J of symbols: bits of y by its tables, and the distortion of the decoded image."""
-    symbol_tables = coder.model.y_tables
-    table = _tables_of(coder.model, symbols).ravel()
-    coded, escaped = tables.to_symbols(symbols.y.ravel(), table, symbol_tables)
-    bits = tables.ideal_bits(coded, table, symbol_tables)
-    bits += 8 * len(escapes.pack_escapes(escaped))
-    restored = synthesise(coder.model, coder.reconstruct(symbols), coder.qstep_code)
-    restored = restored[: img.shape[0], : img.shape[1]]
-    error = np.mean(np.square(restored.astype(np.int32) - img), axis=2, dtype=np.float64)
-    return bits + rd_lambda(qstep_of(coder.qstep_code)) * float(error.sum())
+    """Return J of symbols (jvrc.codec.objective)."""
+    return objective.cost(coder, symbols, img, coder.reconstruct(symbols))
 
 
 def search(
@@ -138,16 +134,10 @@ def search(
             tile = _tile(model, qstep_code, img, counts, *others)
             return (_search_tile(model, tile, jnp.asarray(y, jnp.float32), costs, passes, bar),)
 
-        table = _tables_of(model, symbols)
+        table = tables_of(model, symbols)
         inputs = (padded, counts, symbols.y, symbols.index, table, symbols.mu)
         (found,) = map_tiles(on_tile, inputs, blocks, margin)
     return found
-
-
-def _tables_of(model: FrozenModel, symbols: Symbols) -> np.ndarray:
-    """Return the table, uint8 [h,w,M], of each symbol of y under the shifts that suit them best."""
-    index_shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
-    return scale_adaptation.apply(symbols.index, index_shift, len(model.y_tables.low))
 
 
 def _tile(

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jvrc.codec import annealing
 from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.latent_coder import Symbols
 from jvrc.codec.latents import full_precision
+from jvrc.codec.scene import Scene
 from jvrc.codec.tiling import map_tiles
 from jvrc.coding.escapes import LIMIT
 from jvrc.frozen.model import OFFSET_UNIT
@@ -41,6 +43,12 @@ class StepwiseCoder(IndependentCoder):
     def reconstruct(self, symbols: Symbols) -> np.ndarray:
         """Return y^ from symbols, the means of each step and offsets."""
         return self.in_steps(symbols.y.astype(np.float32), given=True)[0]
+
+    def optimise(
+        self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
+    ) -> Symbols:
+        """Return symbols of a smaller J, by annealing."""
+        return annealing.optimise(self, scene, symbols, effort=effort, progress=progress)
 
     def in_steps(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
         """Return (y^ float32, symbols int32) of symbols, if given, or of y; each [h,w,M]."""

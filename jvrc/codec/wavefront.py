@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jax import Array
 
-from jvrc.codec import wavefront_loop
+from jvrc.codec import rdoq, wavefront_loop
 from jvrc.codec.latent_coder import Symbols, reconstruct_with_offsets
 from jvrc.codec.latents import hyper_synthesis_tiles
+from jvrc.codec.scene import Scene
 from jvrc.codec.streams import encode_stream
 from jvrc.codec.wavefront_loop import INTEGER, Arithmetic
 from jvrc.codec.wavefront_order import order, power_of_two
@@ -27,7 +28,7 @@ from jvrc.model.config import Config
 
 
 class WavefrontCoder:
-    """Implements jvrc.codec.latent_coder.LatentCoder."""
+    """Implements jvrc.codec.latent_coder.LatentCoder and jvrc.codec.rdoq.Coder."""
 
     rdoq_rounds = 3
     arithmetic: Arithmetic = INTEGER
@@ -45,6 +46,12 @@ class WavefrontCoder:
         """Return q = round((y - mu) / Delta), mu following from the q before."""
         codes, arithmetic = [self.qstep_code], self.arithmetic
         return quantise_batch(self.model, [y], [self._psi], codes, arithmetic=arithmetic)[0]
+
+    def optimise(
+        self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
+    ) -> Symbols:
+        """Return symbols of a smaller J, by RDOQ."""
+        return rdoq.optimise(self, scene.tile_img, symbols, effort=effort, progress=progress)
 
     def consistent(self, symbols: Symbols) -> Symbols:
         """Return y^ of the symbols, quantised anew: index and mu follow."""

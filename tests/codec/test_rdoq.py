@@ -7,7 +7,7 @@ import pytest
 
 import jvrc
 from jvrc import cli
-from jvrc.codec import rdoq, tiling
+from jvrc.codec import annealing, rdoq, tiling
 from jvrc.codec.image import decode_symbols, quantise_image
 from jvrc.frozen.file import read_model
 from jvrc.io.images import write_image
@@ -32,6 +32,7 @@ def model():
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(rdoq, "PASSES", (0, 3, 6, 9))
+    monkeypatch.setattr(annealing, "ITERATIONS", (0, 3, 6, 9))
 
 
 def quantised(model, img):
@@ -124,8 +125,9 @@ def test_other_efforts_are_refused(model, img, effort):
 def test_the_command_takes_an_effort(img, tmp_path, monkeypatch, quick, capsys):
     monkeypatch.chdir(tmp_path)
     write_image("x.png", img)
-    assert cli.main(["compress", "x.png", "--qstep", "4", "-o", "plain.jvrc"]) == 0
-    assert cli.main(["compress", "x.png", "--qstep", "4", "--effort", "2", "--verify"]) == 0
+    command = ["compress", "x.png", "--qstep", "4", "--model", "mbt2018-mean"]
+    assert cli.main([*command, "-o", "plain.jvrc"]) == 0
+    assert cli.main([*command, "--effort", "2", "--verify"]) == 0
     assert (tmp_path / "x.jvrc").stat().st_size < (tmp_path / "plain.jvrc").stat().st_size
     with pytest.raises(SystemExit) as error:
         cli.main(["compress", "x.png", "--effort", "4"])
