@@ -1,13 +1,16 @@
 """The contract for coding y, which each architecture fulfils in its own way.
 
-A latent coder is made for one image: from the model, the integers of z and the step. It knows what
-h_s says of y, and does five things:
+A latent coder is made for one tile of an image: from the model, the integers of z and the step. It
+knows what h_s says of y, and does five things:
 
-    quantise     y -> symbols                      encoder encode       symbols -> stream
-    encoder decode       stream -> symbols                 decoder, on integers alone: exact on
-    every machine reconstruct  symbols -> y^                     both
+    quantise     y -> symbols            encoder
+    optimise     symbols -> better ones  encoder, with effort
+    encode       symbols -> stream       encoder
+    decode       stream -> symbols       decoder, on integers alone: exact on every machine
+    reconstruct  symbols -> y^           both
 
-Implementations: jvrc.codec.independent and jvrc.codec.wavefront; jvrc.codec.coders chooses.
+Implementations: jvrc.codec.independent, jvrc.codec.stepwise and jvrc.codec.wavefront;
+jvrc.codec.coders chooses.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ import jvrc
 from jvrc.cli import main
 from jvrc.io.images import read_image, write_image
 
-MODEL = "mbt2018-mean"
+MODEL = "jvrc2026"
 COMMANDS = ["compress", "decompress", "info", "models", "annotate", "demo"]
 
 

@@ -14,6 +14,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 # Streams name the model that made them by this id: no change of the code may change it.
 IDS = {
     "bmshj2018-hyperprior": "ca2d989f",
+    "jvrc2026": "78aa5715",
     "mbt2018": "34c321b1",
     "mbt2018-mean": "a85926fd",
     "tiny-2026": "3445fb7f",
