@@ -11,23 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 import jvrc
 
 SIDE = 256
-WORDS = [
-    "The",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "the",
-    "lazy",
-    "dog",
-    "0123456789",
-    "(x",
-    "+",
-    "y)",
-    "*",
-    "z;",
-]
+WORDS = ["The", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "0123456789", "(x+y)*z;"]
 
 
 def text(size, ink, paper, seed=0):
@@ -91,11 +75,18 @@ def images(photo):
     }
 
 
-@pytest.mark.parametrize(("qstep", "highest", "mean"), [(1.5, 4.4, 2.4), (6.0, 2.3, 1.0)])
-def test_the_rate_stays_sane_on_what_is_no_photograph(images, qstep, highest, mean):
+@pytest.mark.parametrize(
+    ("qstep", "drawn", "highest", "mean"), [(1.5, 4.4, 7.5, 4.2), (6.0, 2.4, 5.2, 2.2)]
+)
+def test_the_rate_stays_sane_on_what_is_no_photograph(images, qstep, drawn, highest, mean):
+    """Without saturation the same weights take up to 20.7 and 17.1 bits a pixel.
+
+    drawn: the limit for text, screens and sparse dots; others are harsher than any drawing.
+    """
     model = jvrc.load("jvrc2026")
-    bpp = {
-        name: 8 * len(jvrc.compress(model, img, qstep)) / SIDE**2 for name, img in images.items()
-    }
+    found = {name: len(jvrc.compress(model, img, qstep)) for name, img in images.items()}
+    bpp = {name: 8 * size / SIDE**2 for name, size in found.items()}
+    assert max(bpp[name] for name in images if name.endswith(("text", "dark", "screen"))) <= drawn
+    assert bpp["sparse noise"] <= drawn
     assert max(bpp.values()) <= highest, bpp
     assert np.mean(list(bpp.values())) <= mean, bpp
