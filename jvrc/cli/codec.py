@@ -51,8 +51,8 @@ def add_compress(subparsers: Any) -> None:
         type=int,
         choices=range(4),
         default=0,
-        help="rate-distortion optimised quantisation (RDOQ): higher takes longer and gives fewer "
-        "bytes at the same quality; default: %(default)s",
+        help="a search for better symbols: higher takes longer and gives fewer bytes at the same "
+        "quality; default: %(default)s",
     )
     parser.add_argument("--verify", action="store_true", help="decompress and print the PSNR too")
 

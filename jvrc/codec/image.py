@@ -51,9 +51,10 @@ def compress(
       img: uint8 [H,W,3] (NumPy or JAX) or a PIL image, any H, W >= 1.
       qstep: the quantisation step Delta, 0.5 (best image) … 32 (fewest bytes); it is snapped to a
         grid of 0.54 %.
-      effort: 0 … 3. Above 0, rate-distortion-optimised quantisation of y (jvrc.codec.rdoq), with
-        12, 40 or 120 passes through g_s and back, each about five times as long as decompressing.
-        The image comes out no worse, by the loss that the model was trained for.
+      effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
+        for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
+        or 128 iterations (jvrc.codec.annealing), otherwise rate-distortion-optimised quantisation
+        of 12, 40 or 120 passes (jvrc.codec.rdoq). Each goes through g_s and back.
       progress: show a bar on stderr during that search.
 
     Returns:
