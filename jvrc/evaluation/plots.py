@@ -42,11 +42,17 @@ def rd_plot(curves: dict[str, Curves], ours: list[str], published: list[str], ti
         name: _style(name, ours, published) | {"color": f"C{i % 10}"}
         for i, name in enumerate(names)
     }
-    figure = Figure(figsize=(6.4 * len(panels), 5), layout="constrained")
+    columns = 2 * len(panels)
+    height = 4.6 + 0.2 * -(-len(names) // columns)  # the legend stands below the panels
+    figure = Figure(figsize=(6.4 * len(panels), height), layout="constrained")
     for place, (metric, found) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
         _draw(axes, found, styles)
         axes.set(xlabel="bits per pixel", ylabel=_LABELS[metric], xlim=(0, limit))
+        seen = np.concatenate([curve[curve[:, 0] <= limit, 1] for curve in found.values()])
+        axes.set_ylim(seen.min() - 1, seen.max() + 1)
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=columns, fontsize=8)
     figure.suptitle(title, fontsize=11)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
@@ -64,4 +70,3 @@ def _draw(axes: Any, curves: Curves, styles: dict[str, dict]) -> None:
         rows = curve[np.argsort(curve[:, 0])]
         axes.plot(*rows.T, label=name, **styles[name])
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
