@@ -39,7 +39,6 @@ from jvrc.model.config import Jvrc2026Config
 from jvrc.qstep import qstep_of, rd_lambda
 
 ITERATIONS = (0, 8, 32, 128)  # of each effort
-_TRIALS = 4  # times that the symbols found are tried, equally spaced
 _SHARPNESS = (4.0, 40.0)  # a, in the first and in the last iteration
 _NOISE = 0.5  # b
 _RATE = 0.04  # step size in units of Delta, in the first iteration
@@ -87,7 +86,7 @@ def optimise(
     tile, slopes = _tile(coder, scene, symbols), _slopes(coder)
     state = _start(tile, scene)
     best, lowest = symbols, _true_cost(coder, scene, symbols)
-    trials = {-(-iterations * i // _TRIALS) for i in range(1, _TRIALS + 1)}
+    trials = (iterations - iterations // 4, iterations)  # the last is nearly always the best
     disable = None if progress else True
     for i in tqdm(range(iterations), desc="annealing", leave=False, disable=disable):
         state = _iterate(config, params, tile, slopes, state, np.int32(i), np.int32(iterations))
