@@ -29,19 +29,27 @@ def quantise(model, found):
 # -- why no machine can disagree
 
 
-def sums_of(name, kernel):
+def input_limits(name, network):
+    """The largest magnitudes of the inputs of a hidden layer's successor: a number, or [I,1]."""
+    before = {"h_s/deconv1": network.h_s.deconv0, "h_s/conv2": network.h_s.deconv1}.get(name)
+    if before is None or before.low is None:
+        return 255
+    return np.maximum(np.abs(before.low), np.abs(before.high)).astype(np.int64)[:, None]
+
+
+def sums_of(name, kernel, limits):
     """The largest float32 sums of a layer for any input, of each product: int64 [products,O].
 
-    kernel: magnitudes. Independent of jvrc.integer.bounds: written from FORMAT.md.
+    kernel: magnitudes. limits: of the inputs of the last two layers of h_s. Independent of jvrc.integer.bounds: written from FORMAT.md.
     """
     phases = np.stack([kernel[r::2, s::2].sum((0, 1)) for r in (0, 1) for s in (0, 1)])
     if name == "h_s/deconv0":  # products of eight channels each, added in int32
         runs = np.split(phases, range(8, kernel.shape[2], 8), axis=1)
         return 2047 * np.stack([run.sum(1).max(0) for run in runs])
     if name == "h_s/deconv1":
-        return 255 * phases.sum(1).max(0)[None]
+        return (limits * phases).sum(1).max(0)[None]
     if name == "h_s/conv2":
-        return 255 * kernel.sum((0, 1, 2))[None]
+        return (limits * kernel).sum((0, 1, 2))[None]
     if name == "context/conv":  # rows of five, five and two taps, added in int32
         rows = (slice(5), slice(5, 10), slice(10, 12))
         return 1023 * np.stack([kernel[row].sum((0, 1)) for row in rows])
@@ -58,7 +66,8 @@ def float32_and_int32_sums(network):
         layers |= {f"entropy_parameters/{name}": layer for name, layer in behind.items()}
         layers["context/conv"] = network.context.conv
     for name, layer in layers.items():
-        sums = sums_of(name, np.abs(layer.kernel.astype(np.int64)))
+        kernel = np.abs(layer.kernel.astype(np.int64))
+        sums = sums_of(name, kernel, input_limits(name, network))
         added = np.abs(layer.bias.astype(np.int64)) + (1 << layer.shift.astype(np.int64) >> 1)
         added = np.max(np.atleast_2d(added), axis=0)
         in_int32 = name in ("h_s/deconv0", "context/conv", "entropy_parameters/conv0")
