@@ -40,7 +40,8 @@ def input_limits(name, network):
 def sums_of(name, kernel, limits):
     """The largest float32 sums of a layer for any input, of each product: int64 [products,O].
 
-    kernel: magnitudes. limits: of the inputs of the last two layers of h_s. Independent of jvrc.integer.bounds: written from FORMAT.md.
+    kernel: magnitudes. limits: of the inputs of the last two layers of h_s. Independent of
+    jvrc.integer.bounds: written from FORMAT.md.
     """
     phases = np.stack([kernel[r::2, s::2].sum((0, 1)) for r in (0, 1) for s in (0, 1)])
     if name == "h_s/deconv0":  # products of eight channels each, added in int32
