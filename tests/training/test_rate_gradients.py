@@ -125,7 +125,7 @@ def test_bfloat16_changes_the_update_little_and_its_dtypes_not(architecture):
 
 DEVICES = """
 import sys, jax, numpy as np
-sys.path.insert(0, {folder!r})
+sys.path[:0] = [{folder!r}, {folder!r} + "/.."]  # and tests/small.py
 from test_rate_gradients import KEY, RATES, constant, jit, model, smooth_images
 from jax.sharding import Mesh
 from jvrc.training import moo, rate_gradients
