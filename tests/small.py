@@ -1,6 +1,7 @@
 """Small configs of every architecture, and random weights for them, for tests."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,39 @@ def small_config(architecture: str, *, N: int = 4, M: int = 6, **scales: float) 
     sizes = {"C": 6, "M": -(-M // 4) * 4, "N": N, "K": 7, "H": 6, "E": 3}
     blocks = {"g_a_blocks": 1, "g_s_blocks": 2, "context_blocks": 1}
     return config_of(architecture, **sizes, **blocks, h_s_kernel=1, **scales)
+
+
+def shapes_of(config: Config) -> dict:
+    """Return the shapes of the parameters of a config."""
+    return jax.eval_shape(partial(init_params, config=config), jax.random.key(0))
+
+
+def by_name(tree: dict) -> dict:
+    """{"g_a/conv0/kernel": leaf, …}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(k.key for k in path): leaf for path, leaf in leaves}
+
+
+def trained_params(config: Config) -> dict:
+    """Parameters of which none stands where it starts: small networks' last layers above all."""
+    rng = np.random.default_rng(11)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        group, name = path[0].key, path[-1].key
+        if name in ("beta", "gamma"):
+            value = rng.uniform(0.1, 0.5 if name == "gamma" else 1.0, leaf.shape)
+        elif name == "quantiles":
+            value = np.array([-10, 0.2, 9]) + 0.1 * rng.normal(size=leaf.shape)
+        elif group in ("offset", "z_step"):
+            value = rng.uniform(0.02, 0.1, leaf.shape) + (name == "bias2" and group == "z_step")
+        elif name == "kernel":
+            gain = 0.6 if group in ("context", "entropy_parameters") else 1.2
+            value = rng.normal(0, gain, leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
+        else:
+            value = rng.normal(0, 0.2, leaf.shape)
+        return jax.numpy.asarray(value, np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(config))
 
 
 def random_params(config: Config) -> dict:

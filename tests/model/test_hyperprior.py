@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import by_name, shapes_of, trained_params
 
-from jvrc.model import architectures, context, entropy_models, modules, transforms, variable_rate
+from jvrc.model import architectures, context, entropy_models, transforms, variable_rate
 from jvrc.model.config import config_of
 
 SIZES = {"N": 4, "M": 6}
@@ -109,38 +110,6 @@ VARIABLE_RATE = {
     for i in range(3)
     for name in ("kernel", "bias")
 }
-
-
-def shapes_of(config):
-    return jax.eval_shape(partial(modules.init_params, config=config), jax.random.key(0))
-
-
-def by_name(tree):
-    """{"g_a/conv0/kernel": leaf, …}."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"/".join(k.key for k in path): leaf for path, leaf in leaves}
-
-
-def trained_params(config):
-    """Parameters of which none stands where it starts: small networks' last layers above all."""
-    rng = np.random.default_rng(11)
-
-    def draw(path, leaf):
-        group, name = path[0].key, path[-1].key
-        if name in ("beta", "gamma"):
-            value = rng.uniform(0.1, 0.5 if name == "gamma" else 1.0, leaf.shape)
-        elif name == "quantiles":
-            value = np.array([-10, 0.2, 9]) + 0.1 * rng.normal(size=leaf.shape)
-        elif group in ("offset", "z_step"):
-            value = rng.uniform(0.02, 0.1, leaf.shape) + (name == "bias2" and group == "z_step")
-        elif name == "kernel":
-            gain = 0.6 if group in ("context", "entropy_parameters") else 1.2
-            value = rng.normal(0, gain, leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
-        else:
-            value = rng.normal(0, 0.2, leaf.shape)
-        return jnp.asarray(value, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes_of(config))
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
