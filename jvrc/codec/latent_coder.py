@@ -36,7 +36,7 @@ class Symbols(NamedTuple):
 
 
 class LatentCoder(Protocol):
-    """Quantises, codes and reconstructs y of one image."""
+    """Quantises, codes and reconstructs y of one tile."""
 
     model: FrozenModel
     qstep_code: int
@@ -67,7 +67,7 @@ class LatentCoder(Protocol):
         ...
 
 
-# (model, integers of z [H/64,W/64,N], qstep code) -> the coder of one image's y
+# (model, integers of z [H/64,W/64,N], qstep code) -> the coder of one tile's y
 CoderOf = Callable[[FrozenModel, np.ndarray, int], LatentCoder]
 
 

@@ -1,8 +1,9 @@
 """The latent coder of jvrc2026: scales depend on z alone, means also on latents reconstructed.
 
-All symbols of y are coded at once, in row-major order, under tables that integers choose. Means are
-refined in four steps by a float network, which encoder and decoder run alike: another machine's
-rounding moves a reconstruction by as little, and no symbol.
+All symbols of y are coded at once, in row-major order, under CDF tables that the integer h_s
+chooses. Means are refined in four steps by a float network, which encoder and decoder run alike.
+Symbols are known before any mean is, so a mean that another machine rounds differently moves a
+reconstruction by about as much and changes no symbol.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""Claims about the configs of the three architectures."""
+"""Claims about the configs of the architectures."""
 
 import json
 from dataclasses import dataclass, replace
