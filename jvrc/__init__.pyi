@@ -1,9 +1,11 @@
-from .codec.image import compress as compress
-from .codec.image import decompress as decompress
+from .codec.files import compress as compress
+from .codec.files import decompress as decompress
+from .codec.files import decompress_picture as decompress_picture
 from .errors import BitstreamError as BitstreamError
 from .frozen.model import FrozenModel as FrozenModel
 from .frozen.zoo import load as load
 from .frozen.zoo import models as models
+from .io.picture import Picture as Picture
 from .qstep import QSTEP_MAX as QSTEP_MAX
 from .qstep import QSTEP_MIN as QSTEP_MIN
 

@@ -66,23 +66,23 @@ def add_decompress(subparsers: Any) -> None:
         "decompress to an image",
         "jvrc decompress photo.jvrc",
         "jvrc decompress photo.jvrc -o restored.webp",
-        "jvrc decompress photo.jvrc -o crop.png --region 0,512,256,256",
+        "jvrc decompress photo.jvrc -o crop.png --crop 512,0,256,256",
     )
     parser.add_argument("input", metavar="IN.jvrc", type=Path, help="a file that compress wrote")
     add_output(parser, "OUT.png", "the suffix chooses the format; default: IN with .png")
     parser.add_argument(
-        "--region",
-        metavar="TOP,LEFT,HEIGHT,WIDTH",
-        type=_parse_region,
+        "--crop",
+        metavar="X,Y,WIDTH,HEIGHT",
+        type=_parse_crop,
         help="decompress these pixels only; default: the whole image",
     )
     parser.add_argument("--model", help=f"{MODEL_HELP}; default: the shipped model that made IN")
 
 
-def _parse_region(text: str) -> tuple[int, ...]:
+def _parse_crop(text: str) -> tuple[int, ...]:
     numbers = text.split(",")
     if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
-        raise argparse.ArgumentTypeError(f"must be TOP,LEFT,HEIGHT,WIDTH, got {text}")
+        raise argparse.ArgumentTypeError(f"must be X,Y,WIDTH,HEIGHT, got {text}")
     return tuple(int(number) for number in numbers)
 
 
@@ -116,11 +116,11 @@ def _run_decompress(args: argparse.Namespace) -> None:
     name = args.model or _shipped_model(stream.model_id)
     jvrc = library()
     model = jvrc.load(name)
-    decompress = partial(jvrc.decompress, region=args.region)
+    decompress = partial(jvrc.decompress, crop=args.crop)
     img, seconds = timed(decompress, model, data)
     write_image(output, img)
     height, width = img.shape[:2]
-    if args.region:
+    if args.crop:
         print(f"{output}: {height}x{width} of {stream.height}x{stream.width}, {seconds:.2f} s")
     else:
         print(f"{output}: {height}x{width} from {result_text(len(data), height, width, seconds)}")

@@ -13,7 +13,7 @@ MAX_PIXELS = 2**27  # of an image, padded
 MAX_LANES_LOG2 = 12
 MAX_TILE_SIDE = 16  # blocks of 64x64 pixels: 64x64 positions of y
 SKIPPABLE = 0x80  # this bit of a section's type: a decoder that does not know it skips it
-RGB = 3  # channels
+GREY, RGB = 1, 3  # channels
 
 
 class Stream(NamedTuple):
@@ -30,6 +30,8 @@ class Tile(NamedTuple):
     scale_adapted: bool  # the z stream ends with index shifts (jvrc.coding.scale_adaptation)
     z: Stream
     y: Stream
+    patch: bytes = b""  # pixels that are coded without the model (jvrc.coding.patch)
+    alpha: bytes = b""  # of the tile (jvrc.coding.alpha)
 
 
 class Section(NamedTuple):
@@ -49,6 +51,7 @@ class Container(NamedTuple):
     tiles: Sequence[Tile]  # row by row, as many as the grid has
     tile_side: int = MAX_TILE_SIDE  # largest side of a tile, in blocks; 0: one tile (version 1)
     sections: tuple[Section, ...] = ()
+    channels: int = RGB
 
     @property
     def version(self) -> int:

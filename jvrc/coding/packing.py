@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from jvrc.coding import version1
 from jvrc.coding.container import (
+    GREY,
     MAX_PIXELS,
     MAX_TILE_SIDE,
     RGB,
@@ -22,15 +23,8 @@ from jvrc.coding.container import (
     Tile,
     check_dimensions,
 )
-from jvrc.coding.sections import (
-    INDEX,
-    TILE,
-    Found,
-    read_section,
-    read_tile,
-    write_section,
-    write_tile,
-)
+from jvrc.coding.sections import INDEX, TILE, Found, read_section, write_section
+from jvrc.coding.tile_sections import read_tile, unknown, write_tile
 from jvrc.coding.varint import read_varint, unzigzag, write_varint, zigzag
 from jvrc.errors import BitstreamError
 
@@ -44,7 +38,6 @@ class _Header(NamedTuple):
     """The fields of a header, unchecked."""
 
     container: Container  # without tiles and sections
-    channels: int
     crc: int  # CRC-32 of its bytes
     end: int  # offset behind it
 
@@ -65,9 +58,7 @@ class TilesOfFile(Sequence[Tile]):
             raise IndexError(number)
         begin, end = self._ends[number : number + 2]
         try:
-            found = read_section(self._data[:end], begin, self._header.crc)
-            _check_tile_section(found, end)
-            return read_tile(found.payload, number)
+            return read_tile(self._data[:end], begin, number, self._header.crc)
         except BitstreamError as error:
             raise BitstreamError(f"{self._header.container.name_of(number)}: {error}") from error
 
@@ -78,10 +69,7 @@ def pack(container: Container) -> bytes:
     header = _write_header(container)
     crc = zlib.crc32(header)
     others = [write_section(kind, payload, crc) for kind, payload in container.sections]
-    tiles = [
-        write_section(TILE, write_tile(number, tile), crc)
-        for number, tile in enumerate(container.tiles)
-    ]
+    tiles = [write_tile(number, tile, crc) for number, tile in enumerate(container.tiles)]
     index = b"".join(write_varint(len(tile)) for tile in tiles)
     indices = [write_section(INDEX, index, crc)] if len(tiles) > 1 else []
     return b"".join([header, *others, *indices, *tiles])
@@ -128,7 +116,7 @@ def _read_until_tiles(data: memoryview, header: _Header) -> tuple[list[Section],
         sections.append(Section(found.kind, bytes(found.payload)))
         at = found.end
     if found.kind not in (INDEX, TILE):
-        raise BitstreamError(_unknown(found.kind))
+        raise BitstreamError(unknown(found.kind))
     return sections, found, at
 
 
@@ -149,18 +137,6 @@ def _read_index(index: Found, count: int, size: int) -> list[int]:
     return ends
 
 
-def _check_tile_section(found: Found, end: int) -> None:
-    if found.kind != TILE:
-        raise BitstreamError(_unknown(found.kind))
-    _check_length(end, found.end)
-
-
-def _unknown(kind: int) -> str:
-    if kind in (0, INDEX) or kind & SKIPPABLE:
-        return f"damaged stream: section of type {kind} where a tile should be"
-    return f"the stream has a section of type {kind}, which this library can't decode: upgrade jvrc"
-
-
 def _write_header(container: Container) -> bytes:
     parts = (
         MAGIC,
@@ -169,7 +145,7 @@ def _write_header(container: Container) -> bytes:
         write_varint(container.height),
         write_varint(container.width),
         write_varint(zigzag(container.qstep_code)),
-        bytes([RGB, container.tile_side]),
+        bytes([container.channels, container.tile_side]),
     )
     return b"".join(parts)
 
@@ -182,18 +158,19 @@ def _read_header(data: bytes) -> _Header:
     if at + 2 > len(data):
         raise BitstreamError(f"truncated stream: it ends within the header, after {at} bytes")
     channels, tile_side = data[at], data[at + 1]
-    container = Container(model_id, height, width, unzigzag(number), (), tile_side)
-    return _Header(container, channels, zlib.crc32(data[: at + 2]), at + 2)
+    qstep_code = unzigzag(number)
+    container = Container(model_id, height, width, qstep_code, (), tile_side, channels=channels)
+    return _Header(container, zlib.crc32(data[: at + 2]), at + 2)
 
 
 def _check_header(header: _Header, max_pixels: int) -> None:
     """Raise BitstreamError for a header that no encoder of this version writes."""
     container = header.container
     check_dimensions(container.height, container.width, max_pixels)
-    if header.channels != RGB:
+    if container.channels not in (GREY, RGB):
         raise BitstreamError(
-            f"the stream has {header.channels} colour channels, this library reads {RGB}: "
-            "upgrade jvrc"
+            f"the stream has {container.channels} colour channels, this library reads {GREY} "
+            f"and {RGB}: upgrade jvrc"
         )
     if not 1 <= container.tile_side <= MAX_TILE_SIDE:
         raise BitstreamError(f"damaged stream: tiles of {container.tile_side} blocks a side")
@@ -201,7 +178,7 @@ def _check_header(header: _Header, max_pixels: int) -> None:
 
 def _check_fields(container: Container) -> None:
     """Raise ValueError for a container that would not come back as it is."""
-    model_id, height, width, _, tiles, tile_side, sections = container
+    model_id, height, width, _, tiles, tile_side, sections, channels = container
     try:
         raw = bytes.fromhex(model_id)
     except ValueError:
@@ -212,6 +189,8 @@ def _check_fields(container: Container) -> None:
         raise ValueError(f"height and width must be at least 1, got {height} and {width}")
     if not 1 <= tile_side <= MAX_TILE_SIDE:
         raise ValueError(f"tile_side must be in 1 ... {MAX_TILE_SIDE}, got {tile_side}")
+    if channels not in (GREY, RGB):
+        raise ValueError(f"channels must be {GREY} or {RGB}, got {channels}")
     if len(tiles) != container.grid.count:
         raise ValueError(f"tiles must be {container.grid.count}, got {len(tiles)}")
     if not all(SKIPPABLE <= kind <= 0xFF for kind, _ in sections):

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jvrc.io.files import write_bytes
+from jvrc.io.picture import Picture
 
 _JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
 _TIFF = ("TIFF", {"compression": "tiff_deflate"})
@@ -100,6 +101,15 @@ def as_rgb_uint8(img: Any) -> np.ndarray:
     if array.size == 0:
         raise ValueError(f"img must have at least one pixel, got shape {list(array.shape)}")
     return array
+
+
+def as_picture(img: Any) -> Picture:
+    """Return a PIL image, an array or a `Picture` as a `Picture`."""
+    if isinstance(img, Picture):
+        return img
+    if not isinstance(img, Image.Image) and np.ndim(img) == 2:
+        return Picture(as_rgb_uint8(np.repeat(np.asarray(img)[..., None], 3, axis=2))[..., 0])
+    return Picture(as_rgb_uint8(img))
 
 
 def write_image(path: str | os.PathLike, img: np.ndarray) -> None:

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 import jvrc
 from jvrc.codec.coders import coder_of
-from jvrc.codec.image import decode_image, encode_image
+from jvrc.codec.decoder import decode_image
+from jvrc.codec.encoder import encode_image
 from jvrc.coding import packing
 from jvrc.evaluation.metrics import psnr
 from jvrc.io.images import read_image

@@ -1,6 +1,6 @@
 """Latent coders on the float networks, to compare the integer ones with: see bench_integer.py.
 
-`float_coder` goes where jvrc.codec.image takes `coder_of`.
+`float_coder` goes where jvrc.codec.encoder and decoder take `coder_of`.
 """
 
 from functools import partial

@@ -23,7 +23,8 @@ from float_coders import FloatIndependentCoder, float_coder
 from PIL import Image
 
 import jvrc
-from jvrc.codec.image import decode_image, encode_image
+from jvrc.codec.decoder import decode_image
+from jvrc.codec.encoder import encode_image
 from jvrc.codec.streams import decode_z
 from jvrc.coding import packing, scale_adaptation
 from jvrc.coding.container import Container

@@ -1,4 +1,4 @@
-"""Compressing and decompressing as jvrc.codec.image does it, each stage measured.
+"""Compressing and decompressing as jvrc.codec does it, each stage measured.
 
 What a stage calls is replaced by the same call under a measurement. Stages of several tiles add up.
 """
@@ -14,19 +14,19 @@ from unittest import mock
 import numpy as np
 
 import jvrc
-from jvrc.codec import coders, image, tiles
+from jvrc.codec import analysed, coders, decoder, encoder, tiles
 from jvrc.codec.latent_coder import LatentCoder
 from jvrc.coding import packing, scale_adaptation
 from jvrc.qstep import qstep_code_of
 
 Measure = Callable[[str], AbstractContextManager]  # of a stage's name
 FUNCTIONS = {
-    "g_a": (image, "analyse_area"),
+    "g_a": (analysed, "analyse_area"),
     "h_a": (tiles, "analyse_latents"),
     "scale adaptation": (scale_adaptation, "choose"),
     "range coder": (tiles, "encode_z"),
     "range coder, z": (tiles, "decode_z"),
-    "g_s": (image, "synthesise_area"),
+    "g_s": (decoder, "synthesise_area"),
 }
 METHODS = {
     "quantise": "quantise",
@@ -53,14 +53,14 @@ class Seconds(collections.defaultdict):
 def compress(model: jvrc.FrozenModel, img: np.ndarray, qstep: float, measure: Measure) -> bytes:
     """The bytes that `jvrc.compress` gives."""
     with _measured(measure):
-        coded = image.encode_image(model, img, qstep_code_of(qstep), coder_of=_coder_of(measure))
+        coded = encoder.encode_image(model, img, qstep_code_of(qstep), coder_of=_coder_of(measure))
     return packing.pack(coded)
 
 
 def decompress(model: jvrc.FrozenModel, data: bytes, measure: Measure) -> np.ndarray:
     """The image that `jvrc.decompress` gives."""
     with _measured(measure):
-        return image.decode_image(model, packing.unpack(data), coder_of=_coder_of(measure))
+        return decoder.decode_image(model, packing.unpack(data), coder_of=_coder_of(measure))
 
 
 @contextlib.contextmanager

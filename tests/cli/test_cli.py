@@ -78,16 +78,16 @@ def test_files_round_trip_with_default_names_and_one_line_each(capsys, tmp_path,
 
 
 @pytest.mark.usefixtures("compressed")
-def test_a_region_is_decompressed_alone(capsys, stream):
-    assert main(["decompress", "photo.jvrc", "-o", "a.png", "--region", "4,8,20,33"]) == 0
+def test_a_crop_is_decompressed_alone(capsys, stream):
+    assert main(["decompress", "photo.jvrc", "-o", "a.png", "--crop", "8,4,33,20"]) == 0
     assert capsys.readouterr().out.startswith("a.png: 20x33 of 40x56, ")
     whole = jvrc.decompress(jvrc.load(MODEL), stream)
     np.testing.assert_array_equal(read_image("a.png"), whole[4:24, 8:41])
-    outside = ["decompress", "photo.jvrc", "-o", "b.png", "--region", "4,8,37,33"]
-    fails(capsys, "region must be (top, left, height, width) within the image's 40 x 56", *outside)
-    for region in ("1,2,3", "0,0,-1,2", "a,b,c,d", "1,2,3,4,5"):
-        argv = ["decompress", "photo.jvrc", "-o", "b.png", f"--region={region}"]
-        fails_as_usage(capsys, "must be TOP,LEFT,HEIGHT,WIDTH", *argv)
+    outside = ["decompress", "photo.jvrc", "-o", "b.png", "--crop", "8,4,33,37"]
+    fails(capsys, "crop must be (x, y, width, height) within the image's 56 x 40", *outside)
+    for crop in ("1,2,3", "0,0,-1,2", "a,b,c,d", "1,2,3,4,5"):
+        argv = ["decompress", "photo.jvrc", "-o", "b.png", f"--crop={crop}"]
+        fails_as_usage(capsys, "must be X,Y,WIDTH,HEIGHT", *argv)
 
 
 @pytest.mark.usefixtures("photo")

@@ -6,7 +6,8 @@ import pytest
 import jvrc
 from jvrc.codec import annealing, objective
 from jvrc.codec.coders import coder_of
-from jvrc.codec.image import decode_image, decode_symbols, encode_image
+from jvrc.codec.decoder import decode_image, decode_symbols
+from jvrc.codec.encoder import encode_image
 from jvrc.codec.scene import scene_of
 from jvrc.codec.tiles import quantise_tile
 from jvrc.coding import packing

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 import jvrc
-from jvrc.codec.image import decode_image, decode_symbols, encode_image
+from jvrc.codec.decoder import decode_image, decode_symbols
+from jvrc.codec.encoder import encode_image
 from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.latents import dequantise_z
 from jvrc.coding.packing import unpack

@@ -21,7 +21,8 @@ from PIL import Image
 
 import jvrc
 from jvrc import BitstreamError, compress, decompress
-from jvrc.codec.image import decode_image, decode_symbols, quantise_image
+from jvrc.codec.decoder import decode_image, decode_symbols
+from jvrc.codec.encoder import quantise_image
 from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.streams import decode_z, encode_stream
 from jvrc.codec.wavefront import WavefrontCoder
@@ -550,7 +551,6 @@ GOOD = np.zeros((4, 5, 3), np.uint8)
         (GOOD[:0], r"img must have at least one pixel, got shape \[0, 5, 3\]"),
         (GOOD[:, :0], r"img must have at least one pixel, got shape \[4, 0, 3\]"),
         (Image.new("F", (4, 4)), "img: floating-point samples; convert to 8 bits"),
-        (np.broadcast_to(GOOD[:1, :1], (2**14, 2**14, 3)), "img must have at most .* in parts"),
     ],
 )
 def test_a_wrong_image_is_a_value_error_with_the_remedy(one_pixel, img, message):

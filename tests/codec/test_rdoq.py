@@ -8,7 +8,8 @@ import pytest
 import jvrc
 from jvrc import cli
 from jvrc.codec import annealing, rdoq, tiling
-from jvrc.codec.image import decode_symbols, quantise_image
+from jvrc.codec.decoder import decode_symbols
+from jvrc.codec.encoder import quantise_image
 from jvrc.frozen.file import read_model
 from jvrc.io.images import write_image
 from jvrc.qstep import qstep_code_of

@@ -13,7 +13,8 @@ from PIL import Image
 from small import spread_2026
 
 import jvrc
-from jvrc.codec.image import decode_symbols, encode_image
+from jvrc.codec.decoder import decode_symbols
+from jvrc.codec.encoder import encode_image
 from jvrc.coding.container import Section
 from jvrc.coding.packing import pack, unpack
 from jvrc.export.format_fitting import Sample, fit_format

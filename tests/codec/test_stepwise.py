@@ -10,7 +10,7 @@ import pytest
 
 from jvrc.codec import stepwise, tiling
 from jvrc.codec.coders import coder_of
-from jvrc.codec.image import compress, decompress
+from jvrc.codec.files import compress, decompress
 from jvrc.codec.latents import analyse, quantise_z, synthesise
 from jvrc.model import jvrc2026
 from jvrc.model.config import config_of

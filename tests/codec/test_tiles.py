@@ -1,4 +1,4 @@
-"""Claims about images coded in several tiles: independence, regions, damage, memory."""
+"""Claims about images coded in several tiles: independence, crops, damage, memory."""
 
 import weakref
 from pathlib import Path
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import jvrc
 from jvrc import BitstreamError
 from jvrc.codec.coders import coder_of
-from jvrc.codec.image import decode_image, decode_symbols, encode_image
+from jvrc.codec.decoder import decode_image, decode_symbols
+from jvrc.codec.encoder import encode_image
 from jvrc.codec.latents import analyse_image
 from jvrc.codec.regions import Y_UNIT, analyse_area
 from jvrc.codec.tiles import decode_tile
@@ -119,94 +120,96 @@ def test_a_file_is_the_same_each_time(tiled):
     np.testing.assert_array_equal(jvrc.decompress(model, data), restored)
 
 
-# -- regions
+# -- crops
 
 
 @st.composite
-def regions(draw):
+def crops(draw):
     top, left = draw(st.integers(0, HEIGHT - 1)), draw(st.integers(0, WIDTH - 1))
     height, width = draw(st.integers(1, HEIGHT - top)), draw(st.integers(1, WIDTH - left))
-    return top, left, height, width
+    return left, top, width, height
 
 
-def cropped(img, region):
-    top, left, height, width = region
+def cropped(img, crop):
+    left, top, width, height = crop
     return img[top : top + height, left : left + width].astype(int)
 
 
 @settings(max_examples=15, deadline=None)
-@given(region=regions())
-def test_a_region_is_the_crop_of_the_whole(tiled, region):
+@given(crop=crops())
+def test_a_crop_is_that_of_the_whole(tiled, crop):
     model, _, data, restored = tiled
-    found = jvrc.decompress(model, data, region=region)
+    found = jvrc.decompress(model, data, crop=crop)
     assert found.dtype == np.uint8
-    assert found.shape == (*region[2:], 3)
-    assert np.abs(found - cropped(restored, region)).max() <= 1
+    assert found.shape == (crop[3], crop[2], 3)
+    assert np.abs(found - cropped(restored, crop)).max() <= 1
 
 
-def test_a_region_that_is_the_whole_image_is_the_same(tiled):
+def test_a_crop_that_is_the_whole_image_is_the_same(tiled):
     model, _, data, restored = tiled
-    found = jvrc.decompress(model, data, region=(0, 0, HEIGHT, WIDTH))
+    found = jvrc.decompress(model, data, crop=(0, 0, WIDTH, HEIGHT))
     np.testing.assert_array_equal(found, restored)
 
 
-def test_a_region_of_one_tile_is_a_crop_too(tiny):
+def test_a_crop_of_one_tile_is_a_crop_too(tiny):
     """Of a file without an index."""
     img = noise(130, 70)
     data = jvrc.compress(tiny, img, 2.0)
-    region = (64, 3, 40, 67)
-    found = jvrc.decompress(tiny, data, region=region)
-    assert np.abs(found - cropped(jvrc.decompress(tiny, data), region)).max() <= 1
+    crop = (3, 64, 67, 40)
+    found = jvrc.decompress(tiny, data, crop=crop)
+    assert np.abs(found - cropped(jvrc.decompress(tiny, data), crop)).max() <= 1
 
 
 @pytest.mark.parametrize(
-    ("region", "needed"),  # tiles of blocks 0, 1 ... 2, 3 ... 4 along the rows, 0 ... 1, 2 ... 3
+    ("crop", "needed"),  # tiles of blocks 0, 1 ... 2, 3 ... 4 along the rows, 0 ... 1, 2 ... 3
     [
         ((0, 0, 64, 64), [0, 2]),
-        ((64, 0, 64, 64), [0, 2]),
-        ((150, 0, 1, 1), [2, 4]),
-        ((0, 64, 1, 1), [0, 1, 2, 3]),
-        ((299, 199, 1, 1), [5]),
-        ((127, 63, 130, 2), [0, 1, 2, 3, 4, 5]),
+        ((0, 64, 64, 64), [0, 2]),
+        ((0, 150, 1, 1), [2, 4]),
+        ((64, 0, 1, 1), [0, 1, 2, 3]),
+        ((199, 299, 1, 1), [5]),
+        ((63, 127, 2, 130), [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_a_region_needs_the_tiles_within_its_margin_of_a_block(tiled, region, needed):
+def test_a_crop_needs_the_tiles_within_its_margin_of_a_block(tiled, crop, needed):
     model, _, data, restored = tiled
     coded, decoded = unpack(data), []
+    x, y, width, height = crop
+    wanted = Area(y, x, y + height, x + width)
 
     class Recorded(tuple):
         def __getitem__(self, number):
             decoded.append(number)
             return super().__getitem__(number)
 
-    found = decode_image(model, coded._replace(tiles=Recorded(coded.tiles)), region=region)
-    assert np.abs(found - cropped(restored, region)).max() <= 1
+    found = decode_image(model, coded._replace(tiles=Recorded(coded.tiles)), wanted=wanted)
+    assert np.abs(found - cropped(restored, crop)).max() <= 1
     assert decoded == needed
 
 
 @pytest.mark.parametrize(
-    "region",
+    "crop",
     [
-        *((-1, 0, 2, 2), (0, -1, 2, 2), (0, 0, 0, 2), (0, 0, 2, 0), (299, 0, 2, 2), (0, 199, 2, 2)),
+        *((-1, 0, 2, 2), (0, -1, 2, 2), (0, 0, 0, 2), (0, 0, 2, 0), (0, 299, 2, 2), (199, 0, 2, 2)),
         *((0, 0, 2), (0, 0, 2.0, 2), "0123", 5),
     ],
 )
-def test_a_region_outside_of_the_image_is_refused(tiled, region):
+def test_a_crop_outside_of_the_image_is_refused(tiled, crop):
     model, _, data, _ = tiled
-    with pytest.raises(ValueError, match="region must be .* within the image's 300 x 200 pixels"):
-        jvrc.decompress(model, data, region=region)
+    with pytest.raises(ValueError, match="crop must be .* within the image's 200 x 300 pixels"):
+        jvrc.decompress(model, data, crop=crop)
 
 
 # -- damage
 
 
-def test_damage_names_the_tile_and_spares_regions_that_do_not_need_it(tiled):
+def test_damage_names_the_tile_and_spares_crops_that_do_not_need_it(tiled):
     model, _, data, restored = tiled
     changed = bytearray(data)
     changed[-1] ^= 1
     fails(model, bytes(changed), r"tile 5 \(rows 192 ... 299, columns 128 ... 199\): damaged")
-    fails(model, bytes(changed), "tile 5", region=(200, 150, 20, 20))
-    found = jvrc.decompress(model, bytes(changed), region=(0, 0, 100, 100))
+    fails(model, bytes(changed), "tile 5", crop=(150, 200, 20, 20))
+    found = jvrc.decompress(model, bytes(changed), crop=(0, 0, 100, 100))
     assert np.abs(found - restored[:100, :100].astype(int)).max() <= 1
 
 

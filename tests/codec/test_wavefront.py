@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import jvrc
 from jvrc.codec import wavefront, wavefront_loop, wavefront_order
 from jvrc.codec.coders import coder_of
-from jvrc.codec.image import quantise_image
+from jvrc.codec.encoder import quantise_image
 from jvrc.codec.latents import analyse, quantise_z
 from jvrc.codec.streams import decode_z
 from jvrc.codec.tiles import decode_tile, encode_tile

@@ -92,6 +92,7 @@ def test_round_trip(container):
 @given(tiles, st.integers(1, 2**14), st.integers(1, 2**14))
 def test_one_tile_costs_at_most_8_bytes_over_version_1(tile, height, width):
     """Of up to 2**28 bytes, which no tile of at most 64x64 positions of y reaches."""
+    tile = tile._replace(patch=b"", alpha=b"")
     coded = Container("01ab23cd", min(height, 1024), min(width, 1024), 640, (tile,))
     lengths = (len(s) for s in (tile.z.words, tile.z.escapes, tile.y.words, tile.y.escapes))
     fields = (coded.height, coded.width, 2 * 1280 + tile.scale_adapted, *lengths)
@@ -137,7 +138,9 @@ def test_every_truncation_is_noticed(container):
 @pytest.mark.parametrize("container", [SMALL, SEVERAL], ids=["one tile", "several"])
 @pytest.mark.parametrize("extra", range(256))
 def test_every_appended_byte_is_noticed(container, extra):
-    fails(pack(container) + bytes([extra]), "left-over bytes")
+    begins_a_section = extra in (3, 5) and len(container.tiles) == 1
+    message = "truncated" if begins_a_section else "left-over bytes"
+    fails(pack(container) + bytes([extra]), message)
 
 
 @given(st.binary(max_size=200))
@@ -163,7 +166,7 @@ def test_arbitrary_payloads_raise_nothing_else(kind, data):
         (with_byte(4, 0), "no format version 0"),
         (with_byte(11, 0), "an image of 300 x 0 pixels"),
         (with_byte(10, 0), "padded varint at byte 9"),
-        (with_byte(13, 1), "1 colour channels, this library reads 3: upgrade"),
+        (with_byte(13, 2), "2 colour channels, this library reads 1 and 3: upgrade"),
         (with_byte(14, 17), "tiles of 17 blocks a side"),
         (with_byte(14, 0), "tiles of 0 blocks a side"),
         (with_byte(14, 4), "one tile without an index, of 2"),
@@ -174,8 +177,8 @@ def test_arbitrary_payloads_raise_nothing_else(kind, data):
         (with_byte(17, 10), "streams longer than their section"),
         (HEADER + section(2, b"\0\0"), "truncated"),
         (HEADER + section(2, TILE_BYTES)[:-1] + b"\x00", "damaged stream: checksum"),
-        (HEADER + section(3, b"") + section(2, TILE_BYTES), "section of type 3, .* upgrade"),
-        (HEADER + section(0, b""), "section of type 0 where a tile should be"),
+        (HEADER + section(3, b"") + section(2, TILE_BYTES), "section of type 3 out of its place"),
+        (HEADER + section(0, b""), "section of type 0 out of its place"),
         (HEADER + section(1, b"\x17") + section(2, TILE_BYTES), "1 tiles, and an index"),
         (HEADER + section(129, b""), "truncated"),
     ],
@@ -210,10 +213,24 @@ def test_tiles_in_another_order_and_other_indices_are_refused():
     fails(several_with(index=bytes([lengths[0] + 1, lengths[1] - 1, lengths[2]]))[0], "tile 0 .*")
     fails(several_with(index=bytes([*lengths[:2], lengths[2] + 1]))[0], "truncated")
     fails(several_with(index=bytes([*lengths[:2], lengths[2] - 1]))[0], "left-over")
-    unknown = section(3, b"payload", header)
-    fails(several_with(change=lambda t: [t[0], unknown, t[2]])[0], "section of type 3, .* upgrade")
+    unknown = section(4, b"payload", header)
+    fails(several_with(change=lambda t: [t[0], unknown, t[2]])[0], "type 4, .* upgrade")
     skippable = section(200, b"payload", header)
-    fails(several_with(change=lambda t: [t[0], skippable, t[2]])[0], "type 200 where a tile")
+    fails(several_with(change=lambda t: [t[0], skippable, t[2]])[0], "type 200 out of its place")
+
+
+def test_patch_and_alpha_follow_their_tile_in_this_order():
+    patch, alpha = section(3, b"\0patch", HEADER), section(5, b"\0alpha", HEADER)
+    data = HEADER + section(2, TILE_BYTES)
+    whole = SMALL._replace(tiles=(SMALL.tiles[0]._replace(patch=b"patch", alpha=b"alpha"),))
+    assert pack(whole) == data + patch + alpha
+    assert unpack(data + patch + alpha) == whole
+    for wrong in (alpha + patch, patch + patch, alpha + alpha, section(2, TILE_BYTES)):
+        fails(data + wrong, "out of its place")
+    fails(HEADER + patch, "type 3 out of its place")
+    fails(data + section(3, b"\1patch", HEADER), "tile 1 in its place")
+    fails(data + section(5, b"\0", HEADER), "an empty section of type 5")
+    fails(data + patch[:-1], "truncated")
 
 
 def test_sections_that_may_be_skipped_come_back_and_change_no_tile():

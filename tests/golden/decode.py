@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import jvrc
-from jvrc.codec.image import decode_symbols
+from jvrc.codec.decoder import decode_symbols
 from jvrc.codec.latent_coder import Symbols
 
 

@@ -21,7 +21,8 @@ from PIL import Image
 
 import jvrc
 from jvrc import demo
-from jvrc.codec.image import decode_symbols, encode_image
+from jvrc.codec.decoder import decode_symbols
+from jvrc.codec.encoder import encode_image
 from jvrc.coding import range_coder
 from jvrc.coding.container import MAX_TILE_SIDE, Section
 from jvrc.coding.packing import pack

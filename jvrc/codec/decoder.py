@@ -1,0 +1,92 @@
+"""The decoder of whole images and of parts of them: the contents of a file to pixels.
+
+file -> jvrc.codec.tiles -> y^ of each tile -> g_s -> image
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jvrc.codec.coders import coder_of
+from jvrc.codec.latent_coder import CoderOf, Symbols
+from jvrc.codec.regions import Y_UNIT, synthesise_area
+from jvrc.codec.tiles import ReconstructedTiles, decode_tile
+from jvrc.coding.container import Container
+from jvrc.coding.packing import unpack
+from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
+from jvrc.errors import BitstreamError
+from jvrc.frozen.model import FrozenModel
+from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
+
+
+def decode_image(
+    model: FrozenModel,
+    coded: Container,
+    *,
+    wanted: Area | None = None,
+    coder_of: CoderOf = coder_of,
+) -> np.ndarray:
+    """Return the image, uint8 [h,w,3], that `jvrc.codec.encoder` coded, or a part of it.
+
+    wanted: pixels within the image, by default all.
+
+    Raises:
+      BitstreamError: a tile that is needed is damaged, or the file is another model's.
+    """
+    check_model(model, coded)
+    wanted = Area(0, 0, coded.height, coded.width) if wanted is None else wanted
+    blocks, areas = coded.grid.blocks, list(_areas(coded.grid, wanted))
+    latents = ReconstructedTiles(model, coded, coder_of, areas)
+    img = None
+    for area in areas:
+        y_hat = latents.around(area)
+        if img is None:  # not before a tile was found to be intact
+            img = np.empty((*wanted.size, 3), np.uint8)
+        pixels = area.scaled(BLOCK)
+        both = pixels.common(wanted)
+        found = synthesise_area(model, y_hat, area, blocks, coded.qstep_code)
+        img[both.within(wanted)] = found[both.within(pixels)]
+    return img
+
+
+def decode_symbols(params: FrozenModel, data: bytes) -> tuple[np.ndarray, Symbols]:
+    """Return (integers of z, symbols of y) of a file, those of its tiles put together.
+
+    They are the same on every machine.
+
+    Raises:
+      BitstreamError: as in `decompress`.
+    """
+    coded = unpack(data)
+    check_model(params, coded)
+    grid = coded.grid
+    whole = Area(0, 0, *grid.blocks)
+    out: list[np.ndarray] = []
+    for number in range(grid.count):
+        found = decode_tile(params, coded, number, coder_of)
+        parts = ((found.z_q, 1), *((part, Y_UNIT) for part in found.symbols))
+        if not out:
+            sizes = [whole.scaled(unit).size for _, unit in parts]
+            pairs = zip(parts, sizes, strict=True)
+            out = [np.empty((*size, part.shape[2]), part.dtype) for (part, _), size in pairs]
+        for array, (part, unit) in zip(out, parts, strict=True):
+            array[grid.area(number).within(whole, unit)] = part
+    return out[0], Symbols(*out[1:])
+
+
+def check_model(model: FrozenModel, coded: Container) -> None:
+    """Raise BitstreamError unless the model made the file, with a quantisation step that exists."""
+    if coded.model_id != model.model_id:
+        raise BitstreamError(
+            f"the stream was made with model {coded.model_id}, this is {model.model_id}: "
+            "load the model that made it"
+        )
+    if not QSTEP_CODE_MIN <= coded.qstep_code <= QSTEP_CODE_MAX:
+        raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")
+
+
+def _areas(grid: TileGrid, wanted: Area) -> Iterator[Area]:
+    """Yield the blocks of each tile that the wanted pixels lie in."""
+    top, left, bottom, right = wanted
+    area = Area(top // BLOCK, left // BLOCK, -(-bottom // BLOCK), -(-right // BLOCK))
+    return (grid.area(number).common(area) for number in grid.touching(area))

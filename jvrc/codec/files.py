@@ -1,0 +1,129 @@
+"""compress and decompress: images to whole files and back.
+
+A file holds the pixels (jvrc.codec.encoder, jvrc.codec.decoder), alpha and metadata.
+"""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from jvrc.codec.decoder import decode_image
+from jvrc.codec.encoder import encode_image
+from jvrc.codec.objective import check_effort
+from jvrc.coding import packing
+from jvrc.coding.container import GREY, MAX_PIXELS, RGB, Container
+from jvrc.coding.tile_grid import Area
+from jvrc.frozen.model import FrozenModel
+from jvrc.io.images import as_picture
+from jvrc.io.picture import Picture
+from jvrc.qstep import qstep_code_of
+
+Crop = tuple[int, int, int, int]  # x, y, width, height in pixels
+
+
+def compress(
+    params: FrozenModel,
+    img: Any,
+    qstep: float | None = None,
+    *,
+    effort: int = 0,
+    progress: bool = False,
+) -> bytes:
+    """Compress an image.
+
+    Args:
+      params: a frozen model, from `jvrc.load`.
+      img: a PIL image, a `Picture`, or uint8 [H,W,3], [H,W] (grey) or [H,W,4] (with alpha), of
+        NumPy or JAX; any H, W >= 1.
+      qstep: the quantisation step Delta, 0.5 (best image) … 32 (fewest bytes); it is snapped to a
+        grid of 0.54 %.
+      effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
+        for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
+        or 128 iterations (jvrc.codec.annealing), otherwise rate-distortion-optimised quantisation
+        of 12, 40 or 120 passes (jvrc.codec.rdoq). Each goes through g_s and back.
+      progress: show a bar on stderr during that search.
+
+    Returns:
+      A whole file: `decompress` needs nothing else but the same model.
+
+    Raises:
+      ValueError: img, qstep or effort breaks one of these rules.
+    """
+    check_effort(effort)
+    picture, qstep_code = as_picture(img), qstep_code_of(qstep)
+    coded = encode_image(
+        params, _to_rgb(picture.pixels), qstep_code, effort=effort, progress=progress
+    )
+    return packing.pack(coded._replace(channels=GREY if picture.pixels.ndim == 2 else RGB))
+
+
+def decompress(
+    params: FrozenModel,
+    data: bytes,
+    *,
+    crop: Crop | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """Restore an image, or a part of it.
+
+    Args:
+      params: the model that compressed it, from `jvrc.load`.
+      data: what `compress` returned.
+      crop: (x, y, width, height) in pixels, by default all. Of the file's tiles, of at most
+        1024x1024 pixels, only those that the crop or a margin of 128 pixels around it touches are
+        decoded.
+      max_pixels: refuse larger images, before anything big is allocated.
+
+    Returns:
+      uint8 [H,W,3], of a grey image [H,W], with alpha [H,W,4]. A pixel of a crop differs by at most
+      one from that of the whole image, by rounding.
+
+    Raises:
+      BitstreamError: data is damaged, truncated, foreign, too large or of another model. With a
+        crop, damage within tiles that it does not need is not noticed.
+      ValueError: the crop does not lie within the image.
+    """
+    picture = decompress_picture(params, data, crop=crop, max_pixels=max_pixels)
+    if picture.alpha is None:
+        return picture.pixels
+    rgb = _to_rgb(picture.pixels)
+    return np.concatenate([rgb, picture.alpha[..., None]], axis=2)
+
+
+def decompress_picture(
+    params: FrozenModel, data: bytes, *, crop: Crop | None = None, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """Restore an image with its alpha, colour profile and metadata; otherwise as `decompress`."""
+    unpack = packing.unpack if crop is None else packing.unpack_lazily
+    coded = unpack(data, max_pixels=max_pixels)
+    pixels = decode_image(params, coded, wanted=_pixels_of(crop, coded))
+    return Picture(_to_grey(pixels) if coded.channels == GREY else pixels)
+
+
+def _to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """Return uint8 [H,W,3] of grey or RGB."""
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def _to_grey(rgb: np.ndarray) -> np.ndarray:
+    """Return the rounded mean of the three channels (FORMAT.md, section 7)."""
+    return ((rgb.sum(axis=2, dtype=np.uint16) + np.uint16(1)) // np.uint16(3)).astype(np.uint8)
+
+
+def _pixels_of(crop: Crop | None, coded: Container) -> Area:
+    """Return the pixels of a crop, by default the image; ValueError unless it has them."""
+    height, width = coded.height, coded.width
+    if crop is None:
+        return Area(0, 0, height, width)
+    try:
+        x, y, columns, rows = map(operator.index, crop)
+    except (TypeError, ValueError):
+        x, y, columns, rows = -1, -1, -1, -1
+    found = Area(y, x, y + rows, x + columns)
+    if not (0 <= y < found.bottom <= height and 0 <= x < found.right <= width):
+        raise ValueError(
+            f"crop must be (x, y, width, height) within the image's {width} x {height} "
+            f"pixels; got {crop}"
+        )
+    return found

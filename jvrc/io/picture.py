@@ -1,0 +1,16 @@
+"""An image with what belongs to it: samples, alpha, colour profile and metadata."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Picture(NamedTuple):
+    """What a file or a PIL image holds, as far as jvrc keeps it."""
+
+    pixels: np.ndarray  # uint8 [H,W,3], RGB, or [H,W], grey
+    alpha: np.ndarray | None = None  # uint8 [H,W]; None: opaque
+    icc: bytes = b""  # ICC profile of the samples; none: sRGB
+    exif: bytes = b""
+    xmp: bytes = b""
+    losses: tuple[str, ...] = ()  # what reading has changed, a line each
