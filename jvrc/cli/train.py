@@ -269,12 +269,15 @@ def _load_training() -> None:
 
 
 def _write(run: Any, output: Path, notes: dict[str, str], images: Any) -> None:
-    """Freeze a run into a file, with tables fitted to images if there are any, and print a line."""
+    """Freeze a run into a file, with tables fitted to images if there are any, and print lines."""
     from jvrc.export.freezing import freeze_run
     from jvrc.frozen.file import save_model
+    from jvrc.training import extremes
 
     model = freeze_run(run, notes)
     if images:
+        for line in extremes.described(run.config, run.params, images.held_out):
+            print(line)
         model = calibrated(model, images)
     model = save_model(model, output)
     print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jvrc.io.images import list_images, read_image
+from jvrc.training import unnatural
 
 
 class Dataset(NamedTuple):
@@ -108,19 +109,29 @@ def crop(img: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def batch(
-    images: Sequence[np.ndarray], seed: int, step: int, *, size: int, count: int
+    images: Sequence[np.ndarray],
+    seed: int,
+    step: int,
+    *,
+    size: int,
+    count: int,
+    unnatural_share: float = 0.0,
 ) -> np.ndarray:
-    """Return random crops, uint8 [count,size,size,3]; all images are equally likely."""
+    """Return random crops, uint8 [count,size,size,3]; all images are equally likely.
+
+    unnatural_share: of the crops that become a tile that is no photograph.
+    """
     rng = np.random.default_rng((seed, step))
-    return np.stack(
-        [crop(images[int(i)], size, rng) for i in rng.integers(len(images), size=count)]
-    )
+    crops = [crop(images[int(i)], size, rng) for i in rng.integers(len(images), size=count)]
+    for i in np.flatnonzero(rng.random(count) < unnatural_share):
+        crops[i] = unnatural.tile(rng, int(rng.integers(len(unnatural.KINDS))), crops[i])
+    return np.stack(crops)
 
 
 def prefetch(
-    images: Sequence[np.ndarray], seed: int, first: int, last: int, **shape: int
+    images: Sequence[np.ndarray], seed: int, first: int, last: int, **options: Any
 ) -> Iterator[np.ndarray]:
-    """Yield batches first … last-1, made in advance by a thread."""
+    """Yield batches first … last-1, made in advance by a thread; options: of `batch`."""
     ready: queue.Queue = queue.Queue(maxsize=8)
     stop = threading.Event()
 
@@ -134,7 +145,7 @@ def prefetch(
     def work() -> None:
         try:
             for step in range(first, last):
-                put(batch(images, seed, step, **shape))
+                put(batch(images, seed, step, **options))
                 if stop.is_set():
                     return
         except Exception as error:  # handed to the consumer, who raises it

@@ -53,10 +53,11 @@ class Meter:
         self._reports.append(report)
 
     def means(self) -> dict:
-        """Return the means of all reports, and the speed; then begin anew."""
+        """Return means of all reports, the number of skipped steps, the speed; begin anew."""
         elapsed = time.monotonic() - self._begun
         speed = {"steps_per_s": len(self._reports) / elapsed, "data_wait": self._waited / elapsed}
         result = means(self._reports) | speed
+        result["skipped"] = sum(int(report["skipped"]) for report in self._reports)
         self._restart()
         return result
 
@@ -75,10 +76,14 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 def means(reports: list[dict]) -> dict:
-    """Return the mean of each reported number or array; NaN entries of arrays do not count."""
+    """Return the mean of each reported number or array; NaN entries of arrays do not count.
+
+    Reports of skipped training steps count only if there are no others.
+    """
+    taken = [report for report in reports if not report["skipped"]] or reports
     result = {}
     for name, first in reports[0].items():
-        values = np.stack([np.asarray(r[name], np.float64) for r in reports])
+        values = np.stack([np.asarray(r[name], np.float64) for r in taken])
         if np.ndim(first) == 0:
             result[name] = float(values.mean())
         else:

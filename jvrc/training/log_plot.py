@@ -159,6 +159,18 @@ def _draw_gradient_norm(axes: Any, run: _Run) -> None:
     _over_steps(axes, run, "Norm of the gradient", yscale="log")
 
 
+def _draw_outliers(axes: Any, run: _Run) -> None:
+    """Draw the training steps skipped so far, and the share of crops of reduced weight."""
+    step, skipped = _series(run.rows, "skipped")
+    axes.step(step, np.cumsum(skipped), where="post", color="0.35", lw=1.3, label="steps skipped")
+    step, crops = _series(run.rows, "reduced_crops")
+    percent = axes.twinx()
+    percent.plot(step, 100 * crops, color="crimson", lw=0.8)
+    percent.set_ylabel("crops of reduced weight, %", fontsize=8, color="crimson")
+    percent.tick_params(labelsize=8)
+    _over_steps(axes, run, "Outliers: steps skipped so far")
+
+
 def _draw_cosine(axes: Any, run: _Run) -> None:
     _lines(axes, run, "cosine")
     axes.axhline(0, color="0.3", lw=0.8, ls=":")
@@ -186,6 +198,18 @@ def _draw_curve(axes: Any, run: _Run) -> None:
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.margins(x=0.14, y=0.1)
     _finish(axes, "Held-out images: PSNR, dB", "bits per pixel")
+
+
+def _draw_unnatural(axes: Any, run: _Run) -> None:
+    """Draw the mean and the highest rate of tiles that are no photographs."""
+    reports = [v["unnatural"] | {"step": v["step"]} for v in run.validations if "unnatural" in v]
+    for name, style in (("bpp", "-"), ("highest_bpp", ":")):
+        step, values = _series(reports, name)
+        for i, color in zip(range(values.shape[1]), ("crimson", "0.35"), strict=False):
+            label = f"Δ {reports[-1]['qstep'][i]:.3g}, {'mean' if name == 'bpp' else 'highest'}"
+            axes.plot(step, values[:, i], style, color=color, lw=1.3, label=label)
+    axes.legend(fontsize=7, frameon=False)
+    _over_steps(axes, run, "Text, dither, noise …: bits per pixel")
 
 
 def _draw_legend(axes: Any, run: _Run) -> None:
@@ -219,8 +243,10 @@ _PANELS: tuple[tuple[Callable[[_Run], bool], Callable[[Any, _Run], None]], ...] 
     (_has("bpp"), _draw_bpp),
     (_has("psnr"), _draw_psnr),
     (lambda run: bool(run.validations), _draw_curve),
+    (lambda run: any("unnatural" in v for v in run.validations), _draw_unnatural),
     (_has("weight", rates_only=True), _draw_weight),
     (_has("gradient_norm"), _draw_gradient_norm),
+    (_has("skipped"), _draw_outliers),
     (_has("cosine", rates_only=True), _draw_cosine),
     (_qsteps_change, _draw_qstep),
     (lambda run: len(run.colors) > 0, _draw_legend),

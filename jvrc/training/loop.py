@@ -25,7 +25,7 @@ from jvrc.training.recipe import Recipe
 from jvrc.training.recipe_files import RECIPE_FILE, save_recipe
 from jvrc.training.run_folder import METRICS_FILE, Run
 from jvrc.training.state import State, init_state
-from jvrc.training.validation import make_validation
+from jvrc.training.validation import make_validation, unnatural_tiles
 
 LOG_EVERY = 50  # training steps
 DIVERGED = 5.0  # times the lowest loss of the run
@@ -71,8 +71,13 @@ def train(
         recipe.check_beginning(warm=init is not None)
     mesh = mesh or devices.make_mesh()
     step = jit_step(method, mesh)
-    cached, crops = data.ImageCache(images.train), data.centres(images.held_out)
-    validate = make_validation(recipe.config(), crops, method.validation_qsteps())
+    cached = data.ImageCache(images.train)
+    validate = make_validation(
+        recipe.config(),
+        data.centres(images.held_out),
+        method.validation_qsteps(),
+        unnatural=unnatural_tiles(images.held_out, size=min(256, recipe.crop)),
+    )
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         if resume:
             state = run_folder.restore_state(checkpoints, recipe, devices.everywhere(mesh))
@@ -142,6 +147,7 @@ def _batches(
 ) -> Iterator[Array]:
     """Yield batches first … last-1 on the devices; every process makes all and keeps its part."""
     shape = {"size": recipe.crop, "count": recipe.batch}
+    shape["unnatural_share"] = recipe.unnatural_share
     spread = NamedSharding(mesh, PartitionSpec("data"))
     made = data.prefetch(images, recipe.seed, first, last, **shape)
     with contextlib.closing(made):
@@ -163,6 +169,7 @@ class _Loop:
     validate_every: int
     save_seconds: float
     losses: list[float] = field(default_factory=list)  # that were logged
+    skipped: int = 0  # training steps, as outliers
 
     def run(self, state: State, batches: Iterator[Array]) -> State:
         """Train until the last step or the deadline; return the final state."""
@@ -194,10 +201,13 @@ class _Loop:
 
     def _write_metrics(self, step: int, metrics: dict) -> dict[str, str]:
         """Write a line of metrics.jsonl and return what the progress bar shows of it."""
-        self.losses.append(metrics["loss"])
+        every_step = metrics["skipped"] == LOG_EVERY  # nothing is learnt any more
+        self.losses.append(np.nan if every_step else metrics["loss"])
+        self.skipped += metrics["skipped"]
         _check_divergence(self.losses, step)
         self.log.write(step, **metrics)
-        return {k: f"{np.nanmean(metrics[k]):.3f}" for k in ("loss", "bpp", "psnr")}
+        shown = {k: f"{np.nanmean(metrics[k]):.3f}" for k in ("loss", "bpp", "psnr")}
+        return shown | ({"skipped": str(self.skipped)} if self.skipped else {})
 
     def _save(self, state: State, step: int) -> None:
         """Save a checkpoint, unless a parameter is not finite."""

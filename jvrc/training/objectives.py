@@ -15,6 +15,7 @@ from jvrc.model.config import Config
 from jvrc.model.latents import Forward
 from jvrc.model.modules import VariableRateModel
 from jvrc.qstep import rd_lambda
+from jvrc.training import outliers
 
 TRANSFORMS = ("g_a", "g_s")  # nine tenths of the arithmetic; their precision is a choice
 AUXILIARY = 1e-3  # weight of the loss that moves the bottleneck's quantiles
@@ -80,17 +81,25 @@ def balanced_mean(rd: Array, qstep: Array, power: float = 1.0) -> Array:
     1, which is lambda^-1/2 but for a factor, losses are about equal; gradients still fall with
     Delta.
     """
-    return jnp.mean(rd * (qstep / 4.0) ** power)
+    return jnp.mean(balanced(rd, qstep, power))
+
+
+def balanced(rd: Array, qstep: Array, power: float = 1.0) -> Array:
+    """Return losses rd weighted by (Delta / 4)^power, those that `balanced_mean` averages."""
+    return rd * (qstep / 4.0) ** power
 
 
 def training_loss(
     config: Config, params: dict, x: Array, qstep: Array, key: Array, balance: float = 1.0
-) -> tuple[Array, Losses]:
-    """Return the scalar to differentiate, with the bottleneck's auxiliary loss, and the losses.
+) -> tuple[Array, tuple[Losses, Array]]:
+    """Return the scalar to differentiate, and (losses, weights [B] of the crops), constants.
 
-    balance: the power of `balanced_mean`.
+    The scalar is the mean of the crops' balanced losses, each times its weight by
+    `outliers.crop_weights`, and the bottleneck's auxiliary loss. balance: the power of `balanced`;
+    weights are those of power 1, at which the losses of all rates are about equal.
     """
     parts = losses(config, params, x, qstep, key)
+    weights = outliers.crop_weights(balanced(parts.rd, qstep))
+    loss = outliers.weighted_mean(weights, balanced(parts.rd, qstep, balance))
     auxiliary = entropy_models.quantile_loss(params["bottleneck"])
-    loss = balanced_mean(parts.rd, qstep, balance) + AUXILIARY * auxiliary
-    return loss, jax.lax.stop_gradient(parts)
+    return loss + AUXILIARY * auxiliary, jax.lax.stop_gradient((parts, weights))

@@ -1,10 +1,10 @@
 """The gradients of K rates on one batch, and their weighted sum.
 
 Objective k is L_k = R_k + lambda_k * 255^2 * MSE_k at the quantisation step Delta_k (Kamisli et al.
-2024, Sec. 3.1). The latents y and z do not depend on Delta, so g_a and h_a run forward once. The
-rest runs once for each rate, one after another, so that memory does not grow with K. It gives the
-gradients of its own parameters and the cotangents of (y, z), which remain to be pulled back through
-h_a and g_a:
+2024, Sec. 3.1), the mean over crops, of which outliers count less (jvrc.training.outliers). The
+latents y and z do not depend on Delta, so g_a and h_a run forward once. The rest runs once for each
+rate, one after another, so that memory does not grow with K. It gives the gradients of its own
+parameters and the cotangents of (y, z), which remain to be pulled back through h_a and g_a:
 
   gram "exact"    K times, for the Gram matrix of whole gradients; the update is their weighted sum
   gram "latents"  once, of the weighted sum: pulling back is linear. The Gram matrix is then that of
@@ -29,7 +29,7 @@ from jvrc.model.architectures import ENCODER
 from jvrc.model.config import Config
 from jvrc.model.latents import Latents, draw_noise
 from jvrc.model.modules import VariableRateModel
-from jvrc.training import moo, objectives
+from jvrc.training import moo, objectives, outliers
 from jvrc.training.objectives import Losses
 
 
@@ -53,10 +53,11 @@ class Setup(NamedTuple):
 class RateReport(NamedTuple):
     """Values of the K objectives that weights are computed from; the same on every device."""
 
-    losses: Losses  # [K] each, means over the batch
+    losses: Losses  # [K] each, means over the batch; rd: of weighted crops
     psnr: Array  # [K], dB, mean over the batch
     rates: Rates
     gram: Array  # [K,K]
+    reduced_crops: Array  # [K], share of the crops whose weight is below 1
 
 
 def crop_noise(key: Array, first: Array, latents: Latents) -> Latents:
@@ -94,8 +95,9 @@ def rate_gradients(
 ) -> tuple[Losses, Array, Array, dict, Latents]:
     """Return what one device knows of its rates.
 
-    That is (mean losses [K], mean PSNR [K], d/dDelta [K], gradients [K,...], cotangents of the
-    latents [K,B,...]). keys: of the noise, one a rate; first: the number of the first crop of x.
+    That is (mean losses [K], mean PSNR [K], share of crops of reduced weight [K], d/dDelta [K],
+    gradients [K,...], cotangents of the latents [K,B,...]). keys: of the noise, one a rate; first:
+    the number of the first crop of x.
     """
 
     def one(rate: Rates, key: Array) -> tuple:
@@ -106,12 +108,16 @@ def rate_gradients(
             decoder = objectives.cast_transforms(decoder, setup.dtype)
             at = rate._replace(qstep=qstep)
             parts = rate_losses(setup.config, decoder, latents, x, at, noise)
+            everyone = jax.lax.all_gather(parts.rd, "data", tiled=True)
+            weights = outliers.crop_weights(parts.rd, everyone)
+            means = jax.tree.map(jnp.mean, parts)
+            means = means._replace(rd=outliers.weighted_mean(weights, parts.rd))
             psnr = jnp.mean(-10 * jnp.log10(parts.mse))
-            return jnp.mean(parts.rd), (jax.tree.map(jnp.mean, parts), psnr)
+            return means.rd, (means, psnr, jnp.mean(weights < 1, dtype=jnp.float32))
 
         derivatives = jax.grad(objective, (0, 1, 2), has_aux=True)
-        (gradient, cotangent, d_qstep), (means, psnr) = derivatives(decoder, latents, rate.qstep)
-        return means, psnr, d_qstep, gradient, cotangent
+        (gradient, cotangent, d_qstep), means = derivatives(decoder, latents, rate.qstep)
+        return *means, d_qstep, gradient, cotangent
 
     return _each_rate(one, rates, keys)
 
@@ -142,22 +148,22 @@ def _local_update(
     latents, pull_back = jax.vjp(partial(_analyse, setup, x), encoder)
     first = jax.lax.axis_index("data") * x.shape[0]
     *means, cotangents = rate_gradients(setup, decoder, latents, x, rates, keys, first)
-    losses, psnr, d_qstep, stacked = jax.lax.pmean(means, "data")
+    losses, psnr, reduced, d_qstep, stacked = jax.lax.pmean(means, "data")
     if setup.exact_gram:
         stacked |= jax.lax.pmean(_each_rate(lambda c: pull_back(c)[0], cotangents), "data")
         gram = _gathered_gram(stacked)
     else:  # a mean over devices: each one's cotangents count by the inverse of their number
         latent_gram = jax.lax.pmean(_gathered_gram(cotangents), "data")
         gram = _gathered_gram(stacked) + latent_gram / jax.lax.axis_size("data")
-    everywhere = jax.tree.map(_all_rates, (losses, psnr, rates, d_qstep))
-    report = RateReport(*everywhere[:3], gram)
+    everywhere = jax.tree.map(_all_rates, (losses, psnr, rates, reduced, d_qstep))
+    report = RateReport(*everywhere[:3], gram, everywhere[3])
     weights = setup.weighting(report)
     count = rates.qstep.shape[0]
     mine = jax.lax.dynamic_slice_in_dim(weights, jax.lax.axis_index("rate") * count, count)
     update = moo.combine(stacked, mine)
     if not setup.exact_gram:
         update |= jax.lax.pmean(pull_back(moo.combine(cotangents, mine))[0], "data")
-    return jax.lax.psum(update, "rate"), weights, report, everywhere[3]
+    return jax.lax.psum(update, "rate"), weights, report, everywhere[4]
 
 
 def make_update(

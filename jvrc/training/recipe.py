@@ -89,6 +89,9 @@ class Recipe:
     ema_decay: float = option(
         0.998, "decay of the moving average of the parameters, which is saved", rule=_DECAY
     )
+    unnatural_share: float = option(
+        0.015, "share of crops that are text, screens, dither, patterns, noise", rule=between(0, 1)
+    )
     train_transforms: bool = option(True, "train g_a and g_s too, not the entropy model alone")
     train_offsets: bool = option(True, "train the reconstruction offsets")
     train_z_qstep: bool = option(True, "train the quantisation step of the hyper latent z")

@@ -39,6 +39,8 @@ _FORMER_NAMES = {
     "transforms": "train_transforms",
     "z_step": "train_z_qstep",
 }
+# Fields that came later, as runs behaved without them.
+_LATER_FIELDS = {"unnatural_share": 0.0}
 _FORMER_VALUES = {("initialisation", "pyramid"): "klt"}
 
 
@@ -121,7 +123,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path}: not a recipe: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: not a recipe: it must be a JSON object")
-    values = with_present_names(values)
+    values = _LATER_FIELDS | with_present_names(values)
     return _recipe(
         str(path), MultiRateRecipe if "weighting" in values else SingleRateRecipe, values
     )

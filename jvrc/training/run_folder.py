@@ -98,4 +98,5 @@ def _abstract_state(recipe: Recipe) -> State:
 def _parts(state: State) -> dict[str, dict[str, Any]]:
     """Split a state into parameters (for freezing and warm starts) and the optimiser's part."""
     model = {"step": state.step, "ema": state.ema}
-    return {_MODEL: model, _OPTIMIZER: {"params": state.params, "opt_state": state.opt_state}}
+    rest = {name: value for name, value in state._asdict().items() if name not in model}
+    return {_MODEL: model, _OPTIMIZER: rest}

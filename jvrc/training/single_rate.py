@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.sharding import Mesh
 
 from jvrc.model.modules import init_params
-from jvrc.training import data, klt_init, objectives
+from jvrc.training import data, klt_init, objectives, outliers
 from jvrc.training.devices import check_divides
 from jvrc.training.method import Step
 from jvrc.training.recipe import SingleRateRecipe
@@ -34,7 +33,8 @@ class SingleRate:
     def make_step(self, mesh: Mesh) -> Step:
         """Return one training step, not jitted; ValueError if the mesh does not divide the batch.
 
-        It reports loss, bpp, PSNR (dB) and the norm of the gradient.
+        It reports loss, bpp, PSNR (dB), the norm of the gradient, the share of crops whose weight
+        is reduced, and whether the step was skipped: see jvrc.training.outliers.
         """
         check_divides("batch", self.recipe.batch, mesh.shape["data"])
         return self._step
@@ -49,14 +49,15 @@ class SingleRate:
         x = images.astype(jnp.float32) / 255
         qstep = objectives.draw_qsteps(k_rate, x.shape[0], *recipe.qstep_range())
 
-        def loss(params: dict) -> tuple[Array, objectives.Losses]:
+        def loss(params: dict) -> tuple[Array, tuple]:
             params = objectives.stop_gradients(params, *recipe.fixed_parts())
             params = objectives.cast_transforms(params, jnp.dtype(recipe.precision))
             config = recipe.config()
             return objectives.training_loss(config, params, x, qstep, k_noise, recipe.balance)
 
-        (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-        return apply_gradients(recipe, state, grads), _report(parts, qstep, grads)
+        (_, (parts, weights)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        after, protection = apply_gradients(recipe, state, grads)
+        return after, _report(parts, weights, qstep) | protection
 
 
 def initial_params(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> dict:
@@ -73,10 +74,11 @@ def calibration_crops(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) ->
     return data.batch(images, recipe.seed, 2**31, **shape) / np.float32(255)
 
 
-def _report(parts: objectives.Losses, qstep: Array, grads: dict) -> dict[str, Array]:
+def _report(parts: objectives.Losses, weights: Array, qstep: Array) -> dict[str, Array]:
+    losses = objectives.balanced(parts.rd, qstep)
     return {
-        "loss": objectives.balanced_mean(parts.rd, qstep),  # without the auxiliary loss
+        "loss": outliers.weighted_mean(weights, losses),  # without the auxiliary loss
         "bpp": jnp.mean(parts.bpp),
         "psnr": jnp.mean(-10 * jnp.log10(parts.mse)),
-        "gradient_norm": optax.tree.norm(grads),
+        "reduced_crops": jnp.mean(weights < 1, dtype=jnp.float32),
     }

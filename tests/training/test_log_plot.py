@@ -11,10 +11,13 @@ from jvrc.training.log_plot import plot_run
 
 QSTEPS = [8.0, 4.0, 2.0]
 VALIDATION = {"loss": 1.5, "qstep": [3.0, 12.0], "bpp": [0.9, 0.3], "psnr": [33.0, 27.0]}
+UNNATURAL = {"qstep": [1.5, 6.0], "bpp": [2.0, 0.8], "psnr": [33, 30], "highest_bpp": [4.0, 2.3]}
 
 
 def trained(step):
-    return {"step": step, "loss": 2.0, "bpp": 1.0, "psnr": 30.0, "gradient_norm": 9.0}
+    return {"step": step, "loss": 2.0, "bpp": 1.0, "psnr": 30.0, "gradient_norm": 9.0} | {
+        **{"skipped": 1, "reduced_crops": 0.01}
+    }
 
 
 def posttrained(step, drawn=(True, True, True), qstep=QSTEPS):
@@ -49,6 +52,9 @@ RUNS = {
         posttrained(100, (False, True, False)),
     ],
     "posttrain, qsteps learned": [posttrained(50), posttrained(100, qstep=[7.0, 4.0, 2.5])],
+    "with tiles that are no photographs": [
+        {"step": 5, "validation": VALIDATION | {"unnatural": UNNATURAL}}
+    ],
     "validated before anything was logged": [held_out(5)],
 }
 

@@ -168,9 +168,13 @@ def test_metrics_tell_loss_rate_distortion_speed_and_waiting(whole):
     rows = metrics(whole[1])
     trained = next(r for r in rows if "loss" in r)
     assert {"bpp", "psnr", "gradient_norm", "steps_per_s", "data_wait"} <= set(trained)
+    assert trained["skipped"] == trained["reduced_crops"] == 0
     held_out = [r["validation"] for r in rows if "validation" in r]
     assert [r["step"] for r in rows if "validation" in r] == [2, 4]
     assert len(held_out[0]["bpp"]) == len(held_out[0]["psnr"]) == len(VALIDATION_QSTEPS)
+    assert held_out[0]["ends"]["qstep"] == [0.7, 18.0]
+    assert held_out[0]["ends"]["bpp"][0] > held_out[0]["bpp"][0]
+    assert held_out[0]["unnatural"]["highest_bpp"][0] > held_out[0]["unnatural"]["bpp"][0] > 0
 
 
 def test_a_frozen_run_compresses_and_can_be_trained_on(whole, tmp_path):

@@ -185,6 +185,7 @@ REPORT = RateReport(
     jnp.ones(3) * 30,
     Rates(jnp.array([8.0, 3.0, 1.0]), 0.18 / jnp.array([64.0, 9.0, 1.0])),
     jnp.diag(jnp.array([1.0, 4.0, 900.0])) + 0.5,
+    jnp.zeros(3),
 )
 
 

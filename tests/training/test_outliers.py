@@ -1,0 +1,108 @@
+"""Batches and crops that blow up don't move the model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jvrc.training import loop, objectives, outliers
+from jvrc.training.devices import make_mesh
+from jvrc.training.recipe import SingleRateRecipe
+from jvrc.training.single_rate import SingleRate
+
+RECIPE = SingleRateRecipe(
+    **{"n": 4, "m": 6, "batch": 3, "crop": 64, "steps": 1000, "seed": 1, "optimizer": "adam"},
+    **{"initialisation": "random", "learning_rate": 5e-3, "warmup": 20},
+)
+
+
+def recorded(values):
+    """(taken or not, the record) after the norms given."""
+    norms, taken = outliers.no_norms(), []
+    for value in values:
+        good, norms = jax.jit(outliers.record)(norms, jnp.float32(value))
+        taken.append(bool(good))
+    return taken, norms
+
+
+def test_steps_of_norms_far_above_the_recent_median_are_skipped():
+    taken, norms = recorded([1.0, 2.0, 3.0] * 10 + [9.9, 10.1, 1e30, 2.0])
+    assert taken == [True] * 31 + [False, False, True]
+    assert int(norms.skipped) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_norm_that_is_not_finite_is_skipped_from_the_first_step_on_and_forgotten(value):
+    taken, norms = recorded([value, 1.0])
+    assert taken == [False, True]
+    assert int(norms.seen) == 1
+
+
+def test_a_lasting_rise_of_the_norms_is_accepted():
+    taken, _ = recorded([1.0] * 64 + [8.0] * 64)
+    assert not any(taken[64:90])
+    assert all(taken[100:])
+
+
+def test_a_crop_counts_as_four_times_the_median_at_most():
+    losses = jnp.array([1.0, 2.0, 3.0, 1e9, jnp.nan, jnp.inf])
+    weights = outliers.crop_weights(losses)
+    median = np.nanmedian(losses)
+    np.testing.assert_allclose(weights, [1, 1, 1, 4 * median / 1e9, 0, 0])
+    assert float(outliers.weighted_mean(weights, losses)) == pytest.approx((6 + 4 * median) / 6)
+    assert np.isnan(outliers.weighted_mean(jnp.zeros(2), jnp.array([jnp.nan, jnp.inf])))
+
+
+def test_weights_of_crops_are_constants():
+    def loss(x):
+        return 3 * outliers.weighted_mean(outliers.crop_weights(x), x)
+
+    gradient = jax.grad(loss)(jnp.array([1.0, 1.0, 100.0]))
+    np.testing.assert_allclose(gradient, [1, 1, 0.04])
+
+
+def with_outliers(monkeypatch):
+    """Let one batch in 40 have losses without bounds, and one in 20 losses that are no numbers."""
+    whole = objectives.losses
+
+    def losses(config, params, x, qstep, key):
+        parts = whole(config, params, x, qstep, key)
+        draw = jax.random.uniform(jax.random.fold_in(key, 1))
+        # a way out to absurd parameters, as a normalisation that divides by almost nothing has it
+        steep = 1e6 * jnp.square(9 - sum(jnp.sum(a) for a in jax.tree.leaves(params["g_s"])))
+        times = jnp.where(draw < 1 / 40, steep, jnp.where(draw > 19 / 20, jnp.nan, 1.0))
+        return parts._replace(rd=parts.rd * times)
+
+    monkeypatch.setattr(objectives, "losses", losses)
+
+
+def run(steps):
+    """(loss of each training step, the last state)."""
+    mesh, method = make_mesh(), SingleRate(RECIPE)
+    step, state = loop.jit_step(method, mesh), loop.first_state(method, mesh)
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    crops = coarse.repeat(8, 1).repeat(8, 2)
+    losses = []
+    for i in range(steps):
+        state, report = step(state, crops[i % 4 * 3 :][:3])
+        losses.append(report["loss"])
+    return np.array(losses), state
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_thousand_steps_at_a_high_rate_hold_although_outliers_are_injected(monkeypatch):
+    with_outliers(monkeypatch)
+    losses, state = run(1000)
+    assert 50 < int(state.norms.skipped) < 120
+    assert all(np.all(np.isfinite(a)) for a in jax.tree.leaves(state.params))
+    assert np.nanmedian(losses[-100:]) < 0.7 * np.nanmedian(losses[:10])
+    monkeypatch.setattr(outliers, "record", lambda norms, norm: (jnp.bool(True), norms))
+    losses, _ = run(60)
+    assert not np.isfinite(losses[-1])  # the same run without protection
+
+
+def test_the_protection_is_the_same_for_all_recipes():
+    assert not {f.name for f in dataclasses.fields(RECIPE)} & {"skip_above", "crop_above"}
