@@ -22,6 +22,7 @@ from jvrc.cli.demo import add_demo
 from jvrc.cli.eval import add_eval
 from jvrc.cli.interop import add_import_compressai
 from jvrc.cli.listing import add_annotate, add_info, add_models
+from jvrc.cli.pack import add_pack
 from jvrc.cli.plot import add_plot
 from jvrc.cli.train import add_freeze, add_posttrain, add_train
 
@@ -35,6 +36,7 @@ _COMMANDS = (
     add_models,
     add_demo,
     add_eval,
+    add_pack,
     add_train,
     add_posttrain,
     add_freeze,

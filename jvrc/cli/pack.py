@@ -1,0 +1,62 @@
+"""`jvrc pack`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jvrc.cli.common import add_command, add_output
+
+
+def add_pack(subparsers: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers,
+        "pack",
+        _run_pack,
+        "write the tiles of many images into one file to train on (needs the extra `train`)",
+        "jvrc pack photos/ -o photos.tiles",
+        "jvrc pack photos/ -o photos.tiles --scales 1,0.7,0.5",
+    )
+    parser.add_argument("input", metavar="DIR", type=Path, help="images, in folders of any depth")
+    add_output(parser, "FILE", "default: DIR.tiles")
+    parser.add_argument("--side", metavar="N", type=int, help="of a tile (default: 512 pixels)")
+    parser.add_argument(
+        "--stride", metavar="N", type=int, help="from a tile to the next one (default: 384)"
+    )
+    parser.add_argument(
+        "--scales",
+        metavar="X,X,…",
+        type=_scales,
+        help="of each image, smaller versions too, unless less than a tile (default: 1,0.5)",
+    )
+    parser.add_argument(
+        "--unnatural",
+        metavar="N",
+        type=int,
+        help="tiles of text, screens, dither, patterns and noise to add (default: 288)",
+    )
+
+
+def _run_pack(args: argparse.Namespace) -> None:
+    output = args.output or Path(f"{args.input.resolve()}.tiles")
+    if output.exists() and not args.force:
+        raise FileExistsError(f"{output}: exists; --force overwrites it")
+    from jvrc.training import data, tile_file
+
+    given = {name: getattr(args, name) for name in tile_file.Tiling._fields}
+    tiling = tile_file.Tiling(**{name: v for name, v in given.items() if v is not None})
+    images = data.open_folder(args.input)
+    count = tile_file.pack(images, output, tiling)
+    print(
+        f"{output}: {count} tiles of {len(images.train)} images, {output.stat().st_size} bytes, "
+        f"{len(images.held_out)} images held out"
+    )
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers with commas between; got {text!r}"
+        ) from error
