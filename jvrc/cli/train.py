@@ -20,6 +20,7 @@ from jvrc.cli.recipe_options import (
     next_command,
 )
 from jvrc.runtime import extras
+from jvrc.training.clock import StartUp
 from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe, model_fields
 
 _WEIGHTS = "model.safetensors"
@@ -35,6 +36,7 @@ def add_train(subparsers: Any) -> None:
         "jvrc train --data photos/ --n 64 --m 192 --steps 10000 -o runs/small",
         "jvrc train --data photos/ --recipe mbt2018-mean -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
+        "jvrc train --data photos.tiles --recipe jvrc2026 --minutes 9 -o runs/piece",
         "jvrc train --data photos/ --n 64 --m 192 --from mbt2018-mean -o runs/further",
         "jvrc train --data photos/ --recipe jvrc2026 --m 192 --sizes C=128,K=128 -o runs/new",
     )
@@ -105,7 +107,12 @@ def _add_from(parser: argparse.ArgumentParser, text: str) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what train and posttrain share, beside the recipe."""
     images = parser.add_mutually_exclusive_group(required=True)
-    images.add_argument("--data", metavar="DIR", type=Path, help="images, in folders of any depth")
+    images.add_argument(
+        "--data",
+        metavar="DIR|FILE",
+        type=Path,
+        help="images, in folders of any depth, or a file of `jvrc pack`",
+    )
     images.add_argument(
         "--tfds", metavar="NAME[:SPLIT]", help="a prepared data set of TensorFlow Datasets"
     )
@@ -117,33 +124,41 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
     parser.add_argument(
-        "--stop-after", metavar="N", type=int, help="end after training step N, to resume later"
+        "--pause-after", metavar="T", type=float, help="end after T minutes, to --resume later"
     )
     parser.add_argument(
-        "--minutes", metavar="T", type=float, help="end after T minutes, to resume later"
+        "--keep-optimizer",
+        action="store_true",
+        help="with --from RUN: take over its optimiser's state, and parameters before averaging",
     )
 
 
 def _images(args: argparse.Namespace) -> Any:
     """Return the data set that --data or --tfds names."""
-    from jvrc.training import data, tfds_source
+    from jvrc.training import data, tfds_source, tile_file
 
     if args.tfds:
         return tfds_source.open_tfds(args.tfds, args.tfds_dir)
+    if tile_file.is_tile_file(args.data):
+        return tile_file.open_tiles(args.data)
     return data.open_folder(args.data)
 
 
 def _check_source(args: argparse.Namespace) -> None:
     if args.source and args.resume:
         raise ValueError("--from begins a new run, --resume continues one: pass one of them")
+    if args.keep_optimizer and not args.source:
+        raise ValueError("--keep-optimizer needs --from, the run that has the optimiser's state")
 
 
 def _run_train(args: argparse.Namespace) -> None:
+    start_up = StartUp()
     _check_source(args)
     recipe = chosen_recipe(args, SingleRateRecipe)
     if args.transforms_from and not args.source:
         raise ValueError("--transforms-from needs --from, the model that gets the transforms")
     _load_training()
+    start_up.lap("importing")
     from jvrc.training import run_folder
     from jvrc.training.single_rate import SingleRate
 
@@ -152,7 +167,7 @@ def _run_train(args: argparse.Namespace) -> None:
     if args.source:
         init, described = _warm_start(args, recipe, images)
         recipe = replace(recipe, warm_start=described)
-    _train(args, SingleRate(recipe), images, init)
+    _train(args, start_up, SingleRate(recipe), images, init)
 
 
 def _warm_start(args: argparse.Namespace, recipe: SingleRateRecipe, images: Any) -> tuple[Any, str]:
@@ -183,11 +198,13 @@ def _read_source(path: Path) -> Any:
 
 
 def _run_posttrain(args: argparse.Namespace) -> None:
+    start_up = StartUp()
     _check_source(args)
     recipe, init = chosen_recipe(args, MultiRateRecipe), None
     if not args.source and not args.resume:
         raise ValueError("--from must name the run or weights file to post-train; got none")
     _load_training()
+    start_up.lap("importing")
     from jvrc.training import run_folder
     from jvrc.training.multi_rate import MultiRate
 
@@ -199,14 +216,21 @@ def _run_posttrain(args: argparse.Namespace) -> None:
         config, init, described = _read_source(args.source)
         recipe = recipe.of_model(config, described)
     run_folder.check_run(args.output, recipe, args.resume)  # before images are read
-    _train(args, MultiRate(recipe), _images(args), init, rate_devices=args.rate_devices)
+    method, images = MultiRate(recipe), _images(args)
+    _train(args, start_up, method, images, init, rate_devices=args.rate_devices)
 
 
 def _train(
-    args: argparse.Namespace, method: Any, images: Any, init: Any, *, rate_devices: int = 1
+    args: argparse.Namespace,
+    start_up: StartUp,
+    method: Any,
+    images: Any,
+    init: Any,
+    *,
+    rate_devices: int = 1,
 ) -> None:
     """Train, freeze the result, and print it and the command of the recipe's next stage."""
-    from jvrc.training import devices, loop
+    from jvrc.training import devices, loop, run_folder
 
     run = loop.train(
         method,
@@ -214,14 +238,15 @@ def _train(
         args.output,
         resume=args.resume,
         init=init,
-        stop_after=args.stop_after,
-        minutes=args.minutes,
+        optimizer_of=args.source if args.keep_optimizer else None,
+        pause_after=args.pause_after,
         mesh=devices.make_mesh(rate_devices),
+        start_up=start_up,
     )
     if not devices.is_first_process():
         return
     _write(run, args.output / _WEIGHTS, {}, images)
-    following = next_command(args) if run.step == run.recipe.steps else None
+    following = next_command(args) if run_folder.is_finished(args.output) else None
     if following:
         print(f"next stage: {following}")
 

@@ -5,10 +5,11 @@ sees the batches that an uninterrupted one would have seen.
 """
 
 import concurrent.futures
+import functools
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +133,11 @@ def prefetch(
     images: Sequence[np.ndarray], seed: int, first: int, last: int, **options: Any
 ) -> Iterator[np.ndarray]:
     """Yield batches first … last-1, made in advance by a thread; options: of `batch`."""
+    return in_advance(functools.partial(batch, images, seed, **options), first, last)
+
+
+def in_advance(make: Callable[[int], np.ndarray], first: int, last: int) -> Generator[np.ndarray]:
+    """Yield make(first) … make(last - 1), made in advance by a thread."""
     ready: queue.Queue = queue.Queue(maxsize=8)
     stop = threading.Event()
 
@@ -145,7 +151,7 @@ def prefetch(
     def work() -> None:
         try:
             for step in range(first, last):
-                put(batch(images, seed, step, **options))
+                put(make(step))
                 if stop.is_set():
                     return
         except Exception as error:  # handed to the consumer, who raises it

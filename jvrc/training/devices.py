@@ -58,6 +58,13 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(f"jvrc: {name}")
 
 
+def shared(value: float) -> float:
+    """Return the value that process 0 has."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
 def agree(decision: bool, *, ask: bool) -> bool:
     """Return the decision of process 0, so that all processes stop or save at the same step.
 

@@ -38,7 +38,7 @@ class Meter:
         self._restart()
 
     def _restart(self) -> None:
-        self._reports: list[dict] = []
+        self._added: list[tuple[dict, int | None]] = []  # not waited for before `means`
         self._begun, self._waited = time.monotonic(), 0.0
 
     @contextlib.contextmanager
@@ -48,16 +48,17 @@ class Meter:
         yield
         self._waited += time.monotonic() - before
 
-    def add(self, report: dict) -> None:
-        """Add the report of one training step."""
-        self._reports.append(report)
+    def add(self, reports: dict, count: int | None = None) -> None:
+        """Add the report of one training step, or those of `count` steps, stacked on axis 0."""
+        self._added.append((reports, count))
 
     def means(self) -> dict:
         """Return means of all reports, the number of skipped steps, the speed; begin anew."""
+        reports = [one for added in self._added for one in _each(*added)]
         elapsed = time.monotonic() - self._begun
-        speed = {"steps_per_s": len(self._reports) / elapsed, "data_wait": self._waited / elapsed}
-        result = means(self._reports) | speed
-        result["skipped"] = sum(int(report["skipped"]) for report in self._reports)
+        speed = {"steps_per_s": len(reports) / elapsed, "data_wait": self._waited / elapsed}
+        result = means(reports) | speed
+        result["skipped"] = sum(int(report["skipped"]) for report in reports)
         self._restart()
         return result
 
@@ -73,6 +74,14 @@ def read_metrics(path: Path) -> list[dict]:
         if isinstance(row, dict) and "step" in row:
             rows.append(row)
     return rows
+
+
+def _each(reports: dict, count: int | None) -> list[dict]:
+    """Return the report of each training step."""
+    found = {name: np.asarray(value) for name, value in reports.items()}
+    if count is None:
+        return [found]
+    return [{name: value[i] for name, value in found.items()} for i in range(count)]
 
 
 def means(reports: list[dict]) -> dict:

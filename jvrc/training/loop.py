@@ -1,12 +1,15 @@
-"""The training loop: one jitted training step with donated state, validation, checkpoints, metrics.
+"""The training loop: jitted training steps with donated state, validation, checkpoints, metrics.
 
-What a training step does depends on the recipe and the number of the step alone, so a run that is
-interrupted and resumed ends at the same parameters. `run_folder` describes what it writes.
+What a training step does depends on the recipe and the number of the step alone (and, in a schedule
+by the clock, on the fraction of it that is done), so a run that is interrupted and resumed ends at
+the same parameters. `run_folder` describes what it writes.
 """
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,21 +17,25 @@ import jax
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from jvrc.training import data, devices, run_folder
+from jvrc.training import clock, data, devices, feeding, run_folder, tile_crops
 from jvrc.training.checkpoint import Checkpoints
+from jvrc.training.clock import Clock, Cost, StartUp
 from jvrc.training.log import Meter, MetricsFile
 from jvrc.training.method import Method
 from jvrc.training.recipe import Recipe
 from jvrc.training.recipe_files import RECIPE_FILE, save_recipe
 from jvrc.training.run_folder import METRICS_FILE, Run
 from jvrc.training.state import State, init_state
+from jvrc.training.tile_file import Tiles
 from jvrc.training.validation import make_validation, unnatural_tiles
 
 LOG_EVERY = 50  # training steps
 DIVERGED = 5.0  # times the lowest loss of the run
+_MOST = 2**31 - 1
+_AHEAD = 2  # dispatches that the host may be ahead of the devices
 
 
 def train(
@@ -38,11 +45,14 @@ def train(
     *,
     resume: bool = False,
     init: dict | None = None,
+    optimizer_of: str | Path | None = None,
     stop_after: int | None = None,
-    minutes: float | None = None,
+    pause_after: float | None = None,
     validate_every: int = 1000,
     save_minutes: float = 5.0,
+    on_device: bool | None = None,
     mesh: Mesh | None = None,
+    start_up: StartUp | None = None,
 ) -> Run:
     """Train as the method's recipe says, and write everything into the run's folder.
 
@@ -52,55 +62,98 @@ def train(
       folder: of the run; a new one, unless `resume`.
       resume: continue the run of this recipe that the folder holds.
       init: parameters to begin with instead of new ones; post-training needs them.
-      stop_after: end, with a checkpoint, once so many steps of the recipe are done.
-      minutes: end likewise after this time, reading images and compiling included.
-      validate_every: training steps between two validations.
-      save_minutes: time between two checkpoints.
+      optimizer_of: a run whose parameters and optimiser's state replace those of the beginning.
+      stop_after: end, with a checkpoint, once so many training steps are done.
+      pause_after: end likewise after so many minutes, reading images and compiling included.
+      validate_every: training steps between two validations, more if they take too long.
+      save_minutes: time between two checkpoints, more likewise.
+      on_device: keep the tiles of a training file in the memory of every device; None: if they fit.
       mesh: of `devices.make_mesh`; None: all devices share the batch.
+      start_up: what the command took so far; a schedule by the clock begins with it.
 
     Raises:
       ValueError: the folder already holds a run and resume is False, or holds another one; no init
         where the recipe needs it; the mesh does not divide the batch or the rates.
       FloatingPointError: the loss is not finite or diverged; the last checkpoint stays.
     """
-    begun, folder, recipe = time.monotonic(), Path(folder), method.recipe
-    _check_limits(recipe, stop_after, minutes)
+    start_up, folder, recipe = start_up or StartUp(), Path(folder), method.recipe
+    _check_limits(stop_after, pause_after)
     run_folder.check_run(folder, recipe, resume)
     devices.wait_for_all("run checked")  # all processes have looked before the first one writes
     if not resume:
         recipe.check_beginning(warm=init is not None)
     mesh = mesh or devices.make_mesh()
-    step = jit_step(method, mesh)
-    cached = data.ImageCache(images.train)
+    feed = _feed(method, images, mesh, on_device)
+    if not isinstance(images.train, Tiles):
+        images = images._replace(train=data.ImageCache(images.train))
     validate = make_validation(
         recipe.config(),
         data.centres(images.held_out),
         method.validation_qsteps(),
         unnatural=unnatural_tiles(images.held_out, size=min(256, recipe.crop)),
     )
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    start_up.lap("images")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.closing(feed):
+        saving = Cost()
         if resume:
             state = run_folder.restore_state(checkpoints, recipe, devices.everywhere(mesh))
         else:
-            state = first_state(method, mesh, cached, init)
-            _begin_run(folder, recipe, checkpoints, state)
-        first, last = int(state.step), min(recipe.steps, stop_after or recipe.steps)
+            state = first_state(method, mesh, images.train, init)
+            if optimizer_of:
+                state = run_folder.with_optimizer_of(optimizer_of, state, devices.everywhere(mesh))
+            with saving.counted():
+                _begin_run(folder, recipe, checkpoints, state)
+        start_up.lap("parameters")
+        first = int(state.step)
+        last = min(stop_after or _MOST, _last_step(recipe, state))
+        feed.begin(images, first, last)
         loop = _Loop(
             recipe=recipe,
-            step=step,
+            feed=feed,
             validate=validate,
             checkpoints=checkpoints,
             log=MetricsFile(folder / METRICS_FILE, first),
             last=last,
-            deadline=begun + 60 * minutes if minutes else np.inf,
+            begun=start_up.begun,
+            before=float(state.seconds),
+            pause=start_up.begun + 60 * pause_after if pause_after else math.inf,
             validate_every=validate_every,
             save_seconds=60 * save_minutes,
+            start_up=start_up,
+            whole=devices.everywhere(mesh),
+            clock=_clock(recipe, state, start_up.begun),
+            saving=saving,
         )
-        with contextlib.closing(_batches(recipe, cached, mesh, first, last)) as batches:
-            state = loop.run(state, batches)
+        state = loop.run(state)
     # a copy that one process alone can use, as freezing does
     params = run_folder.model_params(recipe, devices.local_copy(state.ema))
     return Run(recipe.config(), params, recipe, int(state.step))
+
+
+def _feed(
+    method: Method, images: data.Dataset, mesh: Mesh, on_device: bool | None
+) -> feeding.HostFeed | feeding.DeviceFeed:
+    """Return the feed of a run; its program compiles from now on."""
+    recipe, step = method.recipe, method.make_step(mesh)
+    state, tiles = run_folder.abstract_state(recipe), images.train
+    if not isinstance(tiles, Tiles):
+        return feeding.HostFeed(recipe, step, mesh, state)
+    if feeding.fits_on_device(tiles) if on_device is None else on_device:
+        return feeding.DeviceFeed(recipe, step, mesh, state, tiles)
+    return feeding.HostFeed(recipe, step, mesh, state)
+
+
+def _last_step(recipe: Recipe, state: State) -> int:
+    """Return the training step that a run ends at, if it does not by the clock."""
+    if not recipe.minutes:
+        return recipe.steps
+    return int(state.step) if float(state.progress) >= 1 else _MOST
+
+
+def _clock(recipe: Recipe, state: State, begun: float) -> Clock:
+    """Return the clock of a schedule of `minutes`, of which earlier calls have taken a part."""
+    end = begun + 60 * recipe.minutes - float(state.seconds)
+    return Clock(end, float(state.progress), time.monotonic())
 
 
 def jit_step(method: Method, mesh: Mesh) -> Callable[[State, Array], tuple]:
@@ -135,84 +188,122 @@ def _begin_run(folder: Path, recipe: Recipe, checkpoints: Checkpoints, state: St
     run_folder.save_state(checkpoints, state)
 
 
-def _check_limits(recipe: Recipe, stop_after: int | None, minutes: float | None) -> None:
-    if stop_after is not None and stop_after <= recipe.first_step:
-        raise ValueError(f"stop_after must be at least {recipe.first_step + 1}, got {stop_after}")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes must be above 0, got {minutes}")
-
-
-def _batches(
-    recipe: Recipe, images: data.ImageCache, mesh: Mesh, first: int, last: int
-) -> Iterator[Array]:
-    """Yield batches first … last-1 on the devices; every process makes all and keeps its part."""
-    shape = {"size": recipe.crop, "count": recipe.batch}
-    shape["unnatural_share"] = recipe.unnatural_share
-    spread = NamedSharding(mesh, PartitionSpec("data"))
-    made = data.prefetch(images, recipe.seed, first, last, **shape)
-    with contextlib.closing(made):
-        for batch in made:
-            yield jax.make_array_from_callback(batch.shape, spread, batch.__getitem__)
+def _check_limits(stop_after: int | None, pause_after: float | None) -> None:
+    if stop_after is not None and stop_after < 1:
+        raise ValueError(f"stop_after must be at least 1, got {stop_after}")
+    if pause_after is not None and not pause_after > 0:
+        raise ValueError(f"pause_after must be above 0 minutes, got {pause_after}")
 
 
 @dataclass
 class _Loop:
-    """The loop over batches, with what it calls and when."""
+    """The loop over training steps, with what it calls and when. Moments: of time.monotonic."""
 
     recipe: Recipe
-    step: Callable[[State, Array], tuple]
+    feed: feeding.Feed
     validate: Callable[[dict], dict]
     checkpoints: Checkpoints
     log: MetricsFile
     last: int  # training step to end at
-    deadline: float  # of time.monotonic
+    begun: float  # moment of the command
+    before: float  # seconds that earlier calls took
+    pause: float  # moment to end this call at
     validate_every: int
     save_seconds: float
+    start_up: StartUp
+    whole: jax.sharding.Sharding
+    clock: Clock
+    saving: Cost  # of checkpoints
+    validating: Cost = field(default_factory=Cost)
     losses: list[float] = field(default_factory=list)  # that were logged
     skipped: int = 0  # training steps, as outliers
+    pending: deque = field(default_factory=deque)  # reports of dispatches
 
-    def run(self, state: State, batches: Iterator[Array]) -> State:
-        """Train until the last step or the deadline; return the final state."""
+    def run(self, state: State) -> State:
+        """Train until the last step, the end of the schedule or the pause; return the state."""
         first, meter, saved = int(state.step), Meter(), time.monotonic()
-        bar = tqdm(total=self.recipe.steps, initial=first, desc="training", unit="step")
+        total = None if self.recipe.minutes else self.recipe.steps
+        together = math.gcd(self.feed.together, self.validate_every, LOG_EVERY)
+        bar = tqdm(total=total, initial=first, desc="training", unit="step")
         with bar:
-            for i in range(first + 1, self.last + 1):
-                with meter.waiting():
-                    batch = next(batches)
-                state, report = self.step(state, batch)
-                meter.add(report)
-                bar.update()
-                ending = i == self.last or self._due(self.deadline, i)
+            for begin, i in tile_crops.chunks(first, self.last, together):
+                state, reports = self.feed.advance(state, i - begin, meter.waiting)
+                self._keep_pace(reports, begin == first, bar)
+                meter.add(reports, i - begin if self.feed.together > 1 else None)
+                bar.update(i - begin)
+                state, ending = self._on_the_clock(state, i)
                 if i % LOG_EVERY == 0 or ending:
-                    bar.set_postfix(self._write_metrics(i, meter.means()))
-                if i % self.validate_every == 0 or ending:
-                    averaged = run_folder.model_params(self.recipe, state.ema)
-                    self.log.write(i, validation=self.validate(averaged))
-                if ending or self._due(saved + self.save_seconds, i):
+                    bar.set_postfix(self._write_metrics(i, state, meter.means()))
+                if ending or (i % self.validate_every == 0 and self._affordable(i)):
+                    self._validate(state, i)
+                interval = max(self.save_seconds, self.saving.newest / clock.OVERHEAD)
+                if ending or self._due(saved + interval, i):
                     self._save(state, i)
                     saved = time.monotonic()
                 if ending:
                     break
         return state
 
+    def _keep_pace(self, reports: dict, first: bool, bar: tqdm) -> None:
+        """Wait for the devices, so that the host is a few dispatches ahead of them at most."""
+        self.pending.append(reports["loss"])
+        if first or len(self.pending) > _AHEAD:
+            jax.block_until_ready(self.pending.popleft())
+        if first:
+            self.start_up.lap("first step")
+            bar.write(str(self.start_up))
+            self.clock.last = time.monotonic()
+
+    def _on_the_clock(self, state: State, i: int) -> tuple[State, bool]:
+        """Return the state at the fraction of the schedule that is done, and True to end here."""
+        paused = i == self.last or self._due(self.pause, i)
+        if not self.recipe.minutes:
+            return state, paused
+        done = devices.shared(self.clock.advance(self._reserve(i)))
+        progress = jax.device_put(np.float32(done), self.whole)
+        return state._replace(progress=progress), paused or done >= 1
+
+    def _reserve(self, i: int) -> float:
+        """Return the seconds that the last validation and checkpoint will take, or an estimate."""
+        speed = (time.monotonic() - self.begun) / max(1, i)
+        validating = self.validating.newest or min(0.05 * 60 * self.recipe.minutes, 20 * speed)
+        return 1.2 * (validating + self.saving.newest)
+
     def _due(self, moment: float, step: int) -> bool:
         """Return True after the moment; all processes agree on it."""
         return devices.agree(time.monotonic() > moment, ask=step % LOG_EVERY == 0)
 
-    def _write_metrics(self, step: int, metrics: dict) -> dict[str, str]:
+    def _affordable(self, step: int) -> bool:
+        return devices.agree(self.validating.affordable(), ask=True)
+
+    def _write_metrics(self, step: int, state: State, metrics: dict) -> dict[str, str]:
         """Write a line of metrics.jsonl and return what the progress bar shows of it."""
         every_step = metrics["skipped"] == LOG_EVERY  # nothing is learnt any more
         self.losses.append(np.nan if every_step else metrics["loss"])
         self.skipped += metrics["skipped"]
         _check_divergence(self.losses, step)
-        self.log.write(step, **metrics)
+        times = {"validation_s": self.validating.total, "checkpoint_s": self.saving.total}
+        progress = float(state.progress) if self.recipe.minutes else step / self.recipe.steps
+        self.log.write(step, **metrics, progress=progress, **times)
         shown = {k: f"{np.nanmean(metrics[k]):.3f}" for k in ("loss", "bpp", "psnr")}
-        return shown | ({"skipped": str(self.skipped)} if self.skipped else {})
+        shown |= {"skipped": str(self.skipped)} if self.skipped else {}
+        return shown | ({"done": f"{progress:.0%}"} if self.recipe.minutes else {})
+
+    def _validate(self, state: State, step: int) -> None:
+        averaged = run_folder.model_params(self.recipe, state.ema)
+        with self.validating.counted():
+            report = self.validate(averaged)
+        self.log.write(step, validation=report | {"seconds": self.validating.newest})
 
     def _save(self, state: State, step: int) -> None:
         """Save a checkpoint, unless a parameter is not finite."""
         _check_divergence([float(optax.tree.norm(state.params))], step)
-        run_folder.save_state(self.checkpoints, state)
+        seconds = np.float32(self.before + time.monotonic() - self.begun)
+        with self.saving.counted():
+            run_folder.save_state(
+                self.checkpoints,
+                state._replace(seconds=jax.device_put(seconds, self.whole)),
+            )
 
 
 def _check_divergence(losses: Sequence[float], step: int) -> None:

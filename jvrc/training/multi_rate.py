@@ -123,7 +123,7 @@ def _step(
     recipe: MultiRateRecipe, update: Callable, state: State, images: Array
 ) -> tuple[State, dict[str, Array]]:
     """Return the next state and what to report; update: of `rate_gradients.make_update`."""
-    key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(recipe.run_seed()), state.step)
     k_noise, k_rate, k_draw = jax.random.split(key, 3)
     params = {name: value for name, value in state.params.items() if name != LOG_QSTEP}
     count = len(recipe.qsteps)
@@ -147,7 +147,7 @@ def _step(
         norm = norm * rates.qstep[0] ** _NORM_POWER
     state, protection = apply_gradients(recipe, state, grads, norm)
     shared = {"loss": loss, "reduced_crops": jnp.mean(report.reduced_crops)}
-    return state, shared | of_rates | {"skipped": protection["skipped"]}
+    return state, shared | of_rates | {k: protection[k] for k in ("skipped", "learning_rate")}
 
 
 def _quantile_gradient(bottleneck: dict) -> dict:

@@ -1,4 +1,4 @@
-"""The optimiser: Muon for kernels, Adam for the rest, and one cosine schedule."""
+"""The optimiser: Muon for kernels, Adam for the rest, and one schedule of learning rates."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,22 +11,27 @@ from jax import Array
 from jvrc.model.config import Config, HyperpriorConfig
 from jvrc.training.muon import muon_or_adam
 
+_CLOCK_WARMUP = 0.03  # of a schedule by the clock, whose number of training steps is not known
 
-def schedule(
-    peak: float, steps: int, *, warmup: int, final_fraction: float, first_step: int = 0
-) -> optax.Schedule:
-    """Return a linear warm-up to `peak`, then a cosine to final_fraction * peak at `steps`.
 
-    The warm-up takes a tenth of the steps at most. A run that enters the schedule later, with a new
-    state of the optimiser, counts from `first_step` and warms up to where the cosine is by then.
+def warmup_fraction(warmup: int, steps: int | None) -> float:
+    """Return the part of a schedule in which the learning rate rises, a tenth at most.
+
+    warmup: training steps, of `steps` in all. steps: None for a schedule by the clock.
     """
-    warmup = min(warmup, max(1, steps // 10))
-    whole = optax.warmup_cosine_decay_schedule(
-        0.0, peak, warmup, max(steps, warmup + 1), final_fraction * peak
+    return _CLOCK_WARMUP if steps is None else min(warmup / steps, 0.1)
+
+
+def learning_rate(fraction: Array, peak: float, *, warmup: float, final_fraction: float) -> Array:
+    """Return the learning rate [] when a fraction [] of the schedule is done.
+
+    It rises to `peak` at the fraction `warmup`, then follows a cosine to final_fraction * peak.
+    """
+    rising = fraction / max(warmup, 1e-6)
+    cosine = 0.5 + 0.5 * jnp.cos(jnp.pi * jnp.clip((fraction - warmup) / (1 - warmup), 0.0, 1.0))
+    return peak * jnp.where(
+        fraction < warmup, rising, final_fraction + (1 - final_fraction) * cosine
     )
-    if first_step == 0:
-        return whole
-    return lambda count: whole(first_step + count) * jnp.minimum(1.0, count / warmup)
 
 
 def adam_parts(config: Config) -> tuple[str, ...]:
@@ -50,13 +55,14 @@ def is_kernel(path: tuple, leaf: Array) -> bool:
 
 def make_optimizer(
     name: str,
-    learning_rate: optax.Schedule,
     *,
     weight_decay: float = 0.0,
     adam_parts: Collection[str] = (),
     fixed: Collection[str] = (),
 ) -> optax.GradientTransformation:
-    """Return `muon` or `adam`; the size of their updates does not depend on the gradient's.
+    """Return `muon` or `adam` for a learning rate of one, by which updates are to be multiplied.
+
+    The size of their updates does not depend on the gradient's.
 
     Gradients are clipped to a norm below the usual one, so that every batch weighs the same in the
     averages and an outlier, of a norm a hundred times that, no more than any other.
@@ -75,7 +81,7 @@ def make_optimizer(
         optax.clip_by_global_norm(1.0),
         adam if name == "adam" else muon_or_adam(lambda params: kernels(params, adam_parts)),
         optax.add_decayed_weights(weight_decay, lambda params: kernels(params, fixed)),
-        optax.scale_by_learning_rate(learning_rate),
+        optax.scale(-1.0),
     )
     return _with_implicit_promotion(rule)
 

@@ -5,6 +5,7 @@ imports JAX, so that the command line can show fields and defaults at once.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
@@ -66,6 +67,11 @@ class Recipe:
         {}, f"further sizes of jvrc2026: {', '.join(size_names('jvrc2026'))}"
     )
     steps: int = option(10_000, "training steps of the whole schedule", rule=at_least(1))
+    minutes: float = option(
+        0.0,
+        "length of the schedule by the clock, from the command on, instead of --steps; 0: none",
+        rule=at_least(0),
+    )
     batch: int = option(8, "crops a training step", rule=at_least(1))
     crop: int = option(128, "side of a crop in pixels, a multiple of 64", rule=_CROP)
     learning_rate: float = option(
@@ -76,9 +82,6 @@ class Recipe:
     )
     warmup: int = option(
         300, "training steps of rising learning rate, a tenth of all at most", rule=at_least(0)
-    )
-    first_step: int = option(
-        0, "where to enter the schedule; --from names the run of the steps before", rule=at_least(0)
     )
     optimizer: str = option(
         "muon", "muon (with Adam for what is no kernel) or adam", choices=OPTIMIZERS
@@ -109,17 +112,18 @@ class Recipe:
 
     def check_together(self) -> None:
         """Raise ValueError if one field contradicts another."""
-        if self.first_step >= self.steps:
-            rule = f"at least 0 and below steps, {self.steps}"
-            raise ValueError(f"first_step must be {rule}; got {self.first_step}")
 
     def check_beginning(self, *, warm: bool) -> None:
         """Raise ValueError if a run cannot begin.
 
         warm: whether it is given trained parameters.
         """
-        if self.first_step and not warm:
-            raise ValueError(f"first_step must be 0 without init (--from), got {self.first_step}")
+
+    def run_seed(self) -> int:
+        """Return the seed of crops and noise: another one for a run that goes on from another."""
+        if not self.warm_start:
+            return self.seed
+        return zlib.crc32(f"{self.seed}, {self.warm_start}".encode()) >> 1
 
     def config(self) -> Config:
         """Return the configuration of the model, with the scales in which it is trained."""

@@ -27,7 +27,6 @@ _STAGE_KEYS = ("name", "command", "transforms_from")
 # Names and values of version 0.1.0, as they stand in recipe.json and in headers of weights files.
 _FORMER_NAMES = {
     "aggregator": "weighting",
-    "begin": "first_step",
     "between": "draw_qsteps",
     "ema": "ema_decay",
     "final_rate": "final_lr_fraction",
@@ -39,6 +38,7 @@ _FORMER_NAMES = {
     "transforms": "train_transforms",
     "z_step": "train_z_qstep",
 }
+_DROPPED = ("begin", "first_step")  # names of former fields
 # Fields that came later, as runs behaved without them.
 _LATER_FIELDS = {"unnatural_share": 0.0}
 _FORMER_VALUES = {("initialisation", "pyramid"): "klt"}
@@ -137,7 +137,8 @@ def save_recipe(path: Path, recipe: Recipe) -> None:
 def with_present_names(values: dict[str, Any]) -> dict[str, Any]:
     """Return a saved recipe's fields, names and values of earlier versions replaced by today's."""
     renamed = {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
-    return {name: _present_value(name, value) for name, value in renamed.items()}
+    present = {name: value for name, value in renamed.items() if name not in _DROPPED}
+    return {name: _present_value(name, value) for name, value in present.items()}
 
 
 def _present_value(name: str, value: Any) -> Any:

@@ -13,6 +13,7 @@ import jax
 from jvrc.model.config import Config
 from jvrc.model.modules import init_params
 from jvrc.training.checkpoint import Checkpoints
+from jvrc.training.log import read_metrics
 from jvrc.training.recipe import Recipe
 from jvrc.training.recipe_files import RECIPE_FILE, read_recipe
 from jvrc.training.state import State, init_state
@@ -61,9 +62,15 @@ def load_run(folder: str | Path) -> Run:
     recipe = read_recipe(folder / RECIPE_FILE)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # not where it was saved
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
-        like = {_MODEL: _parts(_abstract_state(recipe))[_MODEL]}
+        like = {_MODEL: _parts(abstract_state(recipe))[_MODEL]}
         found = checkpoints.restore(like, here)[_MODEL]
     return Run(recipe.config(), model_params(recipe, found["ema"]), recipe, int(found["step"]))
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Return True if a run has come to the end of its schedule, by its metrics."""
+    rows = read_metrics(Path(folder) / METRICS_FILE)
+    return any(row.get("progress", 0) >= 1 for row in rows)
 
 
 def save_state(checkpoints: Checkpoints, state: State) -> None:
@@ -75,8 +82,28 @@ def restore_state(
     checkpoints: Checkpoints, recipe: Recipe, sharding: jax.sharding.Sharding
 ) -> State:
     """Return the newest state bit for bit; ValueError if there is none."""
-    parts = checkpoints.restore(_parts(_abstract_state(recipe)), sharding)
+    parts = checkpoints.restore(_parts(abstract_state(recipe)), sharding)
     return State(**parts[_MODEL], **parts[_OPTIMIZER])
+
+
+def with_optimizer_of(folder: str | Path, state: State, sharding: jax.sharding.Sharding) -> State:
+    """Return a state with the parameters and the optimiser's state of another run's newest one.
+
+    Raises:
+      ValueError: that run has another optimiser or other sizes, or no optimiser's state.
+    """
+    if not (Path(folder) / RECIPE_FILE).is_file():
+        raise ValueError(f"--keep-optimizer needs --from RUN, a run's folder; got {str(folder)!r}")
+    names = ("params", "opt_state", "norms")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        try:
+            found = checkpoints.restore({_OPTIMIZER: _parts(state)[_OPTIMIZER]}, sharding)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"--keep-optimizer needs a run of the same optimiser and sizes, and its whole "
+                f"checkpoint; {folder}: {error}"
+            ) from error
+    return state._replace(**{name: found[_OPTIMIZER][name] for name in names})
 
 
 def model_params(recipe: Recipe, params: dict) -> dict:
@@ -84,7 +111,7 @@ def model_params(recipe: Recipe, params: dict) -> dict:
     return {name: value for name, value in params.items() if name not in recipe.extra_params()}
 
 
-def _abstract_state(recipe: Recipe) -> State:
+def abstract_state(recipe: Recipe) -> State:
     """Return the shapes and dtypes of the state, without computing anything."""
     config = recipe.config()
 

@@ -19,20 +19,14 @@ class State(NamedTuple):
     ema: dict  # exponential moving average of params: what is validated and frozen
     opt_state: optax.OptState
     norms: outliers.Norms  # of recent gradients
+    progress: Array  # float32 [], fraction of the schedule done, if it goes by the clock
+    seconds: Array  # float32 [], that the run has taken, all its calls together
 
 
 def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
-    """Return the recipe's optimiser with its schedule of learning rates."""
-    learning_rate = optimizer.schedule(
-        recipe.learning_rate,
-        recipe.steps,
-        warmup=recipe.warmup,
-        final_fraction=recipe.final_lr_fraction,
-        first_step=recipe.first_step,
-    )
+    """Return the recipe's optimiser, for a learning rate of one."""
     return optimizer.make_optimizer(
         recipe.optimizer,
-        learning_rate,
         weight_decay=recipe.weight_decay,
         adam_parts=optimizer.adam_parts(recipe.config()),
         fixed=recipe.fixed_parts(),
@@ -42,12 +36,19 @@ def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
 def init_state(recipe: Recipe, params: dict) -> State:
     """Return the state before the first training step."""
     params, ema = (jax.tree.map(jnp.array, params) for _ in range(2))  # copies: steps donate
-    return State(
-        jnp.int32(recipe.first_step),
-        params,
-        ema,
-        optimizer_of(recipe).init(params),
-        outliers.no_norms(),
+    opt_state, norms = optimizer_of(recipe).init(params), outliers.no_norms()
+    return State(jnp.int32(0), params, ema, opt_state, norms, jnp.float32(0), jnp.float32(0))
+
+
+def learning_rate(recipe: Recipe, state: State) -> Array:
+    """Return the learning rate [] of the next update."""
+    steps = None if recipe.minutes else recipe.steps
+    fraction = state.progress if recipe.minutes else state.step / recipe.steps
+    return optimizer.learning_rate(
+        jnp.asarray(fraction, jnp.float32),
+        recipe.learning_rate,
+        warmup=optimizer.warmup_fraction(recipe.warmup, steps),
+        final_fraction=recipe.final_lr_fraction,
     )
 
 
@@ -56,13 +57,15 @@ def apply_gradients(
 ) -> tuple[State, dict[str, Array]]:
     """Return the state after one update of the optimiser and of the moving average, and a report.
 
-    An outlier changes neither parameters nor optimiser; the report has `skipped`, 1 or 0, and
-    `gradient_norm`. norm: by which outliers are told, if that of the gradient varies with what is
-    drawn.
+    An outlier changes neither parameters nor optimiser; the report has `skipped`, 1 or 0,
+    `gradient_norm` and `learning_rate`. norm: by which outliers are told, if that of the gradient
+    varies with what is drawn.
     """
     length = optax.tree.norm(grads)
     good, norms = outliers.record(state.norms, length if norm is None else norm)
     updates, opt_state = optimizer_of(recipe).update(grads, state.opt_state, state.params)
+    rate = learning_rate(recipe, state)
+    updates = jax.tree.map(lambda u: rate * u, updates)
 
     def kept(new: Any, old: Any) -> Any:
         return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
@@ -73,4 +76,5 @@ def apply_gradients(
     ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), state.ema, params)
     opt_state = kept(opt_state, state.opt_state)
     report = {"gradient_norm": length, "skipped": jnp.asarray(~good, jnp.float32)}
-    return State(state.step + 1, params, ema, opt_state, norms), report
+    after = state._replace(step=state.step + 1, params=params, ema=ema)
+    return after._replace(opt_state=opt_state, norms=norms), report | {"learning_rate": rate}

@@ -72,7 +72,7 @@ def test_a_base_model_is_post_trained_interrupted_and_resumed(trained, tmp_path,
     command = ["posttrain", "--data", str(trained[0]), "-o", str(run)]
     fields = ["--batch", "2", "--crop", "64", "--optimizer", "adam", "--qsteps", "6,2"]
     fields += ["--steps", "2", "--weighting", "upgrad", "--train-offsets", "no"]
-    assert main([*command, "--from", str(base), *fields, "--stop-after", "1"]) == 0
+    assert main([*command, "--from", str(base), *fields, "--pause-after", "1e-9"]) == 0
     assert main([*command, "--resume"]) == 0
     header = read_model(run / "model.safetensors").metadata
     assert header["recipe"]["warm_start"] == f"model {read_model(base).model_id}"
@@ -81,7 +81,7 @@ def test_a_base_model_is_post_trained_interrupted_and_resumed(trained, tmp_path,
     assert header["qstep_range"] == [2, 6]
     # the recipe that a run leaves is one that starts another
     recipe = ["--recipe", str(run / "recipe.json"), "--from", str(run), "-o", str(tmp_path / "two")]
-    assert main(["posttrain", "--data", str(trained[0]), *recipe, "--stop-after", "1"]) == 0
+    assert main(["posttrain", "--data", str(trained[0]), *recipe, "--pause-after", "1e-9"]) == 0
 
 
 SIZES = "C=6,K=7,H=6,E=3,g_a_blocks=1,g_s_blocks=1,context_blocks=1"
@@ -256,7 +256,7 @@ def test_a_finished_stage_names_the_command_of_the_next_one(trained, tmp_path, c
     recipe, run = tmp_path / "small.toml", tmp_path / "first"
     recipe.write_text(TWO_STAGES, encoding="utf-8")
     command = ["train", "--recipe", str(recipe), "--data", str(trained[0]), "-o", str(run)]
-    assert main([*command, "--stop-after", "1"]) == 0
+    assert main([*command, "--pause-after", "1e-9"]) == 0
     assert "next stage" not in capsys.readouterr().out
     assert main([*command, "--resume"]) == 0
     *_, last = capsys.readouterr().out.splitlines()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -14,12 +15,13 @@ from jvrc.cli import main
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.training import data, devices, klt_scales, loop, warm_start
+from jvrc.training import data, devices, klt_scales, loop, tile_file, warm_start
 from jvrc.training.checkpoint import Checkpoints
+from jvrc.training.clock import StartUp
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
 from jvrc.training.recipe_files import save_recipe
-from jvrc.training.run_folder import load_run
+from jvrc.training.run_folder import is_finished, load_run, with_optimizer_of
 from jvrc.training.single_rate import SingleRate, initial_params
 from jvrc.training.validation import VALIDATION_QSTEPS, make_validation
 
@@ -98,19 +100,28 @@ def test_losses_of_jvrc2026_fall_on_a_batch_seen_again(dataset):
     assert max(losses[-3:]) < 0.98 * min(losses[:3])
 
 
-def test_a_schedule_may_be_trained_in_runs_that_pass_on_nothing_but_parameters(dataset, tmp_path):
-    """Each run continues the steps, the batches and the learning rates of the schedule."""
-    first = train(RECIPE, dataset, tmp_path / "a", stop_after=2)
-    rest = dataclasses.replace(RECIPE, first_step=2, warm_start="a")
-    second = train(rest, dataset, tmp_path / "b", init=first.params)
-    assert (first.step, second.step) == (2, 4)
-    assert Checkpoints(tmp_path / "b").latest() == 4
-    assert [row["step"] for row in metrics(tmp_path / "b")] == [4, 4]
-    assert_identical(load_run(tmp_path / "b").params, second.params)
-    with pytest.raises(ValueError, match="first_step must be 0 without init"):
-        train(rest, dataset, tmp_path / "c")
-    with pytest.raises(ValueError, match="stop_after must be at least 3"):
-        train(rest, dataset, tmp_path / "c", init=first.params, stop_after=2)
+def test_a_run_goes_on_from_another_with_its_optimizer_or_without(whole, dataset, tmp_path):
+    """The parameters before averaging, the optimiser's averages and the recent norms go along."""
+    method, mesh = SingleRate(RECIPE), devices.make_mesh()
+    fresh = loop.first_state(method, mesh, init=whole[0].params)
+    found = with_optimizer_of(whole[1], fresh, devices.everywhere(mesh))
+    assert int(found.step) == 0
+    assert int(found.norms.seen) == 4
+    assert_identical(found.ema, fresh.ema)
+    moved = [bool(np.any(a)) for a in jax.tree.leaves(found.opt_state)]
+    still = [bool(np.any(a)) for a in jax.tree.leaves(fresh.opt_state)]
+    assert sum(moved) > sum(still)
+    other = SingleRate(dataclasses.replace(RECIPE, optimizer="muon"))
+    with pytest.raises(ValueError, match="a run of the same optimiser and sizes"):
+        with_optimizer_of(whole[1], loop.first_state(other, mesh, init=whole[0].params), None)
+    with pytest.raises(ValueError, match="--keep-optimizer needs --from RUN"):
+        with_optimizer_of(tmp_path, fresh, None)
+
+
+def test_a_run_that_goes_on_from_another_sees_other_crops():
+    seeds = [dataclasses.replace(RECIPE, warm_start=w).run_seed() for w in ("", "run a", "run b")]
+    assert len(set(seeds)) == 3
+    assert seeds[0] == RECIPE.seed
 
 
 def test_a_run_without_its_optimizer_gives_a_warm_start_but_cannot_be_resumed(dataset, tmp_path):
@@ -138,14 +149,48 @@ def test_held_out_losses_compare_unless_a_run_serves_fewer_rates():
     assert SingleRate(RECIPE).validation_qsteps() == VALIDATION_QSTEPS
 
 
-def test_a_run_ends_in_time_with_a_checkpoint_and_goes_on(whole, dataset, tmp_path):
-    part = train(RECIPE, dataset, tmp_path / "r", minutes=1e-9, validate_every=2)
+def test_a_run_pauses_in_time_with_a_checkpoint_and_goes_on(whole, dataset, tmp_path):
+    part = train(RECIPE, dataset, tmp_path / "r", pause_after=1e-9, validate_every=2)
     assert part.step == 1
     assert Checkpoints(tmp_path / "r").latest() == 1
+    assert not is_finished(tmp_path / "r")
     again = train(RECIPE, dataset, tmp_path / "r", resume=True, validate_every=2)
+    assert is_finished(tmp_path / "r")
     assert_identical(again.params, whole[0].params)
-    with pytest.raises(ValueError, match="minutes must be above 0"):
-        train(RECIPE, dataset, tmp_path / "s", minutes=-1.0)
+    with pytest.raises(ValueError, match="pause_after must be above 0"):
+        train(RECIPE, dataset, tmp_path / "s", pause_after=-1.0)
+
+
+def test_a_schedule_by_the_clock_ends_in_time_also_if_it_is_cut(dataset, tmp_path):
+    recipe = dataclasses.replace(RECIPE, minutes=60.0)
+    part = train(recipe, dataset, tmp_path / "r", pause_after=1e-9)
+    assert part.step == 1
+    assert metrics(tmp_path / "r")[0]["progress"] < 0.01
+    late = StartUp(time.monotonic() - 3600)  # the hour has passed
+    rest = train(recipe, dataset, tmp_path / "r", resume=True, start_up=late)
+    assert rest.step == 2
+    assert [row["progress"] for row in metrics(tmp_path / "r") if "loss" in row][-1] == 1
+    assert is_finished(tmp_path / "r")
+    assert train(recipe, dataset, tmp_path / "r", resume=True).step == 2
+
+
+def test_crops_drawn_on_the_device_train_as_those_of_the_host(dataset, tmp_path):
+    """Several steps to a dispatch; resumed in the middle of one."""
+    tile_file.pack(dataset, tmp_path / "x", tile_file.Tiling(64, 48, unnatural=9), progress=False)
+    tiles = tile_file.open_tiles(tmp_path / "x")
+    recipe = dataclasses.replace(RECIPE, unnatural_share=0.2)
+    options = {"validate_every": 10}
+    host = train(recipe, tiles, tmp_path / "host", on_device=False, **options)
+    train(recipe, tiles, tmp_path / "device", on_device=True, stop_after=3, **options)
+    device = train(recipe, tiles, tmp_path / "device", on_device=True, resume=True, **options)
+    assert device.step == host.step == 4
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        device.params,
+        host.params,
+    )
+    rows = [row for row in metrics(tmp_path / "device") if "loss" in row]
+    assert [row["step"] for row in rows] == [3, 4]
 
 
 def test_transforms_may_compute_in_bfloat16(whole, dataset, tmp_path):

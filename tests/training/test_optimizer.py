@@ -9,8 +9,15 @@ from jvrc.model.modules import init_params
 from jvrc.training import optimizer
 
 
+def schedule(steps, *, warmup, final_fraction=0.0):
+    """Training step -> learning rate, of a peak of 1e-3."""
+    part = optimizer.warmup_fraction(warmup, steps)
+    options = {"warmup": part, "final_fraction": final_fraction}
+    return lambda step: optimizer.learning_rate(jnp.float32(step / steps), 1e-3, **options)
+
+
 def test_schedule_rises_to_its_peak_and_ends_at_zero():
-    learning_rate = optimizer.schedule(1e-3, 5000, warmup=300, final_fraction=0.0)
+    learning_rate = schedule(5000, warmup=300)
     assert learning_rate(0) == 0
     np.testing.assert_allclose(learning_rate(300), 1e-3, rtol=1e-6)
     np.testing.assert_allclose(learning_rate(5000), 0, atol=1e-12)
@@ -19,31 +26,24 @@ def test_schedule_rises_to_its_peak_and_ends_at_zero():
 
 
 def test_short_runs_warm_up_in_a_tenth_of_their_steps():
-    learning_rate = optimizer.schedule(1e-3, 100, warmup=300, final_fraction=0.0)
+    learning_rate = schedule(100, warmup=300)
     np.testing.assert_allclose(learning_rate(10), 1e-3, rtol=1e-6)
 
 
 def test_schedule_ends_at_the_given_fraction_of_its_peak():
-    learning_rate = optimizer.schedule(1e-3, 100, warmup=10, final_fraction=0.1)
+    learning_rate = schedule(100, warmup=10, final_fraction=0.1)
     np.testing.assert_allclose(learning_rate(100), 1e-4, rtol=1e-6)
 
 
-def test_a_run_that_enters_the_schedule_later_warms_up_to_the_same_cosine():
-    whole = optimizer.schedule(1e-3, 5000, warmup=300, final_fraction=0.1)
-    part = optimizer.schedule(1e-3, 5000, warmup=300, final_fraction=0.1, first_step=2000)
-    assert float(part(0)) == 0
-    assert float(part(150)) == pytest.approx(0.5 * float(whole(2150)))
-    for count in (300, 1000, 3000):
-        assert float(part(count)) == pytest.approx(float(whole(2000 + count)))
+def test_a_schedule_by_the_clock_warms_up_in_its_first_thirtieth_whatever_the_steps():
+    assert optimizer.warmup_fraction(300, None) == optimizer.warmup_fraction(5, None) == 0.03
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["muon", "adam"])
 def test_an_outlier_does_not_move_parameters_further(name):
     params = init_params(jax.random.key(0), config_of("mbt2018-mean", N=4, M=6))
-    rule = optimizer.make_optimizer(
-        name, optimizer.schedule(1e-3, 10, warmup=1, final_fraction=0.0)
-    )
+    rule = optimizer.make_optimizer(name)
 
     def moved(scale):
         grads = jax.tree.map(lambda p: scale * jnp.ones_like(p), params)
@@ -54,7 +54,7 @@ def test_an_outlier_does_not_move_parameters_further(name):
         return max(float(jnp.abs(u).max()) for u in jax.tree.leaves(updates))
 
     assert moved(1e6) == pytest.approx(moved(1.0), rel=1e-3)
-    assert 0 < moved(1.0) < 3e-3
+    assert 0 < moved(1.0) < 3
 
 
 def names(params, chosen):
@@ -93,11 +93,9 @@ def test_muon_trains_every_matrix_of_jvrc2026():
 def test_kernels_decay_with_the_learning_rate_unless_their_part_is_fixed(name):
     leaf = jnp.full((3, 4), 2.0)
     params = {part: {"in": {"kernel": leaf, "bias": leaf[0]}} for part in ("g_a", "context")}
-    rule = optimizer.make_optimizer(
-        name, lambda count: 0.1, weight_decay=0.3, adam_parts=("context",), fixed=("g_a",)
-    )
+    rule = optimizer.make_optimizer(name, weight_decay=0.3, adam_parts=("context",), fixed=("g_a",))
     still = jax.tree.map(jnp.zeros_like, params)
     updates, _ = jax.jit(rule.update)(still, rule.init(params), params)
-    np.testing.assert_allclose(updates["context"]["in"]["kernel"], -0.1 * 0.3 * leaf, rtol=1e-6)
+    np.testing.assert_allclose(updates["context"]["in"]["kernel"], -0.3 * leaf, rtol=1e-6)
     updates["context"]["in"]["kernel"] = still["context"]["in"]["kernel"]
     jax.tree.map(np.testing.assert_array_equal, updates, still)

@@ -165,7 +165,6 @@ def test_recipes_of_version_0_1_are_read(tmp_path):
         learning_rate=0.0006,
         final_lr_fraction=0.1,
         warmup=200,
-        first_step=5,
         ema_decay=0.99,
         train_transforms=False,
         train_z_qstep=False,
@@ -174,6 +173,7 @@ def test_recipes_of_version_0_1_are_read(tmp_path):
         initialisation="klt",
         balance=1.5,
         qstep_low=1.0,
+        unnatural_share=0.0,
     )
     (tmp_path / "b.json").write_text(json.dumps(FORMER_POSTTRAIN))
     assert read_recipe(tmp_path / "b.json") == MultiRateRecipe(
@@ -182,6 +182,7 @@ def test_recipes_of_version_0_1_are_read(tmp_path):
         draw_qsteps=True,
         weighting="random",
         objective_scale="none",
+        unnatural_share=0.0,
         weight_floor=0.25,
         seed=3,
         latent_scale=66.7,
@@ -279,8 +280,7 @@ def test_names_of_today_are_left_as_they_are():
         {"qstep_low": 0.25},
         {"qstep_high": 64.0},
         {"seed": -1},
-        {"first_step": -1},
-        {"steps": 10, "first_step": 10},
+        {"minutes": -1.0},
         {"precision": "float16"},
         {"steps": "100"},
         {"steps": 1e4},

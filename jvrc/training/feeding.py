@@ -1,0 +1,158 @@
+"""How crops reach the training step: batches made by the host, or tiles that live on the device.
+
+Both take a state through one training step or more in one dispatch, and are compiled before there
+is a state: in a thread, while images are read and parameters initialised.
+"""
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jvrc.training import data, devices, tile_crops
+from jvrc.training.method import Step
+from jvrc.training.recipe import Recipe
+from jvrc.training.state import State
+from jvrc.training.tile_file import Tiles
+
+Waiting = Callable[[], AbstractContextManager]
+STEPS_TOGETHER = 10  # training steps to a dispatch, where crops are drawn on the device
+_SHARE_OF_MEMORY = 0.4  # of an accelerator, for tiles
+
+
+class Feed(Protocol):
+    """Takes a state through training steps."""
+
+    together: int  # training steps to a dispatch, at most
+
+    def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
+        """Return the state after the next `count` steps, and their reports.
+
+        Reports are those of one step, or stacked on axis 0 where `together` is above one. waiting:
+        a context that counts the time within.
+        """
+        ...
+
+
+def fits_on_device(tiles: Tiles) -> bool:
+    """Return True if an accelerator trains, and has memory for the tiles beside all else."""
+    device = jax.local_devices()[0]
+    memory = (device.memory_stats() or {}) if device.platform != "cpu" else {}
+    return tiles.array.nbytes <= _SHARE_OF_MEMORY * memory.get("bytes_limit", 0)
+
+
+def in_background(compile: Callable[[], Any]) -> Future:
+    """Return the future result of a function that runs in a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(compile)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def abstract(tree: Any, mesh: Mesh) -> Any:
+    """Return shapes and dtypes of arrays that every device holds whole."""
+    whole = devices.everywhere(mesh)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), tree)
+
+
+class HostFeed:
+    """Crops are made by a worker of the host."""
+
+    together = 1
+
+    def __init__(self, recipe: Recipe, step: Step, mesh: Mesh, state: State) -> None:
+        """Begin to compile. step: not jitted. state: shapes and dtypes."""
+        self._recipe, self._spread = recipe, NamedSharding(mesh, PartitionSpec("data"))
+        shape = (recipe.batch, recipe.crop, recipe.crop, 3)
+        batch = jax.ShapeDtypeStruct(shape, np.uint8, sharding=self._spread)
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=devices.everywhere(mesh))
+        self._step = in_background(lambda: jitted.lower(abstract(state, mesh), batch).compile())
+        self._batches: Generator[np.ndarray] = (made for made in ())
+
+    def begin(self, images: data.Dataset, first: int, last: int) -> None:
+        """Begin to make the batches of training steps first … last-1."""
+        options = {"size": self._recipe.crop, "count": self._recipe.batch}
+        seed, share = self._recipe.run_seed(), self._recipe.unnatural_share
+        if isinstance(images.train, Tiles):
+            array, chances = images.train.array, images.train.chances(share)
+            make = tile_crops.host_batches(array, chances, seed, **options)
+        else:
+            make = partial(data.batch, images.train, seed, unnatural_share=share, **options)
+        self._batches = data.in_advance(make, first, last)
+
+    def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
+        """Take one step, with the next batch; every process makes all and keeps its part."""
+        with waiting():
+            made = next(self._batches)
+        batch = jax.make_array_from_callback(made.shape, self._spread, made.__getitem__)
+        return self._step.result()(state, batch)
+
+    def close(self) -> None:
+        self._batches.close()
+
+
+class DeviceFeed:
+    """All tiles are on the device: crops are drawn within the dispatch, of several steps."""
+
+    together = STEPS_TOGETHER
+
+    def __init__(self, recipe: Recipe, step: Step, mesh: Mesh, state: State, tiles: Tiles) -> None:
+        """Begin to compile. step: not jitted. state: shapes and dtypes."""
+        self._whole = devices.everywhere(mesh)
+        self._inputs = (tiles.array, tiles.chances(recipe.unnatural_share))
+        crops = partial(
+            _drawn, recipe, tiles.array.shape[1], NamedSharding(mesh, PartitionSpec("data"))
+        )
+        many = partial(_steps, step, crops)
+        jitted = jax.jit(many, donate_argnums=0, out_shardings=self._whole)
+        shapes = abstract((state, self._inputs, np.int32(0)), mesh)
+        self._step = in_background(lambda: jitted.lower(*shapes).compile())
+
+    def begin(self, images: data.Dataset, first: int, last: int) -> None:
+        """Copy the tiles to the device."""
+        self._inputs = jax.device_put(self._inputs, self._whole)
+
+    def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
+        """Take `count` steps."""
+        steps = jax.device_put(np.int32(count), self._whole)
+        return self._step.result()(state, self._inputs, steps)
+
+    def close(self) -> None:
+        self._inputs = ()
+
+
+def _drawn(
+    recipe: Recipe, side: int, spread: NamedSharding, step: Array, tiles: Array, chances: Array
+) -> Array:
+    """Return the crops of a training step, spread over the devices."""
+    options = {"count": recipe.batch, "side": side, "size": recipe.crop}
+    places = tile_crops.draw_places(recipe.run_seed(), step, chances, **options)
+    crops = tile_crops.cut(tiles, places, size=recipe.crop)
+    return jax.lax.with_sharding_constraint(crops, spread)
+
+
+def _steps(
+    step: Step, crops: Callable[..., Array], state: State, inputs: tuple, count: Array
+) -> tuple[State, dict[str, Array]]:
+    """Take `count` steps, at most STEPS_TOGETHER; reports beyond are zero."""
+
+    def one(state: State) -> tuple[State, dict[str, Array]]:
+        return step(state, crops(state.step, *inputs))
+
+    def body(i: Array, carry: tuple) -> tuple:
+        state, reports = carry
+        state, report = one(state)
+        put = jax.tree.map(lambda all, value: all.at[i].set(value), reports, report)
+        return state, put
+
+    shapes = jax.eval_shape(one, state)[1]
+    empty = jax.tree.map(lambda a: jnp.zeros((STEPS_TOGETHER, *a.shape), a.dtype), shapes)
+    return jax.lax.fori_loop(0, count, body, (state, empty))
