@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import add_command, library, parse_notes, read_stream
-from jvrc.coding.metadata import SECTION_NAMES
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
@@ -124,6 +123,8 @@ def _content(
     total: int, streams: dict[str, list], more: dict[str, list[bytes]], sections: Sequence[Any]
 ) -> dict[str, int]:
     """Return what the bytes of a file are for."""
+    from jvrc.coding.metadata import SECTION_NAMES
+
     payload = {
         f"{name} {part}": sum(len(getattr(stream, part)) for stream in found)
         for name, found in streams.items()
