@@ -40,15 +40,11 @@ def low_bytes(img: Image.Image) -> np.ndarray | None:
     must not have been loaded yet.
     """
     raw = _raw_mode(img)
-    if not raw.startswith(_SWAPPABLE) or raw[-4:] not in _OTHER_BYTE:
-        return None
-    position = img.fp.tell()
-    img.fp.seek(0)
-    again = Image.open(img.fp, formats=[img.format])
-    again.tile = [_with_raw_mode(tile, raw[:-4] + _OTHER_BYTE[raw[-4:]]) for tile in again.tile]
-    samples = np.asarray(again)
-    img.fp.seek(position)
-    return samples
+    if raw == "LA;16B":  # each pixel has four bytes
+        return _read_as(img, "RGBA")[..., [1, 1, 1, 3]]
+    if raw.startswith(_SWAPPABLE) and raw[-4:] in _OTHER_BYTE:
+        return _read_as(img, raw[:-4] + _OTHER_BYTE[raw[-4:]])
+    return None
 
 
 def to_8_bits(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -67,6 +63,17 @@ def grey_to_8_bits(samples: np.ndarray, white: int = 2**16 - 1) -> np.ndarray:
     if samples.size and (samples.min() < 0 or samples.max() > white):
         raise ValueError("samples exceed 16 bits; convert to 8 bits first")
     return ((samples.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+
+
+def _read_as(img: Image.Image, raw: str) -> np.ndarray:
+    """Return the samples of an opened image that another raw mode makes of its file."""
+    position = img.fp.tell()
+    img.fp.seek(0)
+    again = Image.open(img.fp, formats=[img.format])
+    again.tile = [_with_raw_mode(tile, raw) for tile in again.tile]
+    samples = np.asarray(again)
+    img.fp.seek(position)
+    return samples
 
 
 def _raw_mode(img: Image.Image) -> str:

@@ -85,6 +85,19 @@ def upright_xmp(xmp: bytes) -> bytes:
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
+def descriptive_exif(found: Image.Exif) -> bytes:
+    """Return the tags that describe an image, not how a TIFF file stores it, as EXIF data."""
+    kept = Image.Exif()
+    for tag in _DESCRIPTIVE:
+        if tag in found:
+            kept[tag] = found[tag]
+    for ifd in (_EXIF_IFD, _GPS_IFD):
+        if tags := found.get_ifd(ifd):
+            kept.get_ifd(ifd).update(tags)
+    empty = not kept and not any(kept.get_ifd(ifd) for ifd in (_EXIF_IFD, _GPS_IFD))
+    return b"" if empty else kept.tobytes().removeprefix(PREFIX)
+
+
 def _exif_of(img: Image.Image) -> bytes:
     """Return the EXIF data of an image as a TIFF structure, b"" if there are none.
 
@@ -95,7 +108,7 @@ def _exif_of(img: Image.Image) -> bytes:
     """
     stored = img.info.get("exif", b"").removeprefix(PREFIX)
     if not stored:
-        return _descriptive(img.getexif())
+        return descriptive_exif(img.getexif())
     if stored[:4] not in _BYTE_ORDERS:
         raise ValueError("they don't begin with a byte order mark")
     return stored
@@ -124,15 +137,3 @@ def _losses_beside(img: Image.Image) -> Iterator[str]:
 def _is_technical(name: str) -> bool:
     """Return whether a PNG's note of this name says something about the file, not the image."""
     return name in _NO_NOTES or name.startswith(("Raw profile type", "date:", "exif:"))
-
-
-def _descriptive(found: Image.Exif) -> bytes:
-    kept = Image.Exif()
-    for tag in _DESCRIPTIVE:
-        if tag in found:
-            kept[tag] = found[tag]
-    for ifd in (_EXIF_IFD, _GPS_IFD):
-        if tags := found.get_ifd(ifd):
-            kept.get_ifd(ifd).update(tags)
-    empty = not kept and not any(kept.get_ifd(ifd) for ifd in (_EXIF_IFD, _GPS_IFD))
-    return b"" if empty else kept.tobytes().removeprefix(PREFIX)
