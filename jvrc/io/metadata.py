@@ -22,6 +22,7 @@ _DESCRIPTIVE = (
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _IPTC = 0x0404  # of the Photoshop resources in a JPEG
 _DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error)  # Pillow's, of EXIF
+_OF_A_PROGRAM = re.compile(rb"(created|creator|file written|compressed|optimi[sz]ed|lavc)\b", re.I)
 _NO_NOTES = {"Software", "XML:com.adobe.xmp"}
 
 
@@ -115,8 +116,11 @@ def _exif_of(img: Image.Image) -> bytes:
 
 
 def _xmp_of(img: Image.Image) -> bytes:
-    found = img.info.get("xmp") or img.info.get("XML:com.adobe.xmp") or b""
-    return found.encode() if isinstance(found, str) else bytes(found)
+    return _as_bytes(img.info.get("xmp") or img.info.get("XML:com.adobe.xmp") or b"")
+
+
+def _as_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes(text)
 
 
 def _losses_beside(img: Image.Image) -> Iterator[str]:
@@ -125,7 +129,7 @@ def _losses_beside(img: Image.Image) -> Iterator[str]:
     if isinstance(resources, dict) and resources.get(_IPTC):
         yield "IPTC captions are left out"
     notes = {name for name in getattr(img, "text", {}) if not _is_technical(name)}
-    if img.info.get("comment"):
+    if (comment := img.info.get("comment")) and not _OF_A_PROGRAM.match(_as_bytes(comment)):
         notes.add("comment")
     if notes:
         yield f"text notes are left out: {', '.join(sorted(notes))}"

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 from jvrc.io import depth
 from jvrc.io.images import as_picture, as_rgb_uint8, read_image, read_picture
@@ -186,6 +186,37 @@ def test_tiff_files_of_sixteen_bits_are_rounded_and_announced(compression, chann
     found = read_picture(file)
     np.testing.assert_array_equal(found.pixels.reshape(5, 7, -1), rounded(samples[..., :3]))
     assert found.losses[:1] == DEEPER
+
+
+def test_tiff_grey_of_which_zero_is_white_is_turned_over():
+    for samples, expected in ((DEEP[..., 0], rounded(DEEP[..., 0])), (GREY, GREY)):
+        file = BytesIO()
+        tifffile.imwrite(file, samples, photometric="miniswhite")
+        np.testing.assert_array_equal(read_picture(file).pixels, 255 - expected)
+
+
+def test_planar_tiff_that_pillow_reads_wrong_is_refused():
+    file, planes = BytesIO(), np.ascontiguousarray(DEEP[..., :3].transpose(2, 0, 1))
+    tifffile.imwrite(file, planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match="planar TIFF of 16 bits without compression; store it"):
+        read_picture(file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "depth_byte", "bits"),
+    [("AVIF", b"pixi\0\0\0\0\3", 10, 10), ("JPEG2000", b"\xff\x4f\xff\x51", 15, 16)],
+)
+def test_deep_files_that_pillow_reads_as_8_bits_are_noticed(kind, before, depth_byte, bits):
+    if not features.check({"AVIF": "avif", "JPEG2000": "jpg_2000"}[kind]):
+        pytest.skip(f"Pillow without {kind}")
+    file = saved(Image.new("RGB", (64, 64)), kind)
+    img = Image.open(file)
+    assert depth.bits_of(img) == 8
+    data = bytearray(file.getvalue())
+    at = data.index(before) + len(before) + (38 if kind == "JPEG2000" else 0)
+    data[at] = depth_byte
+    img.fp = BytesIO(data)
+    assert depth.bits_of(img) == bits
 
 
 def test_a_turned_image_of_sixteen_bits_stays_together():
@@ -365,7 +396,8 @@ def test_notes_of_people_are_announced_and_notes_of_programs_are_not():
     assert noted.losses == ("text notes are left out: Title",)
     commented = picture(Image.fromarray(RGB), "JPEG", comment="hello")
     assert commented.losses == ("text notes are left out: comment",)
-    assert picture(Image.fromarray(RGB), "JPEG").losses == ()
+    commented = picture(Image.fromarray(RGB), "JPEG", comment="CREATOR: gd-jpeg v1.0")
+    assert commented.losses == picture(Image.fromarray(RGB), "JPEG2000").losses == ()
 
 
 def test_a_gamma_that_is_not_that_of_srgb_is_announced():
