@@ -40,10 +40,10 @@ def bits_of(img: Image.Image) -> int:
 def low_bytes(img: Image.Image) -> np.ndarray | None:
     """Return the lower byte of each sample, uint8 [H,W,C], of a file with 16-bit colour.
 
-    The file is read again for it. None if Pillow has no way to: of rare kinds of TIFF. The image
-    must not have been loaded yet.
+    The file is read again for it. None if Pillow has no way to: of rare kinds of TIFF, and of
+    frames but the first. The image must not have been loaded yet.
     """
-    raw = _raw_mode(img)
+    raw = "" if img.tell() else _raw_mode(img)
     if raw == "LA;16B":  # each pixel has four bytes
         return _read_as(img, "RGBA")[..., [1, 1, 1, 3]]
     if raw.startswith(_SWAPPABLE) and raw[-4:] in _OTHER_BYTE:
