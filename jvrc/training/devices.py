@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 def make_mesh(rate_devices: int = 1) -> Mesh:
@@ -14,12 +14,13 @@ def make_mesh(rate_devices: int = 1) -> Mesh:
     Raises:
       ValueError: rate_devices does not divide the number of devices.
     """
-    devices = np.array(jax.devices())
-    if rate_devices < 1 or devices.size % rate_devices:
+    count = jax.device_count()
+    if rate_devices < 1 or count % rate_devices:
         raise ValueError(
-            f"rate_devices must divide the number of devices, {devices.size}; got {rate_devices}"
+            f"rate_devices must divide the number of devices, {count}; got {rate_devices}"
         )
-    return Mesh(devices.reshape(-1, rate_devices), ("data", "rate"))
+    shape, automatic = (count // rate_devices, rate_devices), (AxisType.Auto,) * 2
+    return jax.make_mesh(shape, ("data", "rate"), axis_types=automatic)
 
 
 def check_divides(name: str, size: int, devices: int) -> None:

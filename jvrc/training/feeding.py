@@ -108,10 +108,7 @@ class DeviceFeed:
         """Begin to compile. step: not jitted. state: shapes and dtypes."""
         self._whole = devices.everywhere(mesh)
         self._inputs = (tiles.array, tiles.chances(recipe.unnatural_share))
-        crops = partial(
-            _drawn, recipe, tiles.array.shape[1], NamedSharding(mesh, PartitionSpec("data"))
-        )
-        many = partial(_steps, step, crops)
+        many = steps_on_device(recipe, step, mesh, side=tiles.array.shape[1])
         jitted = jax.jit(many, donate_argnums=0, out_shardings=self._whole)
         shapes = abstract((state, self._inputs, np.int32(0)), mesh)
         self._step = in_background(lambda: jitted.lower(*shapes).compile())
@@ -129,6 +126,16 @@ class DeviceFeed:
         self._inputs = ()
 
 
+def steps_on_device(recipe: Recipe, step: Step, mesh: Mesh, *, side: int) -> Callable[..., tuple]:
+    """Return the program of `DeviceFeed`, not jitted.
+
+    (state, (tiles uint8 [n,side,side,3], chances float32 [n]), count) -> (state, reports): `count`
+    training steps, at most STEPS_TOGETHER. Reports are stacked; those beyond count are zero.
+    """
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    return partial(_steps, step, partial(_drawn, recipe, side, spread))
+
+
 def _drawn(
     recipe: Recipe, side: int, spread: NamedSharding, step: Array, tiles: Array, chances: Array
 ) -> Array:
@@ -142,7 +149,7 @@ def _drawn(
 def _steps(
     step: Step, crops: Callable[..., Array], state: State, inputs: tuple, count: Array
 ) -> tuple[State, dict[str, Array]]:
-    """Take `count` steps, at most STEPS_TOGETHER; reports beyond are zero."""
+    """Take `count` steps, on crops(number of the step, *inputs)."""
 
     def one(state: State) -> tuple[State, dict[str, Array]]:
         return step(state, crops(state.step, *inputs))

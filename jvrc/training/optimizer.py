@@ -1,6 +1,7 @@
-"""The optimiser: Muon for kernels, Adam for the rest, and one schedule of learning rates."""
+"""The optimiser: Muon or SOAP for kernels, Adam for the rest; the schedule of learning rates."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from jax import Array
 
 from jvrc.model.config import Config, HyperpriorConfig
 from jvrc.training.muon import muon_or_adam
+from jvrc.training.soap import soap_or_adam
 
 _CLOCK_WARMUP = 0.03  # of a schedule by the clock, whose number of training steps is not known
 
@@ -34,14 +36,16 @@ def learning_rate(fraction: Array, peak: float, *, warmup: float, final_fraction
     )
 
 
-def adam_parts(config: Config) -> tuple[str, ...]:
-    """Return the parts of a model whose kernels Adam trains too.
+def adam_parts(config: Config, name: str = "muon") -> tuple[str, ...]:
+    """Return the parts of a model whose kernels Adam trains too, beside the optimiser `name`.
 
-    In the models of 2018 the entropy model has wide kernels, which would take Muon long and are
+    In the models of 2018 the entropy model has wide kernels, which take Muon long on a CPU and are
     learned easily.
     """
     wide = ("h_s", "context", "entropy_parameters")
-    return wide if isinstance(config, HyperpriorConfig) else ("delta",)
+    if isinstance(config, HyperpriorConfig):
+        return wide if name == "muon" else ()
+    return ("delta",)
 
 
 def is_kernel(path: tuple, leaf: Array) -> bool:
@@ -60,7 +64,9 @@ def make_optimizer(
     adam_parts: Collection[str] = (),
     fixed: Collection[str] = (),
 ) -> optax.GradientTransformation:
-    """Return `muon` or `adam` for a learning rate of one, by which updates are to be multiplied.
+    """Return an optimiser for a learning rate of one, by which updates are to be multiplied.
+
+    name: one of jvrc.training.recipe.OPTIMIZERS.
 
     The size of their updates does not depend on the gradient's.
 
@@ -68,7 +74,7 @@ def make_optimizer(
     averages and an outlier, of a norm a hundred times that, no more than any other.
 
     weight_decay: of kernels, times the learning rate at each training step, except in the parts
-    `fixed`. adam_parts: those that Muon leaves to Adam altogether.
+    `fixed`. adam_parts: those that are left to Adam altogether.
     """
 
     def kernels(params: dict, without: Collection[str]) -> dict:
@@ -76,10 +82,13 @@ def make_optimizer(
             lambda path, leaf: is_kernel(path, leaf) and path[0].key not in without, params
         )
 
-    adam = optax.scale_by_adam()
+    def is_matrix(params: dict) -> dict:
+        return kernels(params, adam_parts)
+
+    rules = {"adam": optax.scale_by_adam, "soap": partial(soap_or_adam, is_matrix)}
     rule = optax.chain(
         optax.clip_by_global_norm(1.0),
-        adam if name == "adam" else muon_or_adam(lambda params: kernels(params, adam_parts)),
+        rules.get(name, partial(muon_or_adam, is_matrix))(),
         optax.add_decayed_weights(weight_decay, lambda params: kernels(params, fixed)),
         optax.scale(-1.0),
     )

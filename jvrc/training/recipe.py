@@ -16,7 +16,7 @@ from jvrc.training.klt_scales import klt_config
 from jvrc.training.options import Rule, at_least, between, check, option, other_default
 
 INITIALISATIONS = ("klt", "random")
-OPTIMIZERS = ("muon", "adam")
+OPTIMIZERS = ("muon", "muon-all", "soap", "adam")
 PRECISIONS = ("float32", "bfloat16")
 WEIGHTINGS = ("mgda", "frank-wolfe", "mean", "random", "upgrad", "cagrad")
 OBJECTIVE_SCALES = ("none", "loss", "rate", "gradient", "lambda")
@@ -84,7 +84,9 @@ class Recipe:
         300, "training steps of rising learning rate, a tenth of all at most", rule=at_least(0)
     )
     optimizer: str = option(
-        "muon", "muon (with Adam for what is no kernel) or adam", choices=OPTIMIZERS
+        "muon",
+        "for kernels, with Adam for the rest; muon-all: those of the 2018 entropy models too",
+        choices=OPTIMIZERS,
     )
     weight_decay: float = option(
         0.0, "decay of kernels at each training step, over the learning rate", rule=between(0, 1)

@@ -28,7 +28,7 @@ def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
     return optimizer.make_optimizer(
         recipe.optimizer,
         weight_decay=recipe.weight_decay,
-        adam_parts=optimizer.adam_parts(recipe.config()),
+        adam_parts=optimizer.adam_parts(recipe.config(), recipe.optimizer),
         fixed=recipe.fixed_parts(),
     )
 

@@ -78,6 +78,11 @@ def test_muon_trains_the_transforms_of_a_model_of_2018(architecture):
     assert trained_by_muon(small_config(architecture)) == {f"{c}/kernel" for c in convolutions}
 
 
+@pytest.mark.parametrize("name", ["muon-all", "soap"])
+def test_no_kernel_of_a_model_of_2018_need_be_left_to_adam(name):
+    assert optimizer.adam_parts(small_config("mbt2018"), name) == ()
+
+
 def test_muon_trains_every_matrix_of_jvrc2026():
     block = [f"{name}/kernel" for name in ("in", "out", "wide", "back")]
     layers = {f"h_a/conv{i}" for i in range(3)} | {"h_s/deconv0", "h_s/deconv1", "h_s/conv2"}
@@ -89,7 +94,7 @@ def test_muon_trains_every_matrix_of_jvrc2026():
     assert trained_by_muon(small_config("jvrc2026")) == expected
 
 
-@pytest.mark.parametrize("name", ["muon", "adam"])
+@pytest.mark.parametrize("name", ["muon", "soap", "adam"])
 def test_kernels_decay_with_the_learning_rate_unless_their_part_is_fixed(name):
     leaf = jnp.full((3, 4), 2.0)
     params = {part: {"in": {"kernel": leaf, "bias": leaf[0]}} for part in ("g_a", "context")}

@@ -1,0 +1,72 @@
+"""Every program lowers for TPUs and GPUs, on a machine that has none."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+from small import small_config
+
+from jvrc.coding import rans
+from jvrc.model import architectures
+from jvrc.model.config import ARCHITECTURES
+from jvrc.model.modules import init_params
+from jvrc.training import devices, feeding
+from jvrc.training.multi_rate import MultiRate
+from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run_folder import abstract_state
+from jvrc.training.single_rate import SingleRate
+
+PLATFORMS = ("tpu", "cuda")
+SIZES = {"C": 6, "K": 7, "H": 6, "E": 3, "g_a_blocks": 1, "g_s_blocks": 1, "context_blocks": 1}
+MODEL = {"model": "jvrc2026", "n": 3, "m": 8, "sizes": SIZES}
+TINY = {"batch": 2, "crop": 64}
+METHODS = {
+    "train": SingleRate(SingleRateRecipe(**MODEL, **TINY)),
+    "posttrain": MultiRate(MultiRateRecipe(**MODEL, **TINY, qsteps=(8.0, 2.0), optimizer="adam")),
+}
+
+
+def shape(dtype, *sides):
+    return jax.ShapeDtypeStruct(sides, dtype)
+
+
+def assert_lowers(function, *shapes):
+    exported = export.export(jax.jit(function), platforms=PLATFORMS)(*shapes)
+    assert exported.platforms == PLATFORMS
+
+
+@pytest.mark.slow
+def test_post_training():
+    method, mesh = METHODS["posttrain"], devices.make_mesh()
+    batch = shape(np.uint8, 2, 64, 64, 3)
+    assert_lowers(method.make_step(mesh), abstract_state(method.recipe), batch)
+
+
+@pytest.mark.slow
+def test_training_with_crops_drawn_on_the_device():
+    method, mesh = METHODS["train"], devices.make_mesh()
+    program = feeding.steps_on_device(method.recipe, method.make_step(mesh), mesh, side=96)
+    inputs = (shape(np.uint8, 5, 96, 96, 3), shape(np.float32, 5))
+    assert_lowers(program, abstract_state(method.recipe), inputs, shape(np.int32))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_coding_an_image(architecture):
+    """Analysis, reconstruction and estimated rate; exact entropy decoding is the CPU's."""
+    config = small_config(architecture)
+    params = jax.eval_shape(partial(init_params, config=config), jax.random.key(0))
+    forward = partial(architectures.forward, config, key=None)
+    assert_lowers(
+        lambda p, x, q: forward(params=p, x=x, qstep=q),
+        *(params, shape(np.float32, 1, 64, 64, 3), shape(np.float32, 1)),
+    )
+
+
+def test_the_range_encoder():
+    lanes, symbols = shape(np.uint32, 4), shape(np.int32, 64)
+    assert_lowers(
+        rans.encode_chunk,
+        *(lanes, symbols, symbols, shape(np.int32, 8), shape(np.uint32, 100)),
+    )
