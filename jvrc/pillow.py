@@ -58,11 +58,8 @@ class JvrcImageFile(ImageFile.ImageFile):
         pixel = np.zeros((1, 1) if coded.channels == GREY else (1, 1, 3), np.uint8)
         alpha = pixel.reshape(-1)[None, :1] if any(tile.alpha for tile in coded.tiles) else None
         like = to_pil(jvrc.Picture(pixel, alpha, *beside))
-        self._mode, self._size, self._model_id = (
-            like.mode,
-            (coded.width, coded.height),
-            coded.model_id,
-        )
+        self._mode, self._size = like.mode, (coded.width, coded.height)
+        self._model_id = coded.model_id
         self.info |= like.info
         self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]
 

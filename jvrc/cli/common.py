@@ -14,6 +14,7 @@ from jvrc.frozen import zoo
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 from jvrc.runtime import compile_cache, memory
 
+STANDARD = Path("-")  # standard input or output
 DEFAULT_MODEL = zoo.DEFAULT
 MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
 # Keys of a weights file's header that jvrc itself writes or reads.
@@ -110,7 +111,12 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from error
+        raise BitstreamError(f"{name_of(path)}: {error}") from error
+
+
+def name_of(source: Path) -> str:
+    """Return what to call an input in messages."""
+    return "standard input" if source == STANDARD else str(source)
 
 
 def library() -> Any:

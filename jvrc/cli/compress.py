@@ -7,11 +7,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, library, note, result_text
+from jvrc.cli.common import (
+    DEFAULT_MODEL,
+    MODEL_HELP,
+    STANDARD,
+    add_command,
+    library,
+    name_of,
+    note,
+    result_text,
+)
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
 from jvrc.cli.outputs import (
-    STANDARD,
     Job,
     Naming,
     all_jobs,
@@ -139,14 +147,16 @@ def _compress_one(args: argparse.Namespace, job: Job) -> None:
 
 def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
     """Return what a thread does for one image of several."""
-    models, budget = Models(lambda name: library().load(name)), Budget()
+    models, budget = Models(), Budget()
 
     def work(job: Job) -> Done:
+        import jvrc
+
         picture = _read(job.source, srgb=args.srgb)
         pixels = picture.pixels.shape[0] * picture.pixels.shape[1]
         model = models(args.model)
         with budget.of(pixels):
-            data = library().compress(model, picture, **_options(args))
+            data = jvrc.compress(model, picture, **_options(args))
             psnr = _psnr(model, picture, data) if args.verify else None
         write_output(job.output, data)
         return Done(pixels, len(data), psnr)
@@ -164,7 +174,7 @@ def _read(source: Path, *, srgb: bool) -> Any:
     file: Any = source
     if source == STANDARD:
         file = BytesIO(read_source(source))
-        file.name = "standard input"
+        file.name = name_of(source)
     try:
         picture = read_picture(file, srgb=srgb, max_pixels=MAX_PIXELS)
     except ValueError as error:
@@ -172,7 +182,7 @@ def _read(source: Path, *, srgb: bool) -> Any:
             raise ValueError(f"{error}; install {package} to read such files") from error
         raise
     for line in picture.losses:
-        note(f"jvrc: warning: {source}: {line}")
+        note(f"jvrc: warning: {name_of(source)}: {line}")
     return picture
 
 
@@ -181,6 +191,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _psnr(model: Any, picture: Any, data: bytes) -> float:
+    import jvrc
     from jvrc.evaluation.metrics import psnr
 
-    return psnr(picture.pixels, library().decompress_picture(model, data).pixels)
+    return psnr(picture.pixels, jvrc.decompress_picture(model, data).pixels)

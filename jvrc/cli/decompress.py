@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import MODEL_HELP, add_command, library, naming, note, result_text
+from jvrc.cli.common import MODEL_HELP, STANDARD, add_command, library, naming, note, result_text
 from jvrc.cli.compress import add_output_options
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
 from jvrc.cli.outputs import (
-    STANDARD,
     Job,
     Naming,
     all_jobs,
@@ -122,14 +121,16 @@ def _decompress_one(args: argparse.Namespace, job: Job) -> None:
 
 def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
     """Return what a thread does for one file of several."""
-    models, budget = Models(lambda name: library().load(name)), Budget()
+    models, budget = Models(), Budget()
 
     def work(job: Job) -> Done:
+        import jvrc
+
         data = read_source(job.source)
         stream = _unpack(job.source, data)
         model = models(args.model or _shipped_model(stream.model_id))
         with budget.of(stream.height * stream.width), naming(job.source):
-            picture = library().decompress_picture(model, data, crop=args.crop)
+            picture = jvrc.decompress_picture(model, data, crop=args.crop)
         _write(job.output, job.output.suffix, picture)
         return Done(picture.pixels.shape[0] * picture.pixels.shape[1], len(data))
 

@@ -39,18 +39,18 @@ def _place(device: Any) -> Place:
 class Models:
     """Models by name, loaded once for each device."""
 
-    def __init__(self, load: Callable[[str], Any]) -> None:
-        """load: `jvrc.load`."""
-        self._load, self._lock = load, threading.Lock()
-        self._held: dict[tuple, Any] = {}
+    def __init__(self) -> None:
+        self._lock, self._held = threading.Lock(), dict[tuple, Any]()
 
     def __call__(self, name: str) -> Any:
         """Return a model on the device of the calling thread."""
         import jax
 
+        import jvrc
+
         device = jax.config.jax_default_device
         with self._lock:
             if (name, device) not in self._held:
-                model = self._load(name)
+                model = jvrc.load(name)
                 self._held[name, device] = jax.device_put(model, device) if device else model
             return self._held[name, device]

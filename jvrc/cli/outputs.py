@@ -10,10 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jvrc.cli.common import counted, note
+from jvrc.cli.common import STANDARD, counted, note
 from jvrc.io.files import check_writable, is_stream, write_bytes
-
-STANDARD = Path("-")  # standard input or output
 
 Identity = tuple[int, int]  # of a file: device and inode
 

@@ -30,6 +30,8 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{Path(path).parent}: no such folder") from error
     except OSError as error:
+        if error.strerror is None:
+            raise OSError(f"{path}: {error}") from error
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
