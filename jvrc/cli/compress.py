@@ -170,7 +170,7 @@ def _read(source: Path, *, srgb: bool) -> Any:
     from jvrc.io.images import read_picture
     from jvrc.io.plugins import missing_package, register_plugins
 
-    register_plugins()
+    register_plugins(source)
     file: Any = source
     if source == STANDARD:
         file = BytesIO(read_source(source))
@@ -181,6 +181,8 @@ def _read(source: Path, *, srgb: bool) -> Any:
         if package := missing_package(source):
             raise ValueError(f"{error}; install {package} to read such files") from error
         raise
+    except RuntimeError as error:  # of a plugin
+        raise ValueError(f"{name_of(source)}: can't be read: {error}") from error
     for line in picture.losses:
         note(f"jvrc: warning: {name_of(source)}: {line}")
     return picture

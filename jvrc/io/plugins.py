@@ -10,12 +10,17 @@ _HEIF, _JXL = ("pillow_heif", "pillow-heif"), ("pillow_jxl", "pillow-jxl-plugin"
 _PLUGINS = {".heic": _HEIF, ".heif": _HEIF, ".hif": _HEIF, ".jxl": _JXL}
 
 
-def register_plugins() -> None:
-    """Let Pillow read HEIC and JPEG XL where pillow-heif and pillow-jxl-plugin are installed."""
-    with suppress(ImportError):
-        importlib.import_module(_HEIF[0]).register_heif_opener()
-    with suppress(ImportError):
-        importlib.import_module(_JXL[0])
+def register_plugins(path: Path) -> None:
+    """Let Pillow read a file, of HEIC or JPEG XL by its suffix, if the plugin is installed.
+
+    A path without suffix, as of standard input, may be either.
+    """
+    suffix = path.suffix.lower()
+    for module, _ in {_HEIF, _JXL} if not suffix else {_PLUGINS.get(suffix)} - {None}:
+        with suppress(ImportError):
+            plugin = importlib.import_module(module)
+            if hasattr(plugin, "register_heif_opener"):  # the other one does it when imported
+                plugin.register_heif_opener()
 
 
 def missing_package(path: Path) -> str | None:
