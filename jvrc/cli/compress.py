@@ -36,7 +36,7 @@ _IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl"),
     *(".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".tga"),
 )
-_NAMING = Naming(".jvrc", found=_IMAGES, replaced=_IMAGES)
+_NAMING = Naming(".jvrc", found=_IMAGES, written=(".jvrc",), replaced=_IMAGES)
 _ABOUT = """
 
 IN is an image that Pillow can read, a folder (all images in it, at any depth), or - for standard

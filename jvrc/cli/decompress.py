@@ -81,7 +81,8 @@ def _parse_crop(text: str) -> tuple[int, ...]:
 
 
 def _run_decompress(args: argparse.Namespace) -> None:
-    names = Naming(_FORMATS[args.format or "png"], found=(".jvrc",))
+    written = (*_FORMATS.values(), ".jpeg", ".tiff")
+    names = Naming(_FORMATS[args.format or "png"], found=(".jvrc",), written=written)
     job = one_job(args.inputs, args.output, names)
     if job is not None:
         _decompress_one(args, job)

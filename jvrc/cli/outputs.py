@@ -29,6 +29,7 @@ class Naming(NamedTuple):
 
     suffix: str  # appended
     found: tuple[str, ...]  # suffixes of the files that are taken from folders
+    written: tuple[str, ...]  # suffixes that outputs may have
     replaced: tuple[str, ...] = ()  # suffixes that `suffix` replaces, beside the input
 
     def whole(self, source: Path) -> str:
@@ -65,7 +66,7 @@ def all_jobs(inputs: Sequence[Path], output: str | None, naming: Naming) -> list
     if STANDARD in inputs or output == str(STANDARD):
         raise ValueError("- is standard input or output, for one image; name files or folders")
     folder = None if output is None else Path(output)
-    if folder and folder.exists() and not folder.is_dir():
+    if folder and not folder.is_dir() and (folder.exists() or folder.suffix in naming.written):
         raise NotADirectoryError(f"{folder}: is not a folder; several inputs need one")
     jobs = list(dict.fromkeys(job for path in inputs for job in _jobs_of(path, folder, naming)))
     _check_distinct(jobs)

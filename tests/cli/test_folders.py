@@ -150,6 +150,8 @@ def test_several_inputs_need_a_folder(capsys, photos, tmp_path):
     (tmp_path / "file").write_bytes(b"precious")
     assert main(["compress", "photos", "-o", "file"]) == 1
     assert "file: is not a folder; several inputs need one" in capsys.readouterr().err
+    assert main(["compress", "photos", "-o", "all.jvrc"]) == 1
+    assert "all.jvrc: is not a folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["compress", "empty", "-o", "out"]) == 1
     assert "empty: no files to take there" in capsys.readouterr().err
