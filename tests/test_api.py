@@ -21,7 +21,9 @@ NAMES = {
     "Info",
     "Picture",
     "compress",
+    "compress_batch",
     "decompress",
+    "decompress_batch",
     "decompress_picture",
     "inspect",
     "load",
@@ -31,8 +33,9 @@ NAMES = {
 # The folders (and the modules beside them) from the top down: a module imports those of lower
 # layers, or others of its own folder.
 LAYERS = (
+    {"jvrc.__main__"},
     {"jvrc.cli"},
-    {"jvrc.demo"},
+    {"jvrc.demo", "jvrc.pillow"},
     {"jvrc.evaluation", "jvrc.interop"},
     {"jvrc.export"},
     {"jvrc"},  # __init__.py

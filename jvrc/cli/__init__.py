@@ -17,7 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jvrc import __version__
-from jvrc.cli.codec import add_compress, add_decompress
+from jvrc.cli.common import note, one_line
+from jvrc.cli.compress import add_compress
+from jvrc.cli.decompress import add_decompress
 from jvrc.cli.demo import add_demo
 from jvrc.cli.eval import add_eval
 from jvrc.cli.interop import add_import_compressai
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except _REPORTED as error:
-            print(f"jvrc: error: {_one_line(error)}", file=sys.stderr)
+            print(f"jvrc: error: {one_line(error)}", file=sys.stderr)
             return 1
     return 0
 
@@ -75,14 +77,6 @@ def build_parser() -> argparse.ArgumentParser:
     for add in _COMMANDS:
         add(subparsers)
     return parser
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -104,4 +98,4 @@ def _print_warning(
 ) -> None:
     if Path(filename).parent.name == "PIL":
         return  # odd metadata or many pixels: nothing that the user has to know
-    print(f"jvrc: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    note(f"jvrc: warning: {' '.join(str(message).split())}")

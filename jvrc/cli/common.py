@@ -1,18 +1,21 @@
-"""Shared by the commands: options and their values, output paths, importing JAX, result lines."""
+"""Shared by the commands: options and their values, importing JAX, lines that are printed."""
 
 import argparse
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jvrc.errors import BitstreamError
+from jvrc.frozen import zoo
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 from jvrc.runtime import compile_cache, memory
 
-DEFAULT_MODEL = "jvrc2026"
+STANDARD = Path("-")  # standard input or output
+DEFAULT_MODEL = zoo.DEFAULT
 MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
@@ -89,25 +92,6 @@ def calibrated(model: Any, photographs: Any) -> Any:
     return calibration.calibrate(model, data.centres(photographs.train, size=size, limit=limit))
 
 
-def output_path(args: argparse.Namespace, suffix: str) -> Path:
-    """Return where to write: -o, or the input with another suffix.
-
-    Raises:
-      FileExistsError: the file exists and --force was not given.
-      FileNotFoundError: its folder does not exist.
-      ValueError: it is the input.
-    """
-    path = args.output or args.input.with_suffix(suffix)
-    if path.exists():
-        if args.input.exists() and path.samefile(args.input):
-            raise ValueError(f"{path}: is the input itself; choose another output with -o")
-        if not args.force:
-            raise FileExistsError(f"{path}: exists; --force overwrites it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder")
-    return path
-
-
 def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
     """Return a file's bytes and the Container they hold; options as for `packing.unpack`.
 
@@ -117,10 +101,22 @@ def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
     from jvrc.coding.packing import unpack
 
     data = path.read_bytes()
-    try:
+    with naming(path):
         return data, unpack(data, **options)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the error of a damaged stream name its file."""
+    try:
+        yield
     except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from error
+        raise BitstreamError(f"{name_of(path)}: {error}") from error
+
+
+def name_of(source: Path) -> str:
+    """Return what to call an input in messages."""
+    return "standard input" if source == STANDARD else str(source)
 
 
 def library() -> Any:
@@ -142,6 +138,28 @@ def _import_jax() -> None:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def note(line: str) -> None:
+    """Print a line on stderr, above a progress bar if one is shown."""
+    if tqdm := sys.modules.get("tqdm"):
+        tqdm.tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 file" or "2 files"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:

@@ -8,6 +8,8 @@ from jvrc.frozen.header import read_header
 if TYPE_CHECKING:
     from jvrc.frozen.model import FrozenModel
 
+DEFAULT = "jvrc2026"  # where a command or a plugin is not told which
+
 _FOLDER = Path(__file__).parents[1] / "weights"
 
 
