@@ -1,0 +1,55 @@
+"""The devices that JAX sees: the CPU, which the entropy coder needs, is always among them."""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jax
+
+_VARIABLE = "JAX_PLATFORMS"
+
+
+def import_jax_with_cpu() -> None:
+    """Import JAX so that it has the CPU beside the devices that JAX_PLATFORMS names.
+
+    Raises:
+      RuntimeError: JAX finds no such device; the message, one line, has the remedy.
+    """
+    wanted = os.environ.get(_VARIABLE, "")
+    added = bool(wanted) and "cpu" not in wanted.lower().split(",")
+    if added:
+        os.environ[_VARIABLE] = f"{wanted},cpu"
+    import jax
+
+    try:
+        found = jax.default_backend()
+    except (RuntimeError, AssertionError) as error:
+        raise _missing(wanted) from error
+    if added and found == "cpu":
+        raise _missing(wanted)
+
+
+def cpu() -> "jax.Device":
+    """Return the CPU.
+
+    Raises:
+      RuntimeError: JAX was told to do without; the message has the remedy.
+    """
+    import jax
+
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except (RuntimeError, AssertionError) as error:
+        raise RuntimeError(
+            f"jvrc decodes on the CPU, which JAX was told to do without: add cpu to {_VARIABLE}, "
+            f"as in {_VARIABLE}=cuda,cpu; it is {os.environ.get(_VARIABLE) or 'not set'}"
+        ) from error
+
+
+def _missing(wanted: str) -> RuntimeError:
+    if not wanted:
+        return RuntimeError("JAX finds no device: is jaxlib installed for this machine?")
+    return RuntimeError(
+        f"{_VARIABLE}={wanted}: JAX finds no such device here; unset {_VARIABLE}, set it to cpu, "
+        "or install JAX for that device"
+    )
