@@ -10,7 +10,7 @@ from typing import Any
 
 from jvrc.errors import BitstreamError
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
-from jvrc.runtime import compile_cache, memory
+from jvrc.runtime import compile_cache, devices, memory
 
 DEFAULT_MODEL = "jvrc2026"
 MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
@@ -130,7 +130,9 @@ def library() -> Any:
         _import_jax()
     compile_cache.enable()
     import jvrc
+    from jvrc.runtime import programs  # imports JAX
 
+    programs.on_compile(_say_that_it_compiles)
     return jvrc
 
 
@@ -139,9 +141,15 @@ def _import_jax() -> None:
     gc.disable()
     try:
         import jax  # noqa: F401
+
+        devices.check()
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _say_that_it_compiles() -> None:
+    print("jvrc: compiling for this machine, once for each range of image sizes", file=sys.stderr)
 
 
 def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:

@@ -5,7 +5,6 @@ All symbols of y are coded at once, in row-major order.
 
 from functools import partial
 
-import jax
 import numpy as np
 from jax import Array
 

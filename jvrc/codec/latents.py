@@ -21,6 +21,7 @@ from jvrc.integer import hyper_synthesis
 from jvrc.model import architectures, transforms
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of, qstep_row
+from jvrc.runtime import devices
 from jvrc.runtime.programs import stored
 
 # How far h_a and h_s look around, in blocks of 64 pixels, rounded up: h_a 7 samples of y, h_s 1.75
@@ -102,7 +103,7 @@ def hyper_synthesis_tiles(
 
     z_q: the integers of z, [H/64,W/64,N].
     """
-    cpu = jax.devices("cpu")[0]
+    cpu = devices.cpu()
     network = jax.device_put(model.network, cpu)  # wherever the model lives
 
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple:

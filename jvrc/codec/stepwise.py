@@ -8,7 +8,6 @@ reconstruction by about as much and changes no symbol.
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array

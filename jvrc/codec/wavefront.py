@@ -7,7 +7,6 @@ All positions of a wavefront (jvrc.codec.wavefront_order) are coded at once, in 
 from collections.abc import Sequence
 from functools import partial
 
-import jax
 import numpy as np
 from jax import Array
 

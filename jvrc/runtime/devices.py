@@ -7,25 +7,32 @@ if TYPE_CHECKING:
     import jax
 
 _VARIABLE = "JAX_PLATFORMS"
+_without_cpu = ""  # what the user chose, where that lacked the CPU
 
 
-def import_jax_with_cpu() -> None:
-    """Import JAX so that it has the CPU beside the devices that JAX_PLATFORMS names.
+def add_cpu() -> None:
+    """Add the CPU to the platforms that JAX_PLATFORMS names; call it before JAX is imported."""
+    global _without_cpu
+    wanted = os.environ.get(_VARIABLE, "")
+    if wanted and "cpu" not in wanted.lower().split(","):
+        _without_cpu = wanted
+        os.environ[_VARIABLE] = f"{wanted},cpu"
+
+
+def check() -> None:
+    """Check that JAX has the devices that JAX_PLATFORMS names.
 
     Raises:
-      RuntimeError: JAX finds no such device; the message, one line, has the remedy.
+      RuntimeError: it has not; the message, one line, has the remedy.
     """
-    wanted = os.environ.get(_VARIABLE, "")
-    added = bool(wanted) and "cpu" not in wanted.lower().split(",")
-    if added:
-        os.environ[_VARIABLE] = f"{wanted},cpu"
     import jax
 
+    wanted = _without_cpu or os.environ.get(_VARIABLE, "")
     try:
         found = jax.default_backend()
     except (RuntimeError, AssertionError) as error:
         raise _missing(wanted) from error
-    if added and found == "cpu":
+    if _without_cpu and found == "cpu":  # JAX has fallen back on what `add_cpu` added
         raise _missing(wanted)
 
 

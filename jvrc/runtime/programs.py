@@ -35,7 +35,7 @@ SUFFIX = ".program"
 _DIGEST_BYTES = 32
 _NOTICE_AFTER = 1.0  # seconds of compilation
 # Source folders whose functions end up in programs.
-_SOURCES = ("codec", "coding", "integer", "model", "runtime")
+_SOURCES = ("codec", "coding", "integer", "model")
 _DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs", "jax_enable_checks")
 
 _on_compile: Callable[[], None] | None = None
@@ -168,7 +168,7 @@ def _processor() -> str:
 @functools.cache
 def _source_digest() -> str:
     """Return a hash over the source that programs are made from."""
-    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    digest, root = hashlib.sha256(Path(__file__).read_bytes()), Path(__file__).parents[1]
     for folder in _SOURCES:
         for path in sorted((root / folder).glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())

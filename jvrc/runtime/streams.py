@@ -26,7 +26,8 @@ def repair() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
     codecs.register_error(_ERRORS, _plain)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115: stays open
     sys.stdout = _printing(sys.stdout, 1)
     sys.stderr = _printing(sys.stderr, 2)
 
