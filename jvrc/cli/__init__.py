@@ -3,24 +3,25 @@
 Each command is a pair of functions in a module of this package, `add_<command>` (its arguments) and
 `_run_<command>`, and an entry in `_COMMANDS`. A module is imported when its command is needed, and
 the `_run_` functions import JAX and other large packages themselves, after the checks that need
-none: so help and mistakes take no time.
+none: so help and mistakes take no time. This module imports little before `run` sets up SIGINT.
 
 Exit codes: 0 done, 1 error (one line on stderr), 2 wrong usage, 130 interrupted (SIGINT), 141 the
 reader of the output has closed it (SIGPIPE).
 """
 
-import argparse
 import contextlib
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from jvrc import __version__
-from jvrc.runtime import compile_cache, devices, interrupts, streams
+from jvrc.runtime import devices, interrupts, streams
+
+if TYPE_CHECKING:
+    import argparse  # when `run` has set up SIGINT
 
 # JAX raises RuntimeError if a device is missing or out of memory.
 _REPORTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError, RuntimeError)
@@ -80,8 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+def build_parser(command: str | None = None) -> "argparse.ArgumentParser":
     """Return the parser of `jvrc` with all its commands, or with the one that will be parsed."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="jvrc",
         description="Learned image compression, one model for all rates.",
@@ -120,8 +123,10 @@ def _warnings_on_one_line() -> Iterator[None]:
 def _print_warning(
     message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object
 ) -> None:
-    if Path(filename).parent.name == "PIL":
+    if os.path.basename(os.path.dirname(filename)) == "PIL":
         return  # odd metadata or many pixels: nothing that the user has to know
+    from jvrc.runtime import compile_cache
+
     if compile_cache.heal(str(message)):
         return  # JAX compiles the program anew
     print(f"jvrc: warning: {' '.join(str(message).split())}", file=sys.stderr)

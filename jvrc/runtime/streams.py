@@ -27,14 +27,14 @@ def repair() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
     codecs.register_error(_ERRORS, _plain)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115: stays open
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = _printing(sys.stdout, 1)
     sys.stderr = _printing(sys.stderr, 2)
 
 
 def _printing(stream: TextIO | None, descriptor: int) -> TextIO:
     if stream is None:
-        return open(descriptor, "w", encoding="utf-8", errors=_ERRORS, closefd=False)
+        return os.fdopen(descriptor, "w", encoding="utf-8", errors=_ERRORS, closefd=False)
     stream.reconfigure(errors=_ERRORS)
     return stream
 
