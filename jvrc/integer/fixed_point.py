@@ -141,7 +141,7 @@ def _in_units(
     leaving = exponents[spec.name].astype(np.int32)
     layer = spec.parameters_in(params)
     kernel, bias = (np.asarray(layer[k], np.float64) for k in ("kernel", "bias"))
-    kernel = np.ldexp(kernel, entering[:, None] - leaving)
+    kernel = kernel * np.ldexp(1.0, entering[:, None] - leaving)  # exact, as ldexp(kernel) is
     bias = np.ldexp(bias, -leaving)
     if spec.name == last_layer(config) and config.log_scale:
         factor = np.where(np.arange(len(bias)) < config.M, _LOG_FACTOR, 1.0)
