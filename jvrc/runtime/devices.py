@@ -14,8 +14,8 @@ def add_cpu() -> None:
     """Add the CPU to the platforms that JAX_PLATFORMS names; call it before JAX is imported."""
     global _without_cpu
     wanted = os.environ.get(_VARIABLE, "")
-    if wanted and "cpu" not in wanted.lower().split(","):
-        _without_cpu = wanted
+    _without_cpu = "" if "cpu" in wanted.lower().split(",") else wanted
+    if _without_cpu:
         os.environ[_VARIABLE] = f"{wanted},cpu"
 
 
