@@ -39,6 +39,15 @@ _SOURCES = ("codec", "coding", "integer", "model")
 _DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs", "jax_enable_checks")
 
 _on_compile: Callable[[], None] | None = None
+_hits: list[str] = []  # of JAX's cache
+
+
+def _listen(event: str, **_: object) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        _hits.append(event)
+
+
+jax.monitoring.register_event_listener(_listen)
 
 
 def on_compile(notice: Callable[[], None] | None) -> None:
@@ -102,14 +111,16 @@ class Stored:
     def _compiled(self, path: Path, args: tuple, kwargs: dict) -> jax.stages.Compiled:
         """Compile the program of a call and keep it.
 
-        JAX's entries are deleted before, as an executable that comes from there can't be written
-        once more, and afterwards, as they hold the same.
+        JAX's entry is deleted then. What comes from there can't be written once more: the next
+        process compiles it.
         """
-        compile_cache.forget(f"jit_{self._jitted.__name__}")
+        before = len(_hits)
         with _announced():
             program = self._jitted.lower(*args, **kwargs).compile()
         with suppress(Exception):  # a kind of program that can't be kept
-            _save(path, program)
+            data = _packed(program)
+            if len(_hits) == before:
+                compile_cache.write(path, data)
             compile_cache.forget(f"jit_{self._jitted.__name__}")
         return program
 
@@ -188,11 +199,11 @@ def _load(path: Path, tree: Any, device: jax.Device) -> jax.stages.Compiled:
     )
 
 
-def _save(path: Path, program: jax.stages.Compiled) -> None:
-    """Write a program; raise some exception if its kind can't be kept."""
+def _packed(program: jax.stages.Compiled) -> bytes:
+    """Return the content of a program's file; raise some exception if its kind has none."""
     executable, _, out_tree = serialize_executable.serialize(program)
     packed = zlib.compress(pickle.dumps((executable, out_tree)), 1)
-    compile_cache.write(path, hashlib.sha256(packed).digest() + packed)
+    return hashlib.sha256(packed).digest() + packed
 
 
 @contextmanager

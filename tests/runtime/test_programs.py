@@ -120,6 +120,16 @@ def test_a_damaged_file_is_replaced(folder, content):
     assert len(traced) == 2
 
 
+def test_what_comes_from_the_cache_of_jax_is_compiled_by_the_next_process(folder):
+    jax.jit(scaled, static_argnums=0)(3, X, offset=OFFSET)
+    assert len(list(folder.glob("jit_scaled-*-cache"))) == 1
+    for programs_kept in (0, 1, 1):
+        np.testing.assert_array_equal(anew()(3, X, offset=OFFSET).first, expected()[0])
+        assert len(kept(folder)) == programs_kept
+        assert list(folder.glob("jit_scaled-*-cache")) == []
+    assert len(traced) == 3
+
+
 def test_what_jax_transforms_is_not_stored(folder):
     function = anew()
     call = partial(function, 3, offset=OFFSET)
