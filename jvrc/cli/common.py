@@ -13,7 +13,7 @@ from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 from jvrc.runtime import compile_cache, devices, memory
 
 DEFAULT_MODEL = "jvrc2026"
-MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
+MODEL_HELP = "a shipped model's name (see `jvrc models`), a weights file or the folder of a run"
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),

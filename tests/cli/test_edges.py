@@ -76,6 +76,18 @@ def test_a_platform_that_is_not_there_is_one_line_with_a_remedy():
     assert err.count(b"\n") == 1
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="there is an accelerator")
+def test_a_program_is_told_as_well():
+    code = (
+        "import jvrc, numpy\n"
+        "jvrc.compress(jvrc.load('mbt2018-mean'), numpy.zeros((9, 9, 3), 'uint8'), 2)"
+    )
+    variables = os.environ | {"JAX_PLATFORMS": "cuda"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=variables)
+    said = b"RuntimeError: JAX_PLATFORMS=cuda: JAX finds no such device here; unset JAX_PLATFORMS, "
+    assert result.stderr.splitlines()[-1].startswith(said)
+
+
 @posix
 def test_an_interrupt_while_jax_is_imported_exits_at_once(tmp_path):
     (tmp_path / "jax.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
