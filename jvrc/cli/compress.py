@@ -14,11 +14,11 @@ from jvrc.cli.common import (
     add_command,
     library,
     name_of,
-    note,
     result_text,
 )
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
+from jvrc.cli.messages import note
 from jvrc.cli.outputs import (
     Job,
     Naming,

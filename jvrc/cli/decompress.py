@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import MODEL_HELP, STANDARD, add_command, library, naming, note, result_text
+from jvrc.cli.common import MODEL_HELP, STANDARD, add_command, library, naming, result_text
 from jvrc.cli.compress import add_output_options
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
+from jvrc.cli.messages import note
 from jvrc.cli.outputs import (
     Job,
     Naming,

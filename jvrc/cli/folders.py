@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
 
-from jvrc.cli.common import counted, note, one_line
 from jvrc.cli.devices import Place
+from jvrc.cli.messages import counted, note, one_line
 from jvrc.cli.outputs import Job, check_output, identities, is_done
 
 BUDGET = 64e6  # pixels that are being coded at a time, unless it is one image

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jvrc.codec.alpha import alpha_of, with_alpha
+from jvrc.codec.arguments import check_data, check_params
 from jvrc.codec.decoder import decode_image
 from jvrc.codec.encoder import encode_image
 from jvrc.codec.objective import check_effort
@@ -21,10 +22,12 @@ from jvrc.frozen.model import FrozenModel
 from jvrc.io.images import as_picture
 from jvrc.io.picture import Picture
 from jvrc.qstep import qstep_code_of
+from jvrc.runtime.guards import without_guards
 
 Crop = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 
+@without_guards
 def compress(
     params: FrozenModel,
     img: Any,
@@ -56,6 +59,7 @@ def compress(
     Raises:
       ValueError: img, qstep or effort breaks one of these rules.
     """
+    check_params(params)
     check_effort(effort)
     picture, qstep_code = _picture_of(img), qstep_code_of(qstep)
     coded = encode_image(
@@ -64,6 +68,7 @@ def compress(
     return packing.pack(_with_rest(coded, picture, metadata))
 
 
+@without_guards
 def decompress(
     params: FrozenModel,
     data: bytes,
@@ -90,16 +95,19 @@ def decompress(
         crop, damage within tiles that it does not need is not noticed.
       ValueError: the crop does not lie within the image.
     """
+    check_params(params)
     pixels, alpha = _decode(params, _unpack(data, crop, max_pixels), crop)
     if alpha is None:
         return pixels
     return np.concatenate([_to_rgb(pixels), alpha[..., None]], axis=2)
 
 
+@without_guards
 def decompress_picture(
     params: FrozenModel, data: bytes, *, crop: Crop | None = None, max_pixels: int = MAX_PIXELS
 ) -> Picture:
     """Restore an image with its alpha, colour profile and metadata; otherwise as `decompress`."""
+    check_params(params)
     coded = _unpack(data, crop, max_pixels)
     beside = read_metadata(coded.sections)
     return Picture(*_decode(params, coded, crop), *beside)
@@ -124,7 +132,8 @@ def _with_rest(coded: Container, picture: Picture, metadata: bool) -> Container:
 
 def _unpack(data: bytes, crop: Crop | None, max_pixels: int) -> Container:
     unpack = packing.unpack if crop is None else packing.unpack_lazily
-    return unpack(data, max_pixels=max_pixels)
+    check_data(data)
+    return unpack(bytes(data), max_pixels=max_pixels)
 
 
 def _decode(
