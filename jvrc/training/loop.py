@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -114,7 +115,9 @@ def first_state(
 
     images: what parameters are initialised from, if `init` does not give them.
     """
-    return devices.replicate(init_state(method.recipe, method.first_params(images, init)), mesh)
+    params = jax.tree.map(np.asarray, method.first_params(images, init))
+    begin = partial(init_state, method.recipe)  # in one program: as many small ones compile longer
+    return jax.jit(begin, out_shardings=devices.everywhere(mesh))(params)
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
