@@ -1,3 +1,5 @@
+from .codec.differentiable import Estimate as Estimate
+from .codec.differentiable import forward as forward
 from .codec.files import compress as compress
 from .codec.files import decompress as decompress
 from .codec.files import decompress_picture as decompress_picture
