@@ -18,10 +18,12 @@ NAMES = {
     "QSTEP_MIN",
     "BitstreamError",
     "FrozenModel",
+    "Info",
     "Picture",
     "compress",
     "decompress",
     "decompress_picture",
+    "inspect",
     "load",
     "models",
 }

@@ -9,7 +9,7 @@ from typing import Any
 from jvrc.cli.common import add_command, library, parse_notes, read_stream
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
-from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_of
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 
 def add_info(subparsers: Any) -> None:
@@ -77,49 +77,63 @@ def _run_info(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(info))
         return
-    lanes = {name: _span(numbers) for name, numbers in info["lanes"].items()}
     print(f"file      {info['file']}")
     print(f"size      {info['bytes']} bytes, {info['bpp']:.3f} bpp")
     print(f"format    version {info['version']}, tiles: {info['tiles']}")
-    print(f"image     {info['height']}x{info['width']} (height x width)")
+    print(f"image     {info['height']}x{info['width']} (height x width), {_colours(info)}")
+    print(f"profile   {info['profile'] or 'none (sRGB)'}")
+    print(f"metadata  {_metadata(info)}")
     print(f"qstep     {info['qstep']:.4g} (qstep_code {info['qstep_code']})")
     print(f"model     {info['model_id']} ({info['model'] or 'none of the shipped ones'})")
+    lanes = {name: _span(numbers) for name, numbers in info["lanes"].items()}
     print(f"lanes     z {lanes['z']}, y {lanes['y']} (of the range coder)")
     print(f"scales    adapted to the image in {info['scale_adapted']} of {info['tiles']} tiles")
     print(f"content   {_plain(info['content'])} (bytes)")
 
 
+def _colours(info: dict[str, Any]) -> str:
+    return ("grey" if info["channels"] == 1 else "RGB") + (" with alpha" if info["alpha"] else "")
+
+
+def _metadata(info: dict[str, Any]) -> str:
+    names = {"exif": "EXIF", "xmp": "XMP", "thumbnail": "thumbnail"}
+    found = [f"{text} of {info[key]} bytes" for key, text in names.items() if info[key]]
+    return ", ".join(found) or "none"
+
+
 def _info(path: Path) -> dict[str, Any]:
+    from jvrc.codec.info import inspect
+
     data, container = read_stream(path, max_pixels=2**64)  # nothing is decoded
     streams = {name: [getattr(tile, name) for tile in container.tiles] for name in ("z", "y")}
-    return {
-        "file": str(path),
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (container.height * container.width),
-        "version": container.version,
-        "height": container.height,
-        "width": container.width,
-        "qstep": qstep_of(container.qstep_code),
-        "qstep_code": container.qstep_code,
-        "model_id": container.model_id,
-        "model": zoo.name_of(container.model_id),
-        "tiles": len(container.tiles),
-        "scale_adapted": sum(tile.scale_adapted for tile in container.tiles),
-        "lanes": {k: sorted({s.lanes for s in found}) for k, found in streams.items()},
-        "content": _content(len(data), streams, container.sections),
-    }
+    more = {name: [getattr(tile, name) for tile in container.tiles] for name in ("patch", "alpha")}
+    return (
+        {"file": str(path)}
+        | inspect(data)._asdict()
+        | {
+            "qstep_code": container.qstep_code,
+            "scale_adapted": sum(tile.scale_adapted for tile in container.tiles),
+            "lanes": {k: sorted({s.lanes for s in found}) for k, found in streams.items()},
+            "content": _content(len(data), streams, more, container.sections),
+        }
+    )
 
 
-def _content(total: int, streams: dict[str, list], sections: Sequence[Any]) -> dict[str, int]:
+def _content(
+    total: int, streams: dict[str, list], more: dict[str, list[bytes]], sections: Sequence[Any]
+) -> dict[str, int]:
     """Return what the bytes of a file are for."""
+    from jvrc.coding.metadata import SECTION_NAMES
+
     payload = {
         f"{name} {part}": sum(len(getattr(stream, part)) for stream in found)
         for name, found in streams.items()
         for part in ("words", "escapes")
     }
-    for section in sections:
-        name = f"section {section.kind}"
-        payload[name] = payload.get(name, 0) + len(section.payload)
+    payload |= {name: size for name, found in more.items() if (size := sum(map(len, found)))}
+    for kind, data in sections:
+        name = SECTION_NAMES.get(kind, f"section {kind}")
+        payload[name] = payload.get(name, 0) + len(data)
     return payload | {"headers, checksums": total - sum(payload.values())}
 
 

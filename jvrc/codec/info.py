@@ -1,0 +1,61 @@
+"""What a file says of itself, without decoding the image."""
+
+from typing import NamedTuple
+
+from jvrc.coding.metadata import THUMBNAIL, read_metadata
+from jvrc.coding.packing import unpack
+from jvrc.frozen import zoo
+from jvrc.io.profiles import describe
+from jvrc.qstep import qstep_of
+
+
+class Info(NamedTuple):
+    """A compressed image, described."""
+
+    width: int  # pixels
+    height: int
+    channels: int  # 3 (RGB) or 1 (grey), without alpha
+    alpha: bool
+    qstep: float  # quantisation step Delta
+    model_id: str  # eight hex digits
+    model: str | None  # the name of the shipped model that has this id
+    version: int  # of the format
+    tiles: int
+    bytes: int  # of the file
+    bpp: float  # bits per pixel
+    profile: str  # description of the ICC profile, "" if there is none: sRGB
+    icc: int  # bytes of the ICC profile, uncompressed
+    exif: int  # bytes of the EXIF data, uncompressed
+    xmp: int  # bytes of the XMP packet, uncompressed
+    thumbnail: int  # bytes of the thumbnail in the file
+
+
+def inspect(data: bytes) -> Info:
+    """Describe a compressed image of any size without decoding it.
+
+    Args:
+      data: what `compress` returned.
+
+    Raises:
+      BitstreamError: data is damaged, truncated or foreign.
+    """
+    coded = unpack(data, max_pixels=2**64)
+    icc, exif, xmp = read_metadata(coded.sections)
+    return Info(
+        width=coded.width,
+        height=coded.height,
+        channels=coded.channels,
+        alpha=any(tile.alpha for tile in coded.tiles),
+        qstep=qstep_of(coded.qstep_code),
+        model_id=coded.model_id,
+        model=zoo.name_of(coded.model_id),
+        version=coded.version,
+        tiles=len(coded.tiles),
+        bytes=len(data),
+        bpp=8 * len(data) / (coded.width * coded.height),
+        profile=describe(icc) if icc else "",
+        icc=len(icc),
+        exif=len(exif),
+        xmp=len(xmp),
+        thumbnail=sum(len(payload) for kind, payload in coded.sections if kind == THUMBNAIL),
+    )
