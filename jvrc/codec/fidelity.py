@@ -4,23 +4,25 @@ import math
 
 import numpy as np
 
+from jvrc.codec.canvas import to_grey
 from jvrc.codec.coders import coder_of
 from jvrc.codec.decoder import decode_image
 from jvrc.codec.latent_coder import CoderOf, LatentCoder, Symbols
-from jvrc.coding.container import GREY, Container, Stream
+from jvrc.coding.container import Container, Stream
 from jvrc.frozen.model import FrozenModel
 
 _MOST_TILES = 4  # whose coders are remembered: 20 MB each
 
 
 class SquaredError:
-    """Takes windows of an image as an array does, and adds up their squared error."""
+    """Takes windows of RGB as an array does, and adds up their squared error."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         """pixels: the original, uint8 [h,w,3] or [h,w]."""
         self._pixels, self._sum = pixels, 0
 
     def __setitem__(self, window: tuple[slice, slice], found: np.ndarray) -> None:
+        found = to_grey(found) if self._pixels.ndim == 2 else found
         error = found.astype(np.int32) - self._pixels[window]
         self._sum += int(np.sum(np.square(error), dtype=np.int64))
 
@@ -31,22 +33,6 @@ class SquaredError:
         return 10 * math.log10(255**2 * self._pixels.size / self._sum)
 
 
-class GreyOf:
-    """Takes windows of an RGB image and hands them on in grey."""
-
-    def __init__(self, out: "np.ndarray | SquaredError") -> None:
-        """out: takes windows uint8 [h,w]."""
-        self._out = out
-
-    def __setitem__(self, window: tuple[slice, slice], rgb: np.ndarray) -> None:
-        self._out[window] = to_grey(rgb)
-
-
-def to_grey(rgb: np.ndarray) -> np.ndarray:
-    """Return the rounded mean of the three channels (FORMAT.md, section 7)."""
-    return ((rgb.sum(axis=2, dtype=np.uint16) + np.uint16(1)) // np.uint16(3)).astype(np.uint8)
-
-
 def psnr_of(
     model: FrozenModel, coded: Container, pixels: np.ndarray, coder_of: CoderOf = coder_of
 ) -> float:
@@ -55,8 +41,7 @@ def psnr_of(
     pixels: uint8 [h,w,3], or [h,w] of a grey image.
     """
     error = SquaredError(pixels)
-    out = GreyOf(error) if coded.channels == GREY else error
-    decode_image(model, coded, out=out, coder_of=coder_of)
+    decode_image(model, coded, out=error, coder_of=coder_of)
     return error.psnr()
 
 

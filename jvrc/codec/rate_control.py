@@ -19,8 +19,8 @@ from jvrc.coding.container import Container
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 # In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
-_BYTES = Closeness(margin=0.001, enough=0.006)
-_PSNR = Closeness(margin=0.05, enough=0.1)
+_BYTES = Closeness(margin=0.001, enough=0.006, late=0.01)
+_PSNR = Closeness(margin=0.05, enough=0.1, late=0.1)
 
 Finish = Callable[[Container], bytes]  # makes the whole file of a coded image
 
@@ -30,7 +30,7 @@ def within_bytes(
 ) -> bytes:
     """Return the file of the finest step that takes at most `target` bytes.
 
-    Or of another within 0.6 % below the target. If the finest step of all takes less, that one's.
+    Or of another within 1 % below the target. If the finest step of all takes less, that one's.
 
     Raises:
       ValueError: even the coarsest step takes more.
@@ -66,8 +66,7 @@ def with_psnr(
     Or of another that exceeds the target by at most 0.1 dB. If the coarsest step of all exceeds it
     by more, that one's.
 
-    Args:
-      pixels: what the PSNR is of, uint8 [h,w,3], or [h,w] of a grey image.
+    pixels: what the PSNR is of, uint8 [h,w,3], or [h,w] of a grey image.
 
     Raises:
       ValueError: even the finest step has less.

@@ -11,6 +11,7 @@ import numpy as np
 
 # After so many measurements every other one halves what is left, whatever the estimates say.
 _PATIENCE = 5
+_LATE = 3
 
 
 class Closeness(NamedTuple):
@@ -18,6 +19,7 @@ class Closeness(NamedTuple):
 
     margin: float  # aimed at, below the target
     enough: float  # an excess of -enough ... 0 ends the search
+    late: float  # the same, once three places have been measured
 
 
 class Found(NamedTuple):
@@ -44,7 +46,8 @@ def first_that_fits(
         trials[place] = excess
         if excess <= 0 or place == len(estimated) - 1:
             best = excess, data
-        if -closeness.enough <= excess <= 0:
+        near = closeness.enough if len(trials) < _LATE else closeness.late
+        if -near <= excess <= 0:
             break
         low, high = (low, place) if excess <= 0 else (place, high)
     return Found(*best, corrected(estimated, trials))
