@@ -65,7 +65,7 @@ class _KeptArrays:
             self._held[number] = arrays
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115: it lives as long as this
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._stored[number] = [self._write(array) for array in arrays]
 
     def get(self, number: int) -> Sequence[np.ndarray] | None:

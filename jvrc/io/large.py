@@ -11,11 +11,11 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from jvrc.io import tiff
+from jvrc.io.picture import Picture
 
 SUFFIXES = (".ppm", ".pgm", ".tif", ".tiff", ".npy")  # that `create_large` writes
 
@@ -23,18 +23,11 @@ _PNM = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[
 _PNM_HEADER = 4096  # bytes, at most
 
 
-class Samples(NamedTuple):
-    """Where the samples of an image lie in a file."""
+def open_large(path: str | os.PathLike) -> Picture | None:
+    """Return the picture of a file, its pixels and alpha mapped and read-only.
 
-    offset: int  # bytes
-    shape: tuple[int, ...]  # [h,w,3], [h,w,4] or [h,w]
-
-
-def open_large(path: str | os.PathLike) -> np.ndarray | None:
-    """Return the image of a file, uint8 [h,w,3], [h,w,4] or [h,w], mapped and read-only.
-
-    None if its samples don't lie in the file as they are: compressed, of another type or in tiles.
-    Colour profile and metadata are left out, as is an orientation.
+    None if its samples don't lie in the file as they are: compressed, of more than 8 bits, in
+    tiles, or not upright.
 
     Raises:
       OSError: the file can't be read.
@@ -44,12 +37,15 @@ def open_large(path: str | os.PathLike) -> np.ndarray | None:
     with path.open("rb") as file:
         head = file.read(_PNM_HEADER)
     if head.startswith(b"\x93NUMPY"):
-        return _open_npy(path)
+        return _picture(_open_npy(path))
     if head[:2] in (b"P5", b"P6"):
-        found = _pnm_samples(head)
-    else:
-        found = tiff.find_samples(path) if head[:2] in (b"II", b"MM") else None
-    return None if found is None else _mapped(path, Samples(*found))
+        return _picture(_open_pnm(path, head))
+    found = tiff.find_samples(path) if head[:2] in (b"II", b"MM") else None
+    if found is None:
+        return None
+    losses = ("EXIF is not read from a TIFF that is mapped",) if found.has_exif else ()
+    samples = _mapped(path, found.offset, found.shape)
+    return _picture(samples)._replace(icc=found.icc, xmp=found.xmp, losses=losses)
 
 
 @contextmanager
@@ -106,12 +102,19 @@ def _header_of(path: str | os.PathLike, shape: tuple[int, ...]) -> bytes:
     )
 
 
-def _pnm_samples(head: bytes) -> Samples | None:
+def _picture(samples: np.ndarray | None) -> Picture | None:
+    """Return samples, [h,w,3], [h,w,4] or [h,w], as a picture without a copy."""
+    if samples is None or samples.ndim == 2 or samples.shape[2] == 3:
+        return None if samples is None else Picture(samples)
+    return Picture(samples[..., :3], samples[..., 3])
+
+
+def _open_pnm(path: Path, head: bytes) -> np.ndarray | None:
     found = _PNM.match(head)
     if found is None:
         return None
     width, height = int(found[2]), int(found[3])
-    return Samples(found.end(), (height, width, 3) if found[1] == b"6" else (height, width))
+    return _mapped(path, found.end(), (height, width, 3) if found[1] == b"6" else (height, width))
 
 
 def _open_npy(path: Path) -> np.ndarray | None:
@@ -126,9 +129,9 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded.encode("latin1")
 
 
-def _mapped(path: Path, samples: Samples) -> np.ndarray:
-    size = int(np.prod(samples.shape, dtype=np.int64))
-    have = path.stat().st_size - samples.offset
+def _mapped(path: Path, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    size = int(np.prod(shape, dtype=np.int64))
+    have = path.stat().st_size - offset
     if have < size or not size:
         raise ValueError(f"{path}: truncated: {max(0, have)} of {size} bytes of samples")
-    return np.memmap(path, np.uint8, "r", samples.offset, samples.shape)
+    return np.memmap(path, np.uint8, "r", offset, shape)

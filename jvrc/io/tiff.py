@@ -5,22 +5,33 @@
 
 import struct
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _EXTRA = 273, 277, 278, 279, 284, 338
 _ORIENTATION, _PREDICTOR, _TILE_WIDTH = 274, 317, 322
-_SHORT, _LONG, _LONG8 = 3, 4, 16  # types of fields
-_FORMATS = {1: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
+_XMP, _ICC, _EXIF = 700, 34675, 34665
+_SHORT, _LONG, _LONG8 = 3, 4, 16  # types of fields; 1 and 7 are bytes
+_FORMATS = {1: "B", 7: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _GREY, _RGB, _UNASSOCIATED = 1, 2, 2
 _MOST_ENTRIES, _MOST_VALUES = 2**12, 2**24
 _CLASSIC_BYTES = 2**32 - 2**16  # of samples, beyond which the file becomes a BigTIFF
 
 
-def find_samples(path: Path) -> tuple[int, tuple[int, ...]] | None:
-    """Return (offset, shape) of the samples of a file's first page; None if they are not plain.
+class Plain(NamedTuple):
+    """The first page of a file, whose samples lie in it as they are."""
+
+    offset: int  # of the samples, in bytes
+    shape: tuple[int, ...]  # [h,w,3], [h,w,4] or [h,w]
+    icc: bytes  # ICC profile
+    xmp: bytes
+    has_exif: bool
+
+
+def find_samples(path: Path) -> Plain | None:
+    """Return where the samples of a file's first page lie; None if they are not plain.
 
     Plain: uncompressed, 8 bits, upright, RGB, RGB with unassociated alpha or grey, in strips that
     follow one another.
@@ -115,7 +126,7 @@ def _values(file: IO[bytes], offset: str, layout: str, room: bytes) -> list[int]
     return list(struct.unpack_from(layout, room))
 
 
-def _plain(tags: dict[int, list[int]]) -> tuple[int, tuple[int, ...]] | None:
+def _plain(tags: dict[int, list[int]]) -> Plain | None:
     height, width = (tags.get(tag, [0])[0] for tag in (_HEIGHT, _WIDTH))
     channels = tags.get(_SAMPLES, [1])[0]
     kind = {1: _GREY, 3: _RGB, 4: _RGB}.get(channels)
@@ -137,4 +148,6 @@ def _plain(tags: dict[int, list[int]]) -> tuple[int, tuple[int, ...]] | None:
     contiguous = np.array_equal(offsets[1:], ends[:-1])
     if not contiguous or sum(counts) != height * width * channels or not height * width:
         return None
-    return offsets[0], (height, width) if channels == 1 else (height, width, channels)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    icc, xmp = (bytes(tags.get(tag, [])) for tag in (_ICC, _XMP))
+    return Plain(offsets[0], shape, icc, xmp, _EXIF in tags)
