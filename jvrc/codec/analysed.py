@@ -1,6 +1,7 @@
 """An image and what the encoder computes of it before any quantisation: y and z of each tile."""
 
 import tempfile
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,6 +67,7 @@ class _KeptArrays:
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
         self._stored[number] = [self._write(array) for array in arrays]
 
     def get(self, number: int) -> Sequence[np.ndarray] | None:
