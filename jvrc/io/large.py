@@ -4,6 +4,7 @@ PPM and PGM (binary, 8 bits), TIFF and BigTIFF (uncompressed, 8 bits, in strips 
 another) and .npy hold samples as they are. Such a file is mapped into memory, not loaded.
 """
 
+import math
 import os
 import re
 import secrets
@@ -17,23 +18,29 @@ import numpy as np
 from jvrc.io import tiff
 from jvrc.io.picture import Picture
 
+LEAST_PIXELS = 2**26  # of images that need not be loaded: 67 megapixels, 200 MB
 SUFFIXES = (".ppm", ".pgm", ".tif", ".tiff", ".npy")  # that `create_large` writes
 
 _PNM = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+255\s")
 _PNM_HEADER = 4096  # bytes, at most
 
 
-def open_large(path: str | os.PathLike) -> Picture | None:
+def open_large(path: str | os.PathLike, *, least_pixels: int = LEAST_PIXELS) -> Picture | None:
     """Return the picture of a file, its pixels and alpha mapped and read-only.
 
-    None if its samples don't lie in the file as they are: compressed, of more than 8 bits, in
-    tiles, or not upright.
+    None if the image is smaller than `least_pixels`, or if its samples don't lie in the file as
+    they are: compressed, of more than 8 bits, in tiles, or not upright.
 
     Raises:
       OSError: the file can't be read.
       ValueError: it ends before its samples do.
     """
-    path = Path(path)
+    found = _open(Path(path))
+    small = found is None or math.prod(found.pixels.shape[:2]) < least_pixels
+    return None if small else found
+
+
+def _open(path: Path) -> Picture | None:
     with path.open("rb") as file:
         head = file.read(_PNM_HEADER)
     if head.startswith(b"\x93NUMPY"):

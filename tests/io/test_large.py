@@ -1,13 +1,14 @@
 """Claims about image files that are mapped instead of loaded."""
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from jvrc.io import tiff
-from jvrc.io.large import check_large, create_large, open_large
+from jvrc.io import large, tiff
+from jvrc.io.large import check_large, create_large
 from jvrc.io.picture import Picture
 
 SHAPES = {"rgb": (5, 7, 3), "grey": (5, 7), "rgba": (5, 7, 4)}
@@ -15,6 +16,9 @@ SHAPES = {"rgb": (5, 7, 3), "grey": (5, 7), "rgba": (5, 7, 4)}
 
 def noise(shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+open_large = functools.partial(large.open_large, least_pixels=1)
 
 
 def joined(picture):
@@ -84,6 +88,15 @@ def test_comments_of_ppm_are_skipped(tmp_path):
     img, path = noise((5, 7, 3)), tmp_path / "x.ppm"
     path.write_bytes(b"P6 # one\n# two\n7\n# three\n5 255\n" + img.tobytes())
     np.testing.assert_array_equal(joined(open_large(path)), img)
+
+
+def test_small_images_are_left_to_be_loaded(tmp_path):
+    path = tmp_path / "x.ppm"
+    with create_large(path, (5, 7, 3)):
+        pass
+    assert large.open_large(path) is None
+    assert large.open_large(path, least_pixels=36) is None
+    assert large.open_large(path, least_pixels=35) is not None
 
 
 def test_other_files_are_not_mapped(tmp_path):
