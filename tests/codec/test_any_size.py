@@ -8,10 +8,13 @@ from PIL import Image
 import jvrc
 from jvrc.codec.assembly import Assembly
 from jvrc.codec.encoder import encode_image
+from jvrc.codec.latents import HYPER_MARGIN
+from jvrc.codec.tiling import shape_of
 from jvrc.coding import thumbnail as thumbnails
-from jvrc.coding.container import MAX_PIXELS, Section
+from jvrc.coding.container import MAX_PIXELS, MAX_TILE_SIDE, Section
 from jvrc.coding.metadata import THUMBNAIL
 from jvrc.coding.packing import pack, unpack
+from jvrc.coding.tile_grid import tile_grid
 from jvrc.evaluation.metrics import psnr
 
 
@@ -151,16 +154,21 @@ def compilations():
     monitoring.unregister_event_duration_listener(note)
 
 
-def test_a_hundred_sizes_compile_a_handful_of_programs(tiny_2026, compilations):
-    """Of each of the five functions (g_a, h_a, h_s, the four steps, g_s) one for each shape."""
-    rng = np.random.default_rng(5)
-    img = noise(1000, 1000, 3)
-    for height, width in rng.integers(64, 1000, (100, 2)):
-        data = jvrc.compress(tiny_2026, img[:height, :width], 32.0)
-        if height < 300:
-            jvrc.decompress(tiny_2026, data)
-    before = len(compilations)
-    assert before <= 60
-    for height, width in rng.integers(64, 1000, (20, 2)):
-        jvrc.compress(tiny_2026, img[:height, :width], 32.0)
-    assert len(compilations) == before
+def test_images_of_like_sizes_share_their_programs(tiny_2026, compilations):
+    counts = []
+    for size in [(500, 570), (530, 540), (640, 512)]:  # 8 x 9, 9 x 9 and 10 x 8 blocks
+        jvrc.decompress(tiny_2026, jvrc.compress(tiny_2026, noise(*size, 3), 32.0))
+        counts.append(len(compilations))
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_a_hundred_sizes_need_a_handful_of_shapes():
+    """Of each of the five functions (g_a, h_a, h_s, the four steps, g_s) as many are compiled."""
+    shapes = set()
+    for height, width in np.random.default_rng(0).integers(500, 6000, (100, 2)):
+        grid = tile_grid(height, width, MAX_TILE_SIDE)
+        for number in range(grid.count):
+            area = grid.area(number)
+            shapes.add(shape_of(area.grown(1, grid.blocks).size, 1))  # g_a and g_s
+            shapes.add(shape_of(area.size, HYPER_MARGIN))
+    assert len(shapes) <= 9
