@@ -11,7 +11,7 @@ from jvrc.codec.encoder import encode_image
 from jvrc.codec.latents import HYPER_MARGIN
 from jvrc.codec.tiling import shape_of
 from jvrc.coding import thumbnail as thumbnails
-from jvrc.coding.container import MAX_PIXELS, MAX_TILE_SIDE, Section
+from jvrc.coding.container import MAX_PIXELS, MAX_TILE_SIDE, Container, Section, Stream, Tile
 from jvrc.coding.metadata import THUMBNAIL
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.tile_grid import tile_grid
@@ -90,10 +90,16 @@ def large(photo):
     return np.tile(photo, (2, 3, 1))[:, :1320]
 
 
+def coded(size=40_000):
+    """The contents of a file of so many bytes, into which pictures are put."""
+    tile = Tile(False, Stream(b"", b"", 1), Stream(bytes(size), b"", 1))
+    return Container("00000000", 800, 800, 0, (tile,))
+
+
 @pytest.mark.parametrize("grey", [False, True])
-def test_large_images_have_a_thumbnail_of_a_hundredth_of_the_bytes(tiny_2026, large, grey):
+def test_large_images_have_a_thumbnail_of_a_hundredth_of_the_bytes(large, grey):
     img = large[..., 1] if grey else large
-    data = jvrc.compress(tiny_2026, img, 0.5)
+    data = Assembly(jvrc.Picture(img), metadata=True)(coded())
     small = jvrc.thumbnail(data)
     assert small.dtype == np.uint8
     assert 32 <= max(small.shape) <= 256
@@ -101,17 +107,20 @@ def test_large_images_have_a_thumbnail_of_a_hundredth_of_the_bytes(tiny_2026, la
     whole, bare = len(data), len(pack(unpack(data)._replace(sections=())))
     assert 0 < whole - bare <= whole / 100
     expected = Image.fromarray(img).convert("RGB").resize(small.shape[1::-1])
-    assert psnr(np.asarray(expected), small) > 20
+    assert psnr(np.asarray(expected), small) > 18
 
 
-def test_small_images_and_stripped_files_have_none(tiny_2026, large):
-    assert jvrc.thumbnail(jvrc.compress(tiny_2026, large[:400], 4.0)) is None
-    assert jvrc.thumbnail(jvrc.compress(tiny_2026, large, 4.0, metadata=False)) is None
+def test_small_images_and_stripped_files_have_none(large):
+    for picture, metadata in ((large[:400], True), (large, False)):
+        assert jvrc.thumbnail(Assembly(jvrc.Picture(picture), metadata=metadata)(coded())) is None
 
 
-def test_a_file_of_few_bytes_has_none(tiny_2026, large):
-    coded = encode_image(tiny_2026, np.zeros((64, 64, 3), np.uint8), 640)
-    assert not unpack(Assembly(jvrc.Picture(large), metadata=True)(coded)).sections
+def test_a_file_of_few_bytes_has_none(large):
+    assert jvrc.thumbnail(Assembly(jvrc.Picture(large), metadata=True)(coded(1000))) is None
+
+
+def test_compress_puts_the_thumbnail_into_the_file(tiny_2026, large):
+    assert jvrc.thumbnail(jvrc.compress(tiny_2026, large, 0.5)) is not None
 
 
 def test_what_is_transparent_is_white_in_the_thumbnail(large):
@@ -128,10 +137,10 @@ def test_thumbnails_of_odd_shapes_have_at_least_a_pixel(size):
 
 
 def test_a_damaged_thumbnail_is_refused(tiny_2026):
-    coded = encode_image(tiny_2026, noise(64, 64, 3), 300)
+    whole = encode_image(tiny_2026, noise(64, 64, 3), 300)
     good = thumbnails.Thumbnails(noise(64, 64, 3)).within(9000)
     for payload in (b"", b"x", good[:40], good[:-100]):
-        data = pack(coded._replace(sections=(Section(THUMBNAIL, payload),)))
+        data = pack(whole._replace(sections=(Section(THUMBNAIL, payload),)))
         with pytest.raises(jvrc.BitstreamError, match="thumbnail"):
             jvrc.thumbnail(data)
         assert jvrc.decompress(tiny_2026, data).shape == (64, 64, 3)
