@@ -22,6 +22,8 @@ from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 _BYTES = Closeness(margin=0.001, enough=0.006, late=0.01)
 _PSNR = Closeness(margin=0.05, enough=0.1, late=0.1)
 
+_LOSSLESS = 200.0  # dB, that stand for the infinite PSNR of equal images
+
 Finish = Callable[[Container], bytes]  # makes the whole file of a coded image
 
 
@@ -77,7 +79,7 @@ def with_psnr(
     def measure(code: int, effort: int) -> tuple[float, bytes]:
         coders, options = RememberedCoders(tiles), {"effort": effort, "progress": progress}
         coded = encode_analysed(analysed, code, coder_of=coders.encoding, **options)
-        value = psnr_of(analysed.model, coded, pixels, coders.decoding)
+        value = min(_LOSSLESS, psnr_of(analysed.model, coded, pixels, coders.decoding))
         return target - value, finish(coded)
 
     found = _search(measure, estimated, CODES[::-1], _PSNR, effort)
