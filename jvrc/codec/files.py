@@ -31,6 +31,7 @@ def compress(
     qstep: float | None = None,
     *,
     metadata: bool = True,
+    patches: bool = True,
     effort: int = 0,
     progress: bool = False,
 ) -> bytes:
@@ -44,6 +45,8 @@ def compress(
       qstep: the quantisation step Delta, 0.5 (best image) … 32 (fewest bytes); it is snapped to a
         grid of 0.54 %.
       metadata: store EXIF and XMP. The ICC profile is always stored: colours depend on it.
+      patches: code blocks of 64x64 pixels without the model where it would restore them badly, or
+        where that takes fewer bits: text, screens, noise (jvrc.codec.patches).
       effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
         for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
         or 128 iterations (jvrc.codec.annealing), otherwise rate-distortion-optimised quantisation
@@ -58,9 +61,8 @@ def compress(
     """
     check_effort(effort)
     picture, qstep_code = _picture_of(img), qstep_code_of(qstep)
-    coded = encode_image(
-        params, _to_rgb(picture.pixels), qstep_code, effort=effort, progress=progress
-    )
+    options = {"effort": effort, "patches": patches, "progress": progress}
+    coded = encode_image(params, _to_rgb(picture.pixels), qstep_code, **options)
     return packing.pack(_with_rest(coded, picture, metadata))
 
 

@@ -1,0 +1,233 @@
+"""Patches: blocks of a tile that the encoder codes without the model (jvrc.coding.patch).
+
+Text, screens, dither and noise are not what a model has learnt: it restores them badly at any rate.
+The encoder patches a block of 64x64 pixels
+
+    where it must: the model's PSNR of the block is below a floor that photographs never reach;
+    where it pays: J = bits + lambda * squared error is less with plain lossless coding.
+
+The floor is 33 - 10 log10(max(Delta, 1)) dB for what repeats its colours or has few, and lower for
+textures and noise. Only blocks whose statistics raise a suspicion
+(jvrc.codec.patch_screen) are decoded to see. In place of what is patched, the model gets a smooth
+surface.
+"""
+
+from functools import cached_property
+
+import numpy as np
+
+from jvrc.codec.analysed import AnalysedImage
+from jvrc.codec.block_errors import squared_errors
+from jvrc.codec.latent_coder import CoderOf
+from jvrc.codec.latents import analyse_image
+from jvrc.codec.near_lossless import rounded
+from jvrc.codec.objective import tables_of
+from jvrc.codec.patch_fill import fill
+from jvrc.codec.patch_screen import blocks_in, statistics
+from jvrc.codec.regions import Y_UNIT
+from jvrc.codec.scene import Scene, scene_of
+from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
+from jvrc.coding import patch, tables
+from jvrc.coding.container import NO_STREAM, Tile
+from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
+from jvrc.frozen.model import FrozenModel
+from jvrc.qstep import qstep_of, rd_lambda
+
+_SAFETY = 0.93  # 0.3 dB: tiles around were not coded yet when a tile's blocks are decoded
+_OVERHEAD = 64  # bits of a patched block that are not counted
+_MOST_PACKED = 0.9  # of the bits counted for plain coding, what WebP takes
+_SIMPLE_MSE = 4.0  # at most, of the rounding of simple blocks
+_SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least
+_FLAT_ENERGY = 1.0  # a flat block may be of a colour that the model does not reach
+_MANY = 0.5  # of a tile's blocks: where so many are patched, all may be
+
+
+def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
+    """Return the PSNR in dB that no block of 64x64 pixels of a file comes out below.
+
+    simple: of blocks that repeat their colours or have few (jvrc.codec.patch_screen).
+    """
+    falling = 10 * np.log10(max(qstep, 1.0))
+    if simple:
+        return float(33 - falling)
+    return float(min(27 if architecture == "jvrc2026" else 22, 29 - falling))
+
+
+def encode_with_patches(
+    analysed: AnalysedImage,
+    number: int,
+    qstep_code: int,
+    effort: int,
+    progress: bool,
+    coder_of: CoderOf,
+) -> Tile:
+    """Return the coded tile, with a patch where one is needed or pays."""
+    model, search = analysed.model, _Search(analysed, number, qstep_code)
+    found = quantise_tile(model, search.y, qstep_code, coder_of)
+    asked = search.suspects(found)
+    blocks = search.choose(found, asked)
+    if blocks.any():
+        search.scene = without(model, search.scene, blocks)
+        found = quantise_tile(model, search.scene.tile_y, qstep_code, coder_of)
+    if effort:
+        options = {"effort": effort, "progress": progress}
+        better = found.coder.optimise(search.scene, found.symbols, **options)
+        found = found._replace(symbols=better)
+    if effort or blocks.any():
+        blocks |= search.failing(found, (asked | search.around(blocks)) & ~blocks)
+    tile = encode_tile(found)
+    if not blocks.any():
+        return tile
+    tile = tile._replace(patch=search.patch(blocks))
+    return search.cheaper(tile, blocks, coder_of)
+
+
+def without_needless_streams(tiles: tuple[Tile, ...], grid: TileGrid) -> tuple[Tile, ...]:
+    """Return the tiles of an image; without streams if all of all tiles is patched."""
+    for number, tile in enumerate(tiles):
+        if not (tile.patch and patch.blocks_in(tile.patch, grid.area(number).size).all()):
+            return tiles
+    return tuple(tile._replace(scale_adapted=False, z=NO_STREAM, y=NO_STREAM) for tile in tiles)
+
+
+def without(model: FrozenModel, scene: Scene, blocks: np.ndarray) -> Scene:
+    """Return a scene with a smooth surface in place of blocks, bool [rows,columns], of its tile."""
+    missing = np.zeros(scene.blocks.size, bool)
+    missing[scene.area.within(scene.blocks)] = blocks
+    height, width = scene.img.shape[:2]
+    img = fill(scene.img, patch.samples_of(missing)[:height, :width])
+    return Scene(img, analyse_image(model, img), scene.area)
+
+
+class _Search:
+    """The search for the blocks of a tile to patch. Masks of blocks are bool [rows,columns]."""
+
+    def __init__(self, analysed: AnalysedImage, number: int, qstep_code: int) -> None:
+        self._analysed, self._number, self._qstep_code = analysed, number, qstep_code
+        height, width = analysed.img.shape[:2]
+        self._area = analysed.grid.area(number)
+        pixels = self._area.scaled(BLOCK).common(Area(0, 0, height, width))
+        self._img = analysed.img[pixels.within(Area(0, 0, height, width))]
+        self._seen = statistics(self._img)
+        qstep, architecture = qstep_of(qstep_code), analysed.model.config.architecture
+        floors = [floor_psnr(qstep, architecture, simple=simple) for simple in (False, True)]
+        self._simple_floor = _mse(floors[1])
+        self._floor = _SAFETY * np.where(self._seen.simple, self._simple_floor, _mse(floors[0]))
+        self._rate_weight = rd_lambda(max(qstep, 1.0))
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """y of the tile."""
+        return self._analysed.y(self._number)
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The tile and what lies around it."""
+        if self._analysed.grid.count == 1:
+            return Scene(self._analysed.img, self.y, self._area)
+        return scene_of(self._analysed.model, self._analysed.img, self._area)
+
+    def suspects(self, found: QuantisedTile) -> np.ndarray:
+        """Return the blocks that may have to be patched, or for which it may pay."""
+        seen = self._seen
+        low = seen.detail > np.where(seen.simple, _SIMPLE_DETAIL, _DETAIL)
+        low &= seen.energy > _SAFETY * self._floor
+        if not seen.simple.any():
+            return low
+        flat = seen.energy < _FLAT_ENERGY
+        quantiser = 5 * qstep_of(self._qstep_code) ** 2
+        error = np.minimum(seen.energy, seen.detail + quantiser) * seen.pixels
+        pays = self.plain_cost < model_bits(found) + self._rate_weight * error
+        return low | pays | (seen.simple & (flat | self.around(low)))
+
+    def around(self, blocks: np.ndarray) -> np.ndarray:
+        """Return blocks and their neighbours."""
+        padded = np.pad(blocks, 1)
+        rows, columns = blocks.shape
+        shifts = [(i, j) for i in range(3) for j in range(3)]
+        return np.any([padded[i : i + rows, j : j + columns] for i, j in shifts], axis=0)
+
+    def errors(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
+        """Return the squared error of each block asked for, 0 of others."""
+        if not asked.any():
+            return np.zeros(asked.shape)
+        y_hat = found.coder.reconstruct(found.symbols)
+        return squared_errors(self._analysed.model, self.scene, y_hat, asked, self._qstep_code)
+
+    def failing(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
+        """Return those of the blocks asked for that are below the floor."""
+        return self.errors(found, asked) > self._floor
+
+    @cached_property
+    def plain_cost(self) -> np.ndarray:
+        """About the cost in bits of each simple block if it is patched, infinite of others.
+
+        Scaled by what WebP takes of all of them, which finds more repetitions than are counted.
+        """
+        simple = self._seen.simple
+        cost = np.full(simple.shape, np.inf)
+        if not simple.any():
+            return cost
+        for place in np.argwhere(simple).tolist():
+            cost[*place] = self._rounded(*place)[1]
+        packed = 8 * len(self.patch(simple)) / max(cost[simple].sum(), 1.0)
+        return min(packed, _MOST_PACKED) * cost + _OVERHEAD
+
+    def choose(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
+        """Return those of the blocks asked for that must be patched, or for which it pays."""
+        if not asked.any():
+            return asked
+        errors = self.errors(found, asked)
+        failing = errors > self._floor
+        model_cost = model_bits(found) + self._rate_weight * errors * self._seen.pixels
+        chosen = failing | (self.plain_cost < model_cost)
+        if failing.any() or not chosen.any():
+            return chosen
+        paid = 8 * len(self.patch(chosen)) <= model_cost[chosen].sum()
+        return chosen & paid
+
+    def cheaper(self, tile: Tile, blocks: np.ndarray, coder_of: CoderOf) -> Tile:
+        """Return a tile with a patch, or one that is patched all over if that takes fewer bytes."""
+        if blocks.mean() < _MANY or blocks.all():
+            return tile
+        everywhere = np.ones_like(blocks)
+        data = self.patch(everywhere)
+        if len(data) > sum(map(len, (*tile.z[:2], *tile.y[:2], tile.patch))):
+            return tile
+        model = self._analysed.model
+        y = without(model, self.scene, everywhere).tile_y
+        found = quantise_tile(model, y, self._qstep_code, coder_of)
+        return encode_tile(found)._replace(patch=data)
+
+    def patch(self, blocks: np.ndarray) -> bytes:
+        """Return the patch of blocks of the tile."""
+        pixels = self._img.copy()
+        for row, column in np.argwhere(blocks).tolist():
+            block = pixels[BLOCK * row : BLOCK * (row + 1), BLOCK * column : BLOCK * (column + 1)]
+            block[...] = self._rounded(row, column)[0]
+        return patch.encode(pixels, blocks)
+
+    def _rounded(self, row: int, column: int) -> tuple[np.ndarray, float]:
+        """Return a block as it is to be patched, and its cost by plain coding."""
+        block = blocks_in(self._img)[row * self._seen.simple.shape[1] + column]
+        most = (
+            min(_SIMPLE_MSE, self._simple_floor)
+            if self._seen.simple[row, column]
+            else self._simple_floor
+        )
+        return rounded(block, self._rate_weight, most)
+
+
+def model_bits(found: QuantisedTile) -> np.ndarray:
+    """Return the bits of y of each block of a tile, float32 [rows,columns]."""
+    symbols, y_tables = found.symbols, found.coder.model.y_tables
+    table = tables_of(found.coder.model, symbols).ravel()
+    coded, _ = tables.to_symbols(symbols.y.ravel(), table, y_tables)
+    bits = tables.bits_of_each(coded, table, y_tables).reshape(symbols.y.shape)
+    height, width, channels = bits.shape
+    shape = (height // Y_UNIT, Y_UNIT, width // Y_UNIT, Y_UNIT, channels)
+    return bits.reshape(shape).sum(axis=(1, 3, 4))
+
+
+def _mse(psnr: float) -> float:
+    return 255**2 / 10 ** (psnr / 10)
