@@ -2,7 +2,21 @@
 
 import numpy as np
 
+from jvrc.codec.latents import analyse_image
+from jvrc.codec.scene import Scene
+from jvrc.coding.patch import samples_of
+from jvrc.frozen.model import FrozenModel
+
 _GREY = 128.0
+
+
+def without(model: FrozenModel, scene: Scene, blocks: np.ndarray) -> Scene:
+    """Return a scene with a smooth surface in place of blocks, bool [rows,columns], of its tile."""
+    missing = np.zeros(scene.blocks.size, bool)
+    missing[scene.area.within(scene.blocks)] = blocks
+    height, width = scene.img.shape[:2]
+    img = fill(scene.img, samples_of(missing)[:height, :width])
+    return Scene(img, analyse_image(model, img), scene.area)
 
 
 def fill(img: np.ndarray, missing: np.ndarray) -> np.ndarray:

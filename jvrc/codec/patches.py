@@ -19,38 +19,21 @@ import numpy as np
 from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.block_errors import squared_errors
 from jvrc.codec.latent_coder import CoderOf
-from jvrc.codec.latents import analyse_image
-from jvrc.codec.near_lossless import rounded
 from jvrc.codec.objective import tables_of
-from jvrc.codec.patch_fill import fill
-from jvrc.codec.patch_screen import blocks_in, statistics
+from jvrc.codec.patch_fill import without
+from jvrc.codec.patch_pixels import PatchPixels
 from jvrc.codec.regions import Y_UNIT
 from jvrc.codec.scene import Scene, scene_of
 from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
 from jvrc.coding import patch, tables
 from jvrc.coding.container import NO_STREAM, Tile
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
-from jvrc.frozen.model import FrozenModel
-from jvrc.qstep import qstep_of, rd_lambda
+from jvrc.qstep import qstep_of
 
-_SAFETY = 0.93  # 0.3 dB: tiles around were not coded yet when a tile's blocks are decoded
-_OVERHEAD = 64  # bits of a patched block that are not counted
-_MOST_PACKED = 0.9  # of the bits counted for plain coding, what WebP takes
-_SIMPLE_MSE = 4.0  # at most, of the rounding of simple blocks
 _SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least
+_ENERGY = 0.9  # of such blocks, as a share of the squared error that the floor allows, at least
 _FLAT_ENERGY = 1.0  # a flat block may be of a colour that the model does not reach
 _MANY = 0.5  # of a tile's blocks: where so many are patched, all may be
-
-
-def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
-    """Return the PSNR in dB that no block of 64x64 pixels of a file comes out below.
-
-    simple: of blocks that repeat their colours or have few (jvrc.codec.patch_screen).
-    """
-    falling = 10 * np.log10(max(qstep, 1.0))
-    if simple:
-        return float(33 - falling)
-    return float(min(27 if architecture == "jvrc2026" else 22, 29 - falling))
 
 
 def encode_with_patches(
@@ -74,11 +57,11 @@ def encode_with_patches(
         better = found.coder.optimise(search.scene, found.symbols, **options)
         found = found._replace(symbols=better)
     if effort or blocks.any():
-        blocks |= search.failing(found, (asked | search.around(blocks)) & ~blocks)
+        blocks |= search.failing(found, (asked | around(blocks)) & ~blocks)
     tile = encode_tile(found)
     if not blocks.any():
         return tile
-    tile = tile._replace(patch=search.patch(blocks))
+    tile = tile._replace(patch=search.pixels.patch(blocks))
     return search.cheaper(tile, blocks, coder_of)
 
 
@@ -90,30 +73,16 @@ def without_needless_streams(tiles: tuple[Tile, ...], grid: TileGrid) -> tuple[T
     return tuple(tile._replace(scale_adapted=False, z=NO_STREAM, y=NO_STREAM) for tile in tiles)
 
 
-def without(model: FrozenModel, scene: Scene, blocks: np.ndarray) -> Scene:
-    """Return a scene with a smooth surface in place of blocks, bool [rows,columns], of its tile."""
-    missing = np.zeros(scene.blocks.size, bool)
-    missing[scene.area.within(scene.blocks)] = blocks
-    height, width = scene.img.shape[:2]
-    img = fill(scene.img, patch.samples_of(missing)[:height, :width])
-    return Scene(img, analyse_image(model, img), scene.area)
-
-
 class _Search:
     """The search for the blocks of a tile to patch. Masks of blocks are bool [rows,columns]."""
 
     def __init__(self, analysed: AnalysedImage, number: int, qstep_code: int) -> None:
         self._analysed, self._number, self._qstep_code = analysed, number, qstep_code
-        height, width = analysed.img.shape[:2]
         self._area = analysed.grid.area(number)
-        pixels = self._area.scaled(BLOCK).common(Area(0, 0, height, width))
-        self._img = analysed.img[pixels.within(Area(0, 0, height, width))]
-        self._seen = statistics(self._img)
-        qstep, architecture = qstep_of(qstep_code), analysed.model.config.architecture
-        floors = [floor_psnr(qstep, architecture, simple=simple) for simple in (False, True)]
-        self._simple_floor = _mse(floors[1])
-        self._floor = _SAFETY * np.where(self._seen.simple, self._simple_floor, _mse(floors[0]))
-        self._rate_weight = rd_lambda(max(qstep, 1.0))
+        whole = Area(0, 0, *analysed.img.shape[:2])
+        img = analysed.img[self._area.scaled(BLOCK).common(whole).within(whole)]
+        architecture = analysed.model.config.architecture
+        self.pixels = PatchPixels(img, qstep_of(qstep_code), architecture)
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -129,23 +98,16 @@ class _Search:
 
     def suspects(self, found: QuantisedTile) -> np.ndarray:
         """Return the blocks that may have to be patched, or for which it may pay."""
-        seen = self._seen
+        seen = self.pixels.seen
         low = seen.detail > np.where(seen.simple, _SIMPLE_DETAIL, _DETAIL)
-        low &= seen.energy > _SAFETY * self._floor
+        low &= seen.energy > _ENERGY * self.pixels.floor
         if not seen.simple.any():
             return low
         flat = seen.energy < _FLAT_ENERGY
         quantiser = 5 * qstep_of(self._qstep_code) ** 2
         error = np.minimum(seen.energy, seen.detail + quantiser) * seen.pixels
-        pays = self.plain_cost < model_bits(found) + self._rate_weight * error
-        return low | pays | (seen.simple & (flat | self.around(low)))
-
-    def around(self, blocks: np.ndarray) -> np.ndarray:
-        """Return blocks and their neighbours."""
-        padded = np.pad(blocks, 1)
-        rows, columns = blocks.shape
-        shifts = [(i, j) for i in range(3) for j in range(3)]
-        return np.any([padded[i : i + rows, j : j + columns] for i, j in shifts], axis=0)
+        pays = self.pixels.cost < model_bits(found) + self.pixels.rate_weight * error
+        return low | pays | (seen.simple & (flat | around(low)))
 
     def errors(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
         """Return the squared error of each block asked for, 0 of others."""
@@ -156,34 +118,19 @@ class _Search:
 
     def failing(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
         """Return those of the blocks asked for that are below the floor."""
-        return self.errors(found, asked) > self._floor
-
-    @cached_property
-    def plain_cost(self) -> np.ndarray:
-        """About the cost in bits of each simple block if it is patched, infinite of others.
-
-        Scaled by what WebP takes of all of them, which finds more repetitions than are counted.
-        """
-        simple = self._seen.simple
-        cost = np.full(simple.shape, np.inf)
-        if not simple.any():
-            return cost
-        for place in np.argwhere(simple).tolist():
-            cost[*place] = self._rounded(*place)[1]
-        packed = 8 * len(self.patch(simple)) / max(cost[simple].sum(), 1.0)
-        return min(packed, _MOST_PACKED) * cost + _OVERHEAD
+        return self.errors(found, asked) > self.pixels.floor
 
     def choose(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
         """Return those of the blocks asked for that must be patched, or for which it pays."""
         if not asked.any():
             return asked
         errors = self.errors(found, asked)
-        failing = errors > self._floor
-        model_cost = model_bits(found) + self._rate_weight * errors * self._seen.pixels
-        chosen = failing | (self.plain_cost < model_cost)
+        failing = errors > self.pixels.floor
+        model_cost = model_bits(found) + self.pixels.rate_weight * errors * self.pixels.seen.pixels
+        chosen = failing | (self.pixels.cost < model_cost)
         if failing.any() or not chosen.any():
             return chosen
-        paid = 8 * len(self.patch(chosen)) <= model_cost[chosen].sum()
+        paid = 8 * len(self.pixels.patch(chosen)) <= model_cost[chosen].sum()
         return chosen & paid
 
     def cheaper(self, tile: Tile, blocks: np.ndarray, coder_of: CoderOf) -> Tile:
@@ -191,31 +138,13 @@ class _Search:
         if blocks.mean() < _MANY or blocks.all():
             return tile
         everywhere = np.ones_like(blocks)
-        data = self.patch(everywhere)
+        data = self.pixels.patch(everywhere)
         if len(data) > sum(map(len, (*tile.z[:2], *tile.y[:2], tile.patch))):
             return tile
         model = self._analysed.model
         y = without(model, self.scene, everywhere).tile_y
         found = quantise_tile(model, y, self._qstep_code, coder_of)
         return encode_tile(found)._replace(patch=data)
-
-    def patch(self, blocks: np.ndarray) -> bytes:
-        """Return the patch of blocks of the tile."""
-        pixels = self._img.copy()
-        for row, column in np.argwhere(blocks).tolist():
-            block = pixels[BLOCK * row : BLOCK * (row + 1), BLOCK * column : BLOCK * (column + 1)]
-            block[...] = self._rounded(row, column)[0]
-        return patch.encode(pixels, blocks)
-
-    def _rounded(self, row: int, column: int) -> tuple[np.ndarray, float]:
-        """Return a block as it is to be patched, and its cost by plain coding."""
-        block = blocks_in(self._img)[row * self._seen.simple.shape[1] + column]
-        most = (
-            min(_SIMPLE_MSE, self._simple_floor)
-            if self._seen.simple[row, column]
-            else self._simple_floor
-        )
-        return rounded(block, self._rate_weight, most)
 
 
 def model_bits(found: QuantisedTile) -> np.ndarray:
@@ -229,5 +158,8 @@ def model_bits(found: QuantisedTile) -> np.ndarray:
     return bits.reshape(shape).sum(axis=(1, 3, 4))
 
 
-def _mse(psnr: float) -> float:
-    return 255**2 / 10 ** (psnr / 10)
+def around(blocks: np.ndarray) -> np.ndarray:
+    """Return blocks, bool [rows,columns], and their neighbours."""
+    padded, (rows, columns) = np.pad(blocks, 1), blocks.shape
+    shifts = [(i, j) for i in range(3) for j in range(3)]
+    return np.any([padded[i : i + rows, j : j + columns] for i, j in shifts], axis=0)

@@ -71,8 +71,10 @@ def samples_of(blocks: np.ndarray) -> np.ndarray:
 
 def _most_frequent(colours: np.ndarray) -> np.ndarray:
     """Return the colour [3] that uint8 [n,3] has most often: fill that adds none to a palette."""
-    found, counts = np.unique(colours, axis=0, return_counts=True)
-    return found[np.argmax(counts)]
+    wide = colours.astype(np.int32)
+    packed = wide[:, 0] << 16 | wide[:, 1] << 8 | wide[:, 2]
+    _, first, counts = np.unique(packed, return_index=True, return_counts=True)
+    return colours[first[np.argmax(counts)]]
 
 
 def _bytes_of(blocks: int) -> int:
