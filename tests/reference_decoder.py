@@ -2,7 +2,7 @@
 
 It shares no code with jvrc and favours plainness over speed: what it decodes shows that the page
 says enough, and that jvrc does what the page says. "Section" below means a section of that page.
-Section 7.2 is in `reference_jvrc2026.py`.
+Section 7.2 is in `reference_jvrc2026.py`, sections 8 and 9 are in `reference_pictures.py`.
 
     python tests/reference_decoder.py WEIGHTS STREAM [-o OUT.png]
 """
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import reference_jvrc2026 as jvrc2026
+import reference_pictures as pictures
 from PIL import Image
 from safetensors import safe_open
 
@@ -29,7 +30,7 @@ Config = dict[str, Any]
 MAGIC = b"JVRC"
 MAX_LOG_LANES = 12
 MAX_SIDE = 16  # of a tile, in blocks of 64x64 pixels
-INDEX, TILE, SKIPPABLE = 1, 2, 128  # types of sections
+INDEX, TILE, PATCH, ALPHA, SKIPPABLE = 1, 2, 3, 5, 128  # types of sections
 MAX_ESCAPE = 2**20
 MIN_CODE, MAX_CODE = -128, 640
 TOTAL = 2**16  # what the frequencies of a table sum to; also the smallest state of a lane
@@ -63,11 +64,13 @@ class Stream(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """What the section of a tile holds."""
+    """What the sections of a tile hold."""
 
     shifted: bool
     z: Stream
     y: Stream
+    patch: bytes = b""
+    alpha: bytes = b""
 
 
 class Container(NamedTuple):
@@ -80,6 +83,7 @@ class Container(NamedTuple):
     side: int | None  # of a tile, in blocks of 64x64 pixels; None: one tile, in version 1
     tiles: tuple[Tile, ...]
     others: tuple[tuple[int, bytes], ...] = ()  # type and payload of sections that were skipped
+    channels: int = 3  # of colour: 1 is grey
 
 
 class Symbols(NamedTuple):
@@ -155,26 +159,54 @@ def read_version_2(data: bytes) -> Container:
     if not found:
         raise ValueError("damaged: no section")
     check_dimensions(height, width, unzigzag(value))
-    if channels != 3:
+    if channels not in (1, 3):
         raise ValueError("another number of channels: a newer decoder is needed")
     if not 1 <= side <= MAX_SIDE:
         raise ValueError("damaged: no such tiles")
     container = Container(data[5:9].hex(), height, width, unzigzag(value), side, ())
     others = [f for f in found if f[0] >= SKIPPABLE]
+    indexed = len(others) < len(found) and found[len(others)][0] == INDEX
+    tiles = group_tiles(found[len(others) + indexed :])
     count = len(tile_areas(container))
-    tiles = found[len(found) - count :]
-    expected = len(others) + (count > 1) + count
-    if found[: len(others)] != others or len(found) != expected:
-        raise ValueError("damaged: too many sections or too few, or in another order")
-    if any(kind != TILE for kind, _, _ in tiles):
-        raise ValueError("a section of an unknown type, or damaged")
-    if count > 1:
-        check_index(found[len(others)], [size for _, _, size in tiles])
-    payloads = enumerate(payload for _, payload, _ in tiles)
+    if (
+        found[: len(others)] != others
+        or len(tiles) != count
+        or indexed != (count > 1 or len(tiles[0]) > 1)
+    ):
+        raise ValueError("damaged: too many sections or too few, no index, or in another order")
+    if indexed:
+        sizes = [sum(size for _, _, size in tile) for tile in tiles]
+        check_index(found[len(others)][1], sizes)
     return container._replace(
-        tiles=tuple(read_tile(payload, number) for number, payload in payloads),
+        tiles=tuple(read_tile_sections(tile, number) for number, tile in enumerate(tiles)),
         others=tuple((kind, payload) for kind, payload, _ in others),
+        channels=channels,
     )
+
+
+def group_tiles(found: list[tuple[int, bytes, int]]) -> list[list[tuple[int, bytes, int]]]:
+    """Section 1.2: the sections of each tile."""
+    tiles = []
+    for section in found:
+        kind = section[0]
+        if kind == TILE:
+            tiles.append([section])
+        elif kind in (PATCH, ALPHA) and tiles and tiles[-1][-1][0] < kind:
+            tiles[-1].append(section)
+        elif kind < SKIPPABLE:
+            raise ValueError("a section of an unknown type, or damaged")
+    return tiles
+
+
+def read_tile_sections(found: list[tuple[int, bytes, int]], number: int) -> Tile:
+    """Section 1.3: the tile of this number."""
+    tile = read_tile(found[0][1], number)
+    for kind, payload, _ in found[1:]:
+        stated, at = read_varint(payload, 0)
+        if stated != number or at == len(payload):
+            raise ValueError("damaged: a section in the place of another, or empty")
+        tile = tile._replace(**{"patch" if kind == PATCH else "alpha": payload[at:]})
+    return tile
 
 
 def read_section(data: bytes, at: int, header: bytes) -> tuple[int, bytes, int]:
@@ -188,11 +220,8 @@ def read_section(data: bytes, at: int, header: bytes) -> tuple[int, bytes, int]:
     return data[at], data[begin:end], end + 4
 
 
-def check_index(section: tuple[int, bytes, int], sizes: list[int]) -> None:
-    """Section 1.2: ValueError unless the section is the index of tiles of these sizes."""
-    kind, payload, _ = section
-    if kind != INDEX:
-        raise ValueError("a section of an unknown type, or damaged: no index")
+def check_index(payload: bytes, sizes: list[int]) -> None:
+    """Section 1.2: ValueError unless the payload is the index of tiles of these sizes."""
     at = 0
     for expected in sizes:
         size, at = read_varint(payload, at)
@@ -797,7 +826,7 @@ def synthesis_2026(
 
 
 def image(weights: Weights, config: Config, data: bytes) -> Array:
-    """Section 7: the image of a file, uint8 `[height, width, 3]`."""
+    """Section 7: the image of a file, uint8 `[height, width, 3]`, grey `[height, width]`."""
     return image_of(weights, config, read_stream(data), decode_symbols(weights, config, data))
 
 
@@ -812,7 +841,27 @@ def image_of(weights: Weights, config: Config, container: Container, symbols: Sy
     else:
         x = synthesis(weights, mu + residual)
     pixels = np.rint(255 * np.clip(np.nan_to_num(x), 0, 1)).astype(np.uint8)
-    return pixels[: container.height, : container.width]
+    pixels = pixels[: container.height, : container.width]
+    if container.channels == 1:
+        return ((pixels.astype(int).sum(axis=2) + 1) // 3).astype(np.uint8)
+    return pixels
+
+
+def alpha(data: bytes) -> Array | None:
+    """Section 8: the alpha of a file's image, uint8 `[height, width]`; None if it has none."""
+    container = read_stream(data)
+    if not any(tile.alpha for tile in container.tiles):
+        return None
+    whole = np.zeros((container.height, container.width), np.uint8)
+    for tile, (rows, columns) in zip(container.tiles, tile_areas(container), strict=True):
+        part = whole[64 * rows.start : 64 * rows.stop, 64 * columns.start : 64 * columns.stop]
+        part[:] = pictures.decode_alpha(tile.alpha, *part.shape)
+    return whole
+
+
+def metadata(data: bytes) -> pictures.Metadata:
+    """Section 9: the colour profile, EXIF and XMP of a file."""
+    return pictures.read_metadata(read_stream(data).others)
 
 
 # The command
@@ -836,7 +885,10 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("z", "y", "index"):
         print(name, digest(getattr(symbols, name)))
     if options.output:
-        Image.fromarray(image(weights, config, data)).save(options.output)
+        img, transparency = Image.fromarray(image(weights, config, data)), alpha(data)
+        if transparency is not None:
+            img.putalpha(Image.fromarray(transparency))
+        img.save(options.output, icc_profile=metadata(data).icc)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from typing import NamedTuple
 from jvrc.coding.metadata import THUMBNAIL, read_metadata
 from jvrc.coding.packing import unpack
 from jvrc.frozen import zoo
-from jvrc.io.profiles import describe
 from jvrc.qstep import qstep_of
 
 
@@ -53,9 +52,17 @@ def inspect(data: bytes) -> Info:
         tiles=len(coded.tiles),
         bytes=len(data),
         bpp=8 * len(data) / (coded.width * coded.height),
-        profile=describe(icc) if icc else "",
+        profile=_description(icc),
         icc=len(icc),
         exif=len(exif),
         xmp=len(xmp),
         thumbnail=sum(len(payload) for kind, payload in coded.sections if kind == THUMBNAIL),
     )
+
+
+def _description(icc: bytes) -> str:
+    if not icc:
+        return ""
+    from jvrc.io.profiles import describe  # imports Pillow
+
+    return describe(icc)

@@ -71,7 +71,9 @@ def pack(container: Container) -> bytes:
     others = [write_section(kind, payload, crc) for kind, payload in container.sections]
     tiles = [write_tile(number, tile, crc) for number, tile in enumerate(container.tiles)]
     index = b"".join(write_varint(len(tile)) for tile in tiles)
-    indices = [write_section(INDEX, index, crc)] if len(tiles) > 1 else []
+    only = container.tiles[0]
+    indexed = len(tiles) > 1 or only.patch or only.alpha
+    indices = [write_section(INDEX, index, crc)] if indexed else []
     return b"".join([header, *others, *indices, *tiles])
 
 
@@ -102,8 +104,14 @@ def unpack_lazily(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     sections, first, at = _read_until_tiles(view, header)
     _check_header(header, max_pixels)
     count = header.container.grid.count
-    ends = [at, len(data)] if first.kind == TILE else _read_index(first, count, len(data))
-    if len(ends) - 1 != count:
+    if first.kind == INDEX:
+        ends = _read_index(first, count, len(data))
+        if count == 1 and read_section(view, ends[0], header.crc).end == ends[1]:
+            raise BitstreamError("damaged stream: 1 tiles, and an index, but one section")
+    elif count == 1:
+        ends = [at, first.end]
+        _check_length(len(data), first.end)
+    else:
         raise BitstreamError(f"damaged stream: one tile without an index, of {count}")
     tiles = TilesOfFile(view, header, ends)
     return header.container._replace(tiles=tiles, sections=tuple(sections))
@@ -122,7 +130,7 @@ def _read_until_tiles(data: memoryview, header: _Header) -> tuple[list[Section],
 
 def _read_index(index: Found, count: int, size: int) -> list[int]:
     """Return the offsets of the tiles' sections, and that of the end of the file."""
-    if count == 1 or count > len(index.payload):
+    if count > len(index.payload):
         raise BitstreamError(
             f"damaged stream: {count} tiles, and an index of {len(index.payload)} bytes"
         )

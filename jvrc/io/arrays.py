@@ -65,6 +65,8 @@ def _samples(img: Any) -> np.ndarray:
 def _scaling(dtype: np.dtype) -> str:
     if dtype == np.bool_:
         return "black and white: np.uint8(255) * img"
+    if dtype.kind in "USO":
+        return "pass an array or a PIL image (of a file: PIL.Image.open(path))"
     if dtype == np.uint16:
         return "values 0 ... 65535: np.round(img / 257).astype(np.uint8)"
     return "values in [0, 1]: np.round(255 * img).astype(np.uint8)"

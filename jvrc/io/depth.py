@@ -13,6 +13,7 @@ _HEAD = 4096  # bytes at the start of a file in which AVIF, HEIF and JPEG 2000 s
 _SWAPPED = ";16B" if sys.byteorder == "little" else ";16L"
 # End of a raw mode of Pillow's decoders -> that which reads the other byte of each sample.
 _OTHER_BYTE = {";16B": ";16L", ";16L": ";16B", ";16N": _SWAPPED}
+_BITS_TAG, _PHOTOMETRIC_TAG = 258, 262  # of TIFF
 _SWAPPABLE = ("RGB;16", "RGBA;16")
 
 
@@ -20,11 +21,14 @@ def bits_of(img: Image.Image) -> int:
     """Return the bits of a sample that the file of an opened image has; 8 if unknown.
 
     Pillow's image of it may have fewer. The image must not have been loaded yet.
+
+    Raises:
+      ValueError: Pillow would read something else.
     """
     if img.mode.startswith("I") and img.format != "TIFF":
         return 16
     if img.format == "TIFF":
-        return max(img.tag_v2.get(258, (8,)))
+        return _tiff_depth(img)
     if img.format == "PPM":
         maximum = img.tile[0][3][-1] if img.tile else 255
         return maximum.bit_length() if isinstance(maximum, int) else 8
@@ -36,19 +40,20 @@ def bits_of(img: Image.Image) -> int:
 def low_bytes(img: Image.Image) -> np.ndarray | None:
     """Return the lower byte of each sample, uint8 [H,W,C], of a file with 16-bit colour.
 
-    The file is read again for it. None if Pillow has no way to: of rare kinds of TIFF. The image
-    must not have been loaded yet.
+    The file is read again for it. None if Pillow has no way to: of rare kinds of TIFF, and of
+    frames but the first. The image must not have been loaded yet.
     """
-    raw = _raw_mode(img)
-    if not raw.startswith(_SWAPPABLE) or raw[-4:] not in _OTHER_BYTE:
-        return None
-    position = img.fp.tell()
-    img.fp.seek(0)
-    again = Image.open(img.fp, formats=[img.format])
-    again.tile = [_with_raw_mode(tile, raw[:-4] + _OTHER_BYTE[raw[-4:]]) for tile in again.tile]
-    samples = np.asarray(again)
-    img.fp.seek(position)
-    return samples
+    raw = "" if img.tell() else _raw_mode(img)
+    if raw == "LA;16B":  # each pixel has four bytes
+        return _read_as(img, "RGBA")[..., [1, 1, 1, 3]]
+    if raw.startswith(_SWAPPABLE) and raw[-4:] in _OTHER_BYTE:
+        return _read_as(img, raw[:-4] + _OTHER_BYTE[raw[-4:]])
+    return None
+
+
+def is_inverted(img: Image.Image) -> bool:
+    """Return whether a file has grey of 16 bits with 0 as white, which Pillow takes for black."""
+    return img.mode.startswith("I;16") and getattr(img, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0
 
 
 def to_8_bits(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -69,6 +74,17 @@ def grey_to_8_bits(samples: np.ndarray, white: int = 2**16 - 1) -> np.ndarray:
     return ((samples.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
+def _read_as(img: Image.Image, raw: str) -> np.ndarray:
+    """Return the samples of an opened image that another raw mode makes of its file."""
+    position = img.fp.tell()
+    img.fp.seek(0)
+    again = Image.open(img.fp, formats=[img.format])
+    again.tile = [_with_raw_mode(tile, raw) for tile in again.tile]
+    samples = np.asarray(again)
+    img.fp.seek(position)
+    return samples
+
+
 def _raw_mode(img: Image.Image) -> str:
     """Return the layout of the samples that the decoder of an image reads, "" if unknown."""
     arguments = img.tile[0][3] if getattr(img, "tile", None) else ""
@@ -80,6 +96,13 @@ def _with_raw_mode(tile: Any, raw: str) -> Any:
     arguments = tile[3]
     changed = (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
     return tile._replace(args=changed) if hasattr(tile, "_replace") else (*tile[:3], changed)
+
+
+def _tiff_depth(img: Image.Image) -> int:
+    bits = max(img.tag_v2.get(_BITS_TAG, (8,)))
+    if bits > 8 and _raw_mode(img) in ("R", "C"):  # channels one after another
+        raise ValueError(f"planar TIFF of {bits} bits without compression; store it interleaved")
+    return bits
 
 
 def _stated_depth(img: Image.Image) -> int:

@@ -22,6 +22,7 @@ _DESCRIPTIVE = (
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _IPTC = 0x0404  # of the Photoshop resources in a JPEG
 _DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error)  # Pillow's, of EXIF
+_OF_A_PROGRAM = re.compile(rb"(created|creator|file written|compressed|optimi[sz]ed|lavc)\b", re.I)
 _NO_NOTES = {"Software", "XML:com.adobe.xmp"}
 
 
@@ -85,6 +86,19 @@ def upright_xmp(xmp: bytes) -> bytes:
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
+def descriptive_exif(found: Image.Exif) -> bytes:
+    """Return the tags that describe an image, not how a TIFF file stores it, as EXIF data."""
+    kept = Image.Exif()
+    for tag in _DESCRIPTIVE:
+        if tag in found:
+            kept[tag] = found[tag]
+    for ifd in (_EXIF_IFD, _GPS_IFD):
+        if tags := found.get_ifd(ifd):
+            kept.get_ifd(ifd).update(tags)
+    empty = not kept and not any(kept.get_ifd(ifd) for ifd in (_EXIF_IFD, _GPS_IFD))
+    return b"" if empty else kept.tobytes().removeprefix(PREFIX)
+
+
 def _exif_of(img: Image.Image) -> bytes:
     """Return the EXIF data of an image as a TIFF structure, b"" if there are none.
 
@@ -95,15 +109,18 @@ def _exif_of(img: Image.Image) -> bytes:
     """
     stored = img.info.get("exif", b"").removeprefix(PREFIX)
     if not stored:
-        return _descriptive(img.getexif())
+        return descriptive_exif(img.getexif())
     if stored[:4] not in _BYTE_ORDERS:
         raise ValueError("they don't begin with a byte order mark")
     return stored
 
 
 def _xmp_of(img: Image.Image) -> bytes:
-    found = img.info.get("xmp") or img.info.get("XML:com.adobe.xmp") or b""
-    return found.encode() if isinstance(found, str) else bytes(found)
+    return _as_bytes(img.info.get("xmp") or img.info.get("XML:com.adobe.xmp") or b"")
+
+
+def _as_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes(text)
 
 
 def _losses_beside(img: Image.Image) -> Iterator[str]:
@@ -112,7 +129,7 @@ def _losses_beside(img: Image.Image) -> Iterator[str]:
     if isinstance(resources, dict) and resources.get(_IPTC):
         yield "IPTC captions are left out"
     notes = {name for name in getattr(img, "text", {}) if not _is_technical(name)}
-    if img.info.get("comment"):
+    if (comment := img.info.get("comment")) and not _OF_A_PROGRAM.match(_as_bytes(comment)):
         notes.add("comment")
     if notes:
         yield f"text notes are left out: {', '.join(sorted(notes))}"
@@ -124,15 +141,3 @@ def _losses_beside(img: Image.Image) -> Iterator[str]:
 def _is_technical(name: str) -> bool:
     """Return whether a PNG's note of this name says something about the file, not the image."""
     return name in _NO_NOTES or name.startswith(("Raw profile type", "date:", "exif:"))
-
-
-def _descriptive(found: Image.Exif) -> bytes:
-    kept = Image.Exif()
-    for tag in _DESCRIPTIVE:
-        if tag in found:
-            kept[tag] = found[tag]
-    for ifd in (_EXIF_IFD, _GPS_IFD):
-        if tags := found.get_ifd(ifd):
-            kept.get_ifd(ifd).update(tags)
-    empty = not kept and not any(kept.get_ifd(ifd) for ifd in (_EXIF_IFD, _GPS_IFD))
-    return b"" if empty else kept.tobytes().removeprefix(PREFIX)

@@ -34,6 +34,7 @@ class _Loaded(NamedTuple):
 
     img: Image.Image  # upright
     bits: int  # of a sample in the file
+    inverted: bool  # 0 is white
     low: np.ndarray | None  # the samples' lower bytes, uint8 [H,W,C], where img has the upper ones
     beside: Metadata
     losses: tuple[str, ...]
@@ -90,7 +91,7 @@ def _load(img: Image.Image) -> _Loaded:
     if (turn := _TURNS.get(orientation_of(img))) is not None:
         upright = img.transpose(turn)
         low = None if low is None else np.asarray(Image.fromarray(low).transpose(turn))
-    return _Loaded(upright, bits, low, beside, losses)
+    return _Loaded(upright, bits, depth.is_inverted(img), low, beside, losses)
 
 
 def _lost_frames(img: Image.Image) -> tuple[str, ...]:
@@ -144,7 +145,9 @@ def _deep_grey(loaded: _Loaded) -> _Samples:
     values, key = np.asarray(loaded.img), loaded.img.info.get("transparency")
     white = 2**loaded.bits - 1 if 8 < loaded.bits < 16 else 2**16 - 1
     alpha = None if key is None else _keyed(values == key)
-    return _Samples(depth.grey_to_8_bits(values, white), alpha, loaded.beside.icc)
+    found = depth.grey_to_8_bits(values, white)
+    found = np.uint8(255) - found if loaded.inverted else found
+    return _Samples(found, alpha, loaded.beside.icc)
 
 
 def _deep_colour(loaded: _Loaded) -> _Samples:

@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin, features
 
 from jvrc.io import profiles
 from jvrc.io.files import write_bytes
-from jvrc.io.metadata import PREFIX
+from jvrc.io.metadata import PREFIX, descriptive_exif
 from jvrc.io.picture import MAX_METADATA, Picture
 
 _XMP_TAG = 700  # of TIFF
@@ -66,7 +66,7 @@ def write_picture(path: str | os.PathLike, picture: Picture) -> tuple[str, ...]:
     """
     fitted, form, buffer = _fitted(path, picture), _format_of(path), BytesIO()
     try:
-        to_pil(fitted).save(buffer, form.name, **form.options, **_beside(fitted, form.name))
+        to_pil(fitted).save(buffer, form.name, **(form.options | _beside(fitted, form.name)))
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{path}: can't be written as {form.name}: {error}") from error
     write_bytes(path, buffer.getvalue())
@@ -147,16 +147,27 @@ def _beside(picture: Picture, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if picture.icc:
         found["icc_profile"] = picture.icc
+    if name == "TIFF":  # Pillow writes the tables of EXIF to files without compression alone
+        raw = {"compression": "raw"} if picture.exif else {}
+        return found | {"tiffinfo": _tags(picture)} | raw
     if picture.exif:
         found["exif"] = PREFIX + picture.exif
     if picture.xmp and name == "PNG":
         found["pnginfo"] = PngImagePlugin.PngInfo()
         found["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode(errors="replace"))
-    elif picture.xmp and name == "TIFF":
-        found["tiffinfo"] = {_XMP_TAG: picture.xmp}
     elif picture.xmp:
         found["xmp"] = picture.xmp
     return found
+
+
+def _tags(picture: Picture) -> Image.Exif:
+    """Return EXIF and XMP as tags of a TIFF file."""
+    exif, tags = Image.Exif(), Image.Exif()
+    exif.load(PREFIX + picture.exif)
+    tags.load(descriptive_exif(exif))
+    if picture.xmp:
+        tags[_XMP_TAG] = picture.xmp
+    return tags
 
 
 def _format_of(path: str | os.PathLike) -> _Format:

@@ -230,7 +230,7 @@ def test_info_lists_versions_tiles_and_sections_without_decoding(capsys, tmp_pat
     from jvrc.coding.packing import pack
 
     tiles = [Tile(n == 1, Stream(b"zz", b"", 1), Stream(b"yyy", b"e", 1 << n)) for n in range(6)]
-    sections = (Section(130, b"exif"), Section(200, b"?"), Section(130, b"more"))
+    sections = (Section(140, b"exif"), Section(200, b"?"), Section(140, b"more"))
     coded = Container("01234567", 3000, 2000, 0, tiles, sections=sections)
     (tmp_path / "a.jvrc").write_bytes(pack(coded))
     assert main(["info", "a.jvrc"]) == 0
@@ -238,7 +238,7 @@ def test_info_lists_versions_tiles_and_sections_without_decoding(capsys, tmp_pat
     assert "format    version 2, tiles: 6" in out
     assert "lanes     z 1, y 1 ... 32 (of" in out
     assert "in 1 of 6 tiles" in out
-    content = "z words 12, z escapes 0, y words 18, y escapes 6, section 130 8, section 200 1"
+    content = "z words 12, z escapes 0, y words 18, y escapes 6, section 140 8, section 200 1"
     assert f"content   {content}, headers, checksums " in out
 
 

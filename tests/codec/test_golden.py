@@ -22,6 +22,7 @@ from jvrc.codec.decoder import decode_image, decode_symbols
 from jvrc.codec.encoder import encode_image
 from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.latents import dequantise_z
+from jvrc.coding.metadata import read_metadata
 from jvrc.coding.packing import unpack
 from jvrc.integer import hyper_synthesis
 from jvrc.model import transforms, variable_rate
@@ -65,7 +66,16 @@ def test_a_golden_stream_decodes_to_its_image(version, name):
     data = (GOLDEN / version / f"{name}.jvrc").read_bytes()
     restored = jvrc.decompress(model_of(version, name), data)
     stored = np.asarray(Image.open(GOLDEN / version / f"{name}.png"))
+    assert restored.shape == stored.shape
     assert np.abs(restored.astype(int) - stored).max() <= 1
+    if stored.shape[-1] == 4:
+        np.testing.assert_array_equal(restored[..., 3], stored[..., 3])
+
+
+@pytest.mark.parametrize("name", [n for n, entry in ENTRIES["v2"].items() if "metadata" in entry])
+def test_a_golden_stream_has_its_profile_and_metadata(name):
+    coded = unpack((GOLDEN / "v2" / f"{name}.jvrc").read_bytes())
+    assert [part.hex() for part in read_metadata(coded.sections)] == ENTRIES["v2"][name]["metadata"]
 
 
 @pytest.mark.parametrize("name", ENTRIES["v2"])

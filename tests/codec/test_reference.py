@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import profiles
 import pytest
 from PIL import Image
 from small import spread_2026
 
 import jvrc
+from jvrc.codec.alpha import with_alpha
 from jvrc.codec.decoder import decode_symbols
 from jvrc.codec.encoder import encode_image
 from jvrc.coding.container import Section
@@ -23,6 +25,7 @@ from jvrc.qstep import qstep_code_of
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS / "golden"
+EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 WEIGHTS = TESTS.parent / "jvrc" / "weights"
 STREAMS = {
     f"{version}/{name}": entry
@@ -71,9 +74,17 @@ def test_symbols_have_the_stored_hashes(name):
 def test_image_differs_by_at_most_one(name):
     pixels = reference.image(*load_weights(name), read_golden(name))
     with Image.open(GOLDEN / f"{name}.png") as opened:
-        stored = np.asarray(opened.convert("RGB"))
+        stored = np.asarray(opened.convert("L" if pixels.ndim == 2 else "RGB"))
+        alpha = np.asarray(opened.getchannel("A")) if opened.has_transparency_data else None
     assert pixels.shape == stored.shape
     assert np.abs(pixels.astype(int) - stored).max() <= 1
+    np.testing.assert_array_equal(reference.alpha(read_golden(name)), alpha)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in STREAMS.items() if "metadata" in entry])
+def test_profile_and_metadata_are_those_stored(name):
+    found = reference.metadata(read_golden(name))
+    assert [part.hex() for part in found] == STREAMS[name]["metadata"]
 
 
 def test_command_prints_hashes_and_writes_the_image(tmp_path, capsys):
@@ -165,6 +176,24 @@ def test_jvrc2026_decodes_alike(model_2026):
         pixels = reference.image(weights, config, data)
         assert np.abs(pixels.astype(int) - jvrc.decompress(model, data)).max() <= 1
         assert np.mean((pixels == 0) | (pixels == 255)) < 0.05  # few that are clipped
+
+
+def test_pictures_decode_alike(model_2026):
+    """Grey, alpha, profile and metadata, of one tile and of several."""
+    model, path = model_2026
+    weights, config = reference.load(path)
+    img, alpha = noise(70, 130), noise(70, 130)[..., 0]
+    for pixels, extra in ((img[..., 0], alpha), (img, alpha), (img[:9, :9], alpha[:9, :9] | 255)):
+        icc = profiles.srgb() if extra.shape[0] > 9 else b""
+        data = jvrc.compress(model, jvrc.Picture(pixels, extra, icc, EXIF, b"<xmp/>"), 1.37)
+        found = reference.image(weights, config, data)
+        assert found.shape == pixels.shape
+        restored = jvrc.decompress_picture(model, data)
+        assert np.abs(found.astype(int) - restored.pixels).max() <= 1
+        np.testing.assert_array_equal(reference.alpha(data), extra)
+        assert reference.metadata(data) == (icc, EXIF, b"<xmp/>")
+    coded = with_alpha(encode_image(model, noise(70, 130), 640, tile_side=1), alpha)
+    np.testing.assert_array_equal(reference.alpha(pack(coded)), alpha)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +459,7 @@ def test_rules_of_version_2_are_checked():
         ([(1, bytes([12, 11])), *good], "another size"),
         ([(1, bytes([12, 12, 0])), *good], "too long"),
         ([(2, index[1]), *good], "no index"),
-        ([index, good[0], (3, second)], "unknown type"),
+        ([index, good[0], (4, second)], "unknown type"),
         ([index, good[0], (2, b"")], "size|end"),
         ([index, good[0], (2, b"\1\x20" + second[2:])], "unknown flags"),
         ([index, good[0], (2, b"\1\x0d" + second[2:])], "too many lanes"),
@@ -439,7 +468,7 @@ def test_rules_of_version_2_are_checked():
     ):
         with pytest.raises(ValueError, match=message):
             reference.read_stream(file(*sections))
-    for at, value, message in ((9, 0, "no pixels"), (12, 1, "channels"), (13, 17, "no such")):
+    for at, value, message in ((9, 0, "no pixels"), (12, 2, "channels"), (13, 17, "no such")):
         other = header[:at] + bytes([value]) + header[at + 1 :]
         with pytest.raises(ValueError, match=message):
             reference.read_stream(file(index, *good, header=other))

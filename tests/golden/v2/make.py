@@ -21,10 +21,12 @@ from PIL import Image
 
 import jvrc
 from jvrc import demo
+from jvrc.codec.alpha import with_alpha
 from jvrc.codec.decoder import decode_symbols
 from jvrc.codec.encoder import encode_image
 from jvrc.coding import range_coder
-from jvrc.coding.container import MAX_TILE_SIDE, Section
+from jvrc.coding.container import GREY, MAX_TILE_SIDE, RGB, Section
+from jvrc.coding.metadata import write_metadata
 from jvrc.coding.packing import pack
 from jvrc.frozen.file import read_model
 from jvrc.frozen.model import FrozenModel
@@ -34,6 +36,7 @@ from jvrc.qstep import qstep_code_of
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 import decode  # noqa: E402
+import profiles  # noqa: E402
 from small import spread_2026  # noqa: E402
 
 
@@ -46,6 +49,9 @@ class Case(NamedTuple):
     tile_side: int
     lanes: int | None = None  # more than an encoder chooses, but its right
     sections: tuple[Section, ...] = ()
+    grey: bool = False
+    alpha: bool = False
+    metadata: tuple[bytes, bytes, bytes] = (b"", b"", b"")  # ICC profile, EXIF, XMP
 
 
 CASES = {
@@ -61,6 +67,17 @@ CASES = {
     "scales": Case("tiny-scale", (100, 150), 4.0, 1),
     "steps": Case("tiny-2026", (130, 70), 1.37, 1),
     "steps-one-tile": Case("tiny-2026", (70, 100), 6.0, MAX_TILE_SIDE),
+    "grey": Case(
+        *("tiny-mean", (50, 40), 2.0, MAX_TILE_SIDE),
+        grey=True,
+        metadata=(profiles.grey(1.8), b"", b""),
+    ),
+    "alpha": Case(
+        *("tiny-2026", (70, 130), 4.0, 1),
+        alpha=True,
+        metadata=(b"", bytes.fromhex("49492a0008000000000000000000"), b"<x:xmpmeta/>"),
+    ),
+    "grey-alpha": Case("tiny-2026", (9, 17), 4.0, MAX_TILE_SIDE, grey=True, alpha=True),
 }
 PHOTO = Case("", (96, 128), 2.0, 1)  # of each shipped model, rows from 100, columns from 200
 
@@ -72,17 +89,27 @@ def image(height: int, width: int) -> np.ndarray:
     return np.clip(slope + rng.integers(-40, 40, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
+def disc(height: int, width: int) -> np.ndarray:
+    """An alpha: opaque where row + column < 64, beyond that in rings, uint8 [H,W]."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.where(rows + columns < 64, 255, rows**2 // 16 + columns**2 // 9).astype(np.uint8)
+
+
 def write(name: str, weights: str, model: FrozenModel, img: np.ndarray, case: Case) -> dict:
     """One stream and what it decodes to; its entry of golden.json."""
     lanes = mock.patch.object(range_coder, "choose_lanes", return_value=case.lanes)
     with lanes if case.lanes else contextlib.nullcontext():
         coded = encode_image(model, img, qstep_code_of(case.qstep), tile_side=case.tile_side)
-    data = pack(coded._replace(sections=case.sections))
+    all_sections = (*case.sections, *write_metadata(*case.metadata))
+    coded = coded._replace(sections=all_sections, channels=GREY if case.grey else RGB)
+    data = pack(with_alpha(coded, disc(*img.shape[:2]) if case.alpha else None))
     (HERE / f"{name}.jvrc").write_bytes(data)
     Image.fromarray(jvrc.decompress(model, data)).save(HERE / f"{name}.png", optimize=True)
-    sections = {"sections": [[kind, payload.hex()] for kind, payload in case.sections]}
-    hashes = decode.hashes(*decode_symbols(model, data))
-    return {"weights": weights, "tiles": len(coded.tiles), **hashes, **sections}
+    entry = {"weights": weights, "tiles": len(coded.tiles)}
+    entry["sections"] = [[kind, payload.hex()] for kind, payload in all_sections]
+    if any(case.metadata):
+        entry["metadata"] = [part.hex() for part in case.metadata]
+    return entry | decode.hashes(*decode_symbols(model, data))
 
 
 def main() -> None:
@@ -99,7 +126,9 @@ def main() -> None:
             weights = f"../v1/{weights}"
         if name not in entries:
             model = read_model(HERE / weights)
-            entries[name] = write(name, weights, model, image(*case.shape), case)
+            img = image(*case.shape)
+            img = np.repeat(img[..., :1], 3, axis=2) if case.grey else img
+            entries[name] = write(name, weights, model, img, case)
     photo = images.read_image(demo.bundled_photo())[100:196, 200:328]
     for weights in jvrc.models():
         model = jvrc.load(weights)
