@@ -16,7 +16,7 @@ from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.coders import coder_of
 from jvrc.codec.latent_coder import CoderOf
 from jvrc.codec.latents import analyse_image
-from jvrc.codec.patches import encode_with_patches, without_needless_streams
+from jvrc.codec.patches import encode_with_patches, settle
 from jvrc.codec.scene import scene_of
 from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
 from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
@@ -61,9 +61,9 @@ def encode_analysed(
     bar = progress and count == 1
     encode = encode_with_patches if patches else encode_with_model
     tiles = tuple(encode(analysed, number, qstep_code, effort, bar, coder_of) for number in numbers)
-    tiles = without_needless_streams(tiles, analysed.grid)
     size, side = analysed.img.shape[:2], analysed.tile_side
-    return Container(analysed.model.model_id, *size, qstep_code, tiles, side)
+    coded = Container(analysed.model.model_id, *size, qstep_code, tiles, side)
+    return settle(analysed, coded, coder_of) if patches else coded
 
 
 def encode_with_model(

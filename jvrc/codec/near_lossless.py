@@ -1,7 +1,7 @@
 """How exactly the encoder keeps the pixels of a patched block: all of them, or rounded to a grid.
 
-The grid is of multiples of a divisor of 255, so that black, white and differences of grid points
-stay on it. Noise gets much cheaper by that; text keeps its few colours at no cost.
+Text and drawings are kept exactly. Noise, and whatever else takes many bits, is rounded to
+multiples of a divisor of 255, so that black and white stay what they are.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from jvrc.codec.patch_screen import differs, packed_colours
 
 STEPS = (1, 3, 5, 15, 17, 51, 85)  # of the grid, in grey levels
+_EXACT = 6.0  # bits a pixel, up to which a block is kept exactly
 _PALETTE = 256  # colours of a WebP palette
 _COLOUR_BITS = 24
 
@@ -21,6 +22,8 @@ def rounded(block: np.ndarray, rate_weight: float, max_mse: float) -> tuple[np.n
     mean squared error is at most max_mse.
     """
     best, cost = block, plain_bits(block)
+    if cost <= _EXACT * block[..., 0].size:
+        return best, cost
     for step in STEPS[1:]:
         found = (np.rint(block / np.float32(step)) * step).astype(np.uint8)
         mse = float(np.mean(np.square(found.astype(np.int32) - block), dtype=np.float64))

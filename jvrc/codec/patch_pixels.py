@@ -13,14 +13,13 @@ from jvrc.qstep import rd_lambda
 _SAFETY = 0.93  # 0.3 dB: tiles around were not coded yet when a tile's blocks are decoded
 _OVERHEAD = 64  # bits of a patched block that are not counted
 _MOST_PACKED = 0.9  # of the bits counted for plain coding, what WebP takes
-_SIMPLE_MSE = 4.0  # at most, of the rounding of simple blocks
 
 
 def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
     """Return the PSNR in dB that no block of 64x64 pixels of a file comes out below.
 
     simple: of blocks that repeat their colours or have few (jvrc.codec.patch_screen). Photographs
-    never reach either floor.
+    stay above both floors.
     """
     falling = 10 * np.log10(max(qstep, 1.0))
     if simple:
@@ -37,7 +36,7 @@ class PatchPixels:
         self.rate_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
         self.seen = statistics(img)
         mse = [_mse(floor_psnr(qstep, architecture, simple=simple)) for simple in (False, True)]
-        self._most = np.where(self.seen.simple, min(_SIMPLE_MSE, mse[1]), mse[1])
+        self._max_mse = mse[1]
         self.floor = _SAFETY * np.where(self.seen.simple, mse[1], mse[0])  # of squared errors
 
     @cached_property
@@ -66,8 +65,8 @@ class PatchPixels:
     def _round(self, row: int, column: int) -> tuple[np.ndarray, float]:
         """Return a block as it is to be patched, and about its cost."""
         if (row, column) not in self._rounded:
-            block = blocks_in(self._img)[row * self._most.shape[1] + column]
-            found = rounded(block, self.rate_weight, float(self._most[row, column]))
+            block = blocks_in(self._img)[row * self.seen.simple.shape[1] + column]
+            found = rounded(block, self.rate_weight, self._max_mse)
             self._rounded[row, column] = found
         return self._rounded[row, column]
 

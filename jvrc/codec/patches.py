@@ -12,28 +12,19 @@ textures and noise. Only blocks whose statistics raise a suspicion
 surface.
 """
 
-from functools import cached_property
-
 import numpy as np
 
 from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.block_errors import squared_errors
 from jvrc.codec.latent_coder import CoderOf
-from jvrc.codec.objective import tables_of
 from jvrc.codec.patch_fill import without
-from jvrc.codec.patch_pixels import PatchPixels
-from jvrc.codec.regions import Y_UNIT
-from jvrc.codec.scene import Scene, scene_of
-from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
-from jvrc.coding import patch, tables
-from jvrc.coding.container import NO_STREAM, Tile
+from jvrc.codec.patch_search import Search, around
+from jvrc.codec.regions import window_of
+from jvrc.codec.scene import Scene
+from jvrc.codec.tiles import ReconstructedTiles, encode_tile, quantise_tile
+from jvrc.coding import patch
+from jvrc.coding.container import NO_STREAM, Container, Tile
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
-from jvrc.qstep import qstep_of
-
-_SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least
-_ENERGY = 0.9  # of such blocks, as a share of the squared error that the floor allows, at least
-_FLAT_ENERGY = 1.0  # a flat block may be of a colour that the model does not reach
-_MANY = 0.5  # of a tile's blocks: where so many are patched, all may be
 
 
 def encode_with_patches(
@@ -45,7 +36,7 @@ def encode_with_patches(
     coder_of: CoderOf,
 ) -> Tile:
     """Return the coded tile, with a patch where one is needed or pays."""
-    model, search = analysed.model, _Search(analysed, number, qstep_code)
+    model, search = analysed.model, Search(analysed, number, qstep_code)
     found = quantise_tile(model, search.y, qstep_code, coder_of)
     asked = search.suspects(found)
     blocks = search.choose(found, asked)
@@ -65,101 +56,55 @@ def encode_with_patches(
     return search.cheaper(tile, blocks, coder_of)
 
 
-def without_needless_streams(tiles: tuple[Tile, ...], grid: TileGrid) -> tuple[Tile, ...]:
-    """Return the tiles of an image; without streams if all of all tiles is patched."""
-    for number, tile in enumerate(tiles):
-        if not (tile.patch and patch.blocks_in(tile.patch, grid.area(number).size).all()):
-            return tiles
-    return tuple(tile._replace(scale_adapted=False, z=NO_STREAM, y=NO_STREAM) for tile in tiles)
+def settle(analysed: AnalysedImage, coded: Container, coder_of: CoderOf) -> Container:
+    """Return an image whose tiles were coded one by one, made to keep the floor as a whole.
+
+    Blocks beside patches, at borders of tiles, are patched too if other tiles' y^ brings them below
+    it. If all of all tiles is patched, no streams are needed.
+    """
+    masks = [_patched(coded, number) for number in range(coded.grid.count)]
+    if coded.grid.count > 1 and any(mask.any() for mask in masks):
+        coded = _with_borders(analysed, coded, masks, coder_of)
+    if not all(mask.all() for mask in masks):
+        return coded
+    no_streams = {"scale_adapted": False, "z": NO_STREAM, "y": NO_STREAM}
+    return coded._replace(tiles=tuple(tile._replace(**no_streams) for tile in coded.tiles))
 
 
-class _Search:
-    """The search for the blocks of a tile to patch. Masks of blocks are bool [rows,columns]."""
-
-    def __init__(self, analysed: AnalysedImage, number: int, qstep_code: int) -> None:
-        self._analysed, self._number, self._qstep_code = analysed, number, qstep_code
-        self._area = analysed.grid.area(number)
-        whole = Area(0, 0, *analysed.img.shape[:2])
-        img = analysed.img[self._area.scaled(BLOCK).common(whole).within(whole)]
-        architecture = analysed.model.config.architecture
-        self.pixels = PatchPixels(img, qstep_of(qstep_code), architecture)
-
-    @cached_property
-    def y(self) -> np.ndarray:
-        """y of the tile."""
-        return self._analysed.y(self._number)
-
-    @cached_property
-    def scene(self) -> Scene:
-        """The tile and what lies around it."""
-        if self._analysed.grid.count == 1:
-            return Scene(self._analysed.img, self.y, self._area)
-        return scene_of(self._analysed.model, self._analysed.img, self._area)
-
-    def suspects(self, found: QuantisedTile) -> np.ndarray:
-        """Return the blocks that may have to be patched, or for which it may pay."""
-        seen = self.pixels.seen
-        low = seen.detail > np.where(seen.simple, _SIMPLE_DETAIL, _DETAIL)
-        low &= seen.energy > _ENERGY * self.pixels.floor
-        if not seen.simple.any():
-            return low
-        flat = seen.energy < _FLAT_ENERGY
-        quantiser = 5 * qstep_of(self._qstep_code) ** 2
-        error = np.minimum(seen.energy, seen.detail + quantiser) * seen.pixels
-        pays = self.pixels.cost < model_bits(found) + self.pixels.rate_weight * error
-        return low | pays | (seen.simple & (flat | around(low)))
-
-    def errors(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
-        """Return the squared error of each block asked for, 0 of others."""
-        if not asked.any():
-            return np.zeros(asked.shape)
-        y_hat = found.coder.reconstruct(found.symbols)
-        return squared_errors(self._analysed.model, self.scene, y_hat, asked, self._qstep_code)
-
-    def failing(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
-        """Return those of the blocks asked for that are below the floor."""
-        return self.errors(found, asked) > self.pixels.floor
-
-    def choose(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
-        """Return those of the blocks asked for that must be patched, or for which it pays."""
-        if not asked.any():
-            return asked
-        errors = self.errors(found, asked)
-        failing = errors > self.pixels.floor
-        model_cost = model_bits(found) + self.pixels.rate_weight * errors * self.pixels.seen.pixels
-        chosen = failing | (self.pixels.cost < model_cost)
-        if failing.any() or not chosen.any():
-            return chosen
-        paid = 8 * len(self.pixels.patch(chosen)) <= model_cost[chosen].sum()
-        return chosen & paid
-
-    def cheaper(self, tile: Tile, blocks: np.ndarray, coder_of: CoderOf) -> Tile:
-        """Return a tile with a patch, or one that is patched all over if that takes fewer bytes."""
-        if blocks.mean() < _MANY or blocks.all():
-            return tile
-        everywhere = np.ones_like(blocks)
-        data = self.pixels.patch(everywhere)
-        if len(data) > sum(map(len, (*tile.z[:2], *tile.y[:2], tile.patch))):
-            return tile
-        model = self._analysed.model
-        y = without(model, self.scene, everywhere).tile_y
-        found = quantise_tile(model, y, self._qstep_code, coder_of)
-        return encode_tile(found)._replace(patch=data)
+def _with_borders(
+    analysed: AnalysedImage, coded: Container, masks: list[np.ndarray], coder_of: CoderOf
+) -> Container:
+    """Return an image with the patches at the borders of tiles; adds them to masks."""
+    model, grid, tiles = analysed.model, coded.grid, list(coded.tiles)
+    whole, image = np.zeros(grid.blocks, bool), Area(0, 0, *grid.blocks)
+    for number, mask in enumerate(masks):
+        whole[grid.area(number).within(image)] = mask
+    beside = around(whole) & ~whole
+    asked = {n: beside[grid.area(n).within(image)] for n in range(grid.count)}
+    asked = {n: found for n, found in asked.items() if _others(whole, grid, n) and found.any()}
+    latents = ReconstructedTiles(model, coded, coder_of, [grid.area(n) for n in asked])
+    for number, blocks in asked.items():
+        area, search = grid.area(number), Search(analysed, number, coded.qstep_code)
+        window = window_of(model.config, area, grid.blocks)
+        y_hat = latents.around(area)
+        img = analysed.img[window.within(image, BLOCK)]
+        inner = Area(*(edge - window[i % 2] for i, edge in enumerate(area)))
+        search.scene = Scene(img, y_hat, inner)
+        errors = squared_errors(model, search.scene, search.scene.tile_y, blocks, coded.qstep_code)
+        failing = errors > search.pixels.floor
+        if failing.any():
+            masks[number] |= failing
+            tiles[number] = tiles[number]._replace(patch=search.pixels.patch(masks[number]))
+    return coded._replace(tiles=tuple(tiles))
 
 
-def model_bits(found: QuantisedTile) -> np.ndarray:
-    """Return the bits of y of each block of a tile, float32 [rows,columns]."""
-    symbols, y_tables = found.symbols, found.coder.model.y_tables
-    table = tables_of(found.coder.model, symbols).ravel()
-    coded, _ = tables.to_symbols(symbols.y.ravel(), table, y_tables)
-    bits = tables.bits_of_each(coded, table, y_tables).reshape(symbols.y.shape)
-    height, width, channels = bits.shape
-    shape = (height // Y_UNIT, Y_UNIT, width // Y_UNIT, Y_UNIT, channels)
-    return bits.reshape(shape).sum(axis=(1, 3, 4))
+def _others(patched: np.ndarray, grid: TileGrid, number: int) -> bool:
+    """Return whether blocks beside a tile, of others, are patched."""
+    area, image = grid.area(number), Area(0, 0, *grid.blocks)
+    beside = patched[area.grown(1, grid.blocks).within(image)]
+    return beside.sum() > patched[area.within(image)].sum()
 
 
-def around(blocks: np.ndarray) -> np.ndarray:
-    """Return blocks, bool [rows,columns], and their neighbours."""
-    padded, (rows, columns) = np.pad(blocks, 1), blocks.shape
-    shifts = [(i, j) for i in range(3) for j in range(3)]
-    return np.any([padded[i : i + rows, j : j + columns] for i, j in shifts], axis=0)
+def _patched(coded: Container, number: int) -> np.ndarray:
+    size, data = coded.grid.area(number).size, coded.tiles[number].patch
+    return patch.blocks_in(data, size) if data else np.zeros(size, bool)

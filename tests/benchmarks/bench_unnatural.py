@@ -10,6 +10,7 @@ import argparse
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,21 +32,21 @@ def psnr(found: np.ndarray, img: np.ndarray) -> float:
     return float(min(99.0, 10 * np.log10(255**2 / max(mse, 1e-9))))
 
 
-def lossless_webp(img: np.ndarray) -> bytes:
-    """Return the file that Pillow writes by default."""
+def coded(img: np.ndarray, kind: str, **options: Any) -> bytes:
+    """Return the file that Pillow writes."""
     buffer = BytesIO()
-    Image.fromarray(img).save(buffer, "WEBP", lossless=True)
+    Image.fromarray(img).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def jpeg_reaching(img: np.ndarray, least: float) -> tuple[bytes, float]:
     """Return (file, PSNR) of the JPEG described above."""
-    jpeg, low, high = peers.jpeg("4:4:4"), 0, 100
+    low, high = 1, 100
     while low < high:
         middle = (low + high) // 2
-        reached = psnr(peers.decode(jpeg.encode(img, middle)), img) >= least
-        low, high = (low, middle) if reached else (middle + 1, high)
-    data = jpeg.encode(img, low)
+        reached = psnr(peers.decode(coded(img, "JPEG", quality=middle, subsampling=0)), img)
+        low, high = (low, middle) if reached >= least else (middle + 1, high)
+    data = coded(img, "JPEG", quality=low, subsampling=0)
     return data, psnr(peers.decode(data), img)
 
 
@@ -65,7 +66,7 @@ def row(model: jvrc.FrozenModel, name: str, img: np.ndarray, qstep: float) -> st
         cell(without, psnr(jvrc.decompress(model, without), img)),
         cell(data, reached),
         f"{patched} of {blocks}",
-        cell(lossless_webp(img), 99),
+        cell(coded(img, "WEBP", lossless=True), 99),
         cell(*jpeg_reaching(img, reached)),
     ]
     return "| " + " | ".join(cells) + " |"

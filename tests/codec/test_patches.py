@@ -13,6 +13,8 @@ from jvrc.codec.encoder import encode_image
 from jvrc.codec.patch_fill import fill
 from jvrc.codec.patch_pixels import floor_psnr
 from jvrc.codec.patch_screen import statistics
+from jvrc.coding import patch
+from jvrc.coding.container import NO_STREAM
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.patch import patched_blocks
 from jvrc.coding.tile_grid import Area
@@ -147,18 +149,24 @@ def test_a_file_that_is_patched_all_over_has_no_streams(tiny, images):
     assert not z_q.any()
 
 
-def test_damaged_patches_are_errors_that_name_the_tile(tiny, mixed):
-    coded = encode_image(tiny, mixed, 128, patches=True)
-    (tile,) = coded.tiles
+def test_damaged_patches_are_errors_that_name_the_tile(tiny_2026, mixed):
+    (tile,) = (coded := encode_image(tiny_2026, mixed, 128)).tiles
+    data = patch.encode(mixed, np.arange(9).reshape(3, 3) % 2 == 0)
+
+    def decoded(**change):
+        changed = coded._replace(tiles=(tile._replace(**change),))
+        return jvrc.decompress(tiny_2026, pack(changed))
+
+    np.testing.assert_array_equal(decoded(patch=data)[:64, :64], mixed[:64, :64])
     for change in (
-        {"patch": tile.patch[:-20]},
-        {"patch": b"\1\0" + tile.patch[2:12]},
-        {"patch": bytes(2) + tile.patch[2:]},
-        {"z": tile.z._replace(words=b"")},
+        {"patch": data[:-20]},
+        {"patch": data[:12]},
+        {"patch": b"\xff\xff" + data[2:]},
+        {"patch": bytes(2) + data[2:]},
+        {"patch": data, "z": NO_STREAM, "y": NO_STREAM, "scale_adapted": False},
     ):
-        damaged = pack(coded._replace(tiles=(tile._replace(**change),)))
         with pytest.raises(jvrc.BitstreamError, match="tile 0"):
-            jvrc.decompress(tiny, damaged)
+            decoded(**change)
 
 
 def test_fill_keeps_what_is_known_and_continues_it():
