@@ -21,6 +21,8 @@ from jvrc.qstep import qstep_of
 _SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least
 _ENERGY = 0.9  # of such blocks, as a share of the squared error that the floor allows, at least
 _FLAT_ENERGY = 1.0  # a flat block may be of a colour that the model does not reach
+_WORTH = 0.5  # of the model's cost, at most: what plain coding takes of blocks that are looked at
+_SAVED = 0.02  # of a tile's bits, at least, where no block is below the floor
 _MANY = 0.5  # of a tile's blocks: where so many are patched, all may be
 
 
@@ -57,8 +59,15 @@ class Search:
         flat = seen.energy < _FLAT_ENERGY
         quantiser = 5 * qstep_of(self._qstep_code) ** 2
         error = np.minimum(seen.energy, seen.detail + quantiser) * seen.pixels
-        pays = self.pixels.cost < model_bits(found) + self.pixels.rate_weight * error
+        most = model_bits(found) + self.pixels.rate_weight * error
+        pays = self.pixels.cost < _WORTH * most
         return low | pays | (seen.simple & (flat | around(low)))
+
+    def disturbed(self, blocks: np.ndarray) -> np.ndarray:
+        """Return the blocks beside patched ones that may have come below the floor by that."""
+        seen = self.pixels.seen
+        able = (seen.energy > 0.5 * self.pixels.floor) | seen.simple
+        return around(blocks) & able
 
     def errors(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:
         """Return the squared error of each block asked for, 0 of others."""
@@ -77,12 +86,13 @@ class Search:
             return asked
         errors = self.errors(found, asked)
         failing = errors > self.pixels.floor
-        model_cost = model_bits(found) + self.pixels.rate_weight * errors * self.pixels.seen.pixels
+        bits = model_bits(found)
+        model_cost = bits + self.pixels.rate_weight * errors * self.pixels.seen.pixels
         chosen = failing | (self.pixels.cost < model_cost)
         if failing.any() or not chosen.any():
             return chosen
-        paid = 8 * len(self.pixels.patch(chosen)) <= model_cost[chosen].sum()
-        return chosen & paid
+        saved = model_cost[chosen].sum() - 8 * len(self.pixels.patch(chosen))
+        return chosen & (saved > _SAVED * bits.sum())
 
     def cheaper(self, tile: Tile, blocks: np.ndarray, coder_of: CoderOf) -> Tile:
         """Return a tile with a patch, or one that is patched all over if that takes fewer bytes."""

@@ -48,7 +48,7 @@ def encode_with_patches(
         better = found.coder.optimise(search.scene, found.symbols, **options)
         found = found._replace(symbols=better)
     if effort or blocks.any():
-        blocks |= search.failing(found, (asked | around(blocks)) & ~blocks)
+        blocks |= search.failing(found, (asked | search.disturbed(blocks)) & ~blocks)
     tile = encode_tile(found)
     if not blocks.any():
         return tile
