@@ -22,9 +22,10 @@ def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
     stay above both floors.
     """
     falling = 10 * np.log10(max(qstep, 1.0))
+    full = architecture == "jvrc2026"  # the models of 2018 restore less at fine steps
     if simple:
-        return float(33 - falling)
-    return float(min(27 if architecture == "jvrc2026" else 22, 29 - falling))
+        return float(min(33 if full else 30, 33 - falling))
+    return float(min(27 if full else 22, 29 - falling))
 
 
 class PatchPixels:
@@ -36,7 +37,7 @@ class PatchPixels:
         self.rate_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
         self.seen = statistics(img)
         mse = [_mse(floor_psnr(qstep, architecture, simple=simple)) for simple in (False, True)]
-        self._max_mse = mse[1]
+        self._max_mse = _mse(floor_psnr(qstep, "jvrc2026", simple=True))
         self.floor = _SAFETY * np.where(self.seen.simple, mse[1], mse[0])  # of squared errors
 
     @cached_property
