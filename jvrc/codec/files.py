@@ -42,6 +42,7 @@ def compress(
     target_bpp: float | None = None,
     target_psnr: float | None = None,
     metadata: bool = True,
+    patches: bool = True,
     effort: int = 0,
     progress: bool = False,
 ) -> bytes:
@@ -62,6 +63,8 @@ def compress(
         and B, or of grey, and exceeds it by at most 0.1 dB, as far as the grid allows.
       metadata: store EXIF, XMP and, of images of a megapixel and more, a thumbnail of at most 1 %
         of the bytes. The ICC profile is always stored: colours depend on it.
+      patches: code blocks of 64x64 pixels without the model where it would restore them badly, or
+        where that takes fewer bits: text, screens, noise (jvrc.codec.patches).
       effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
         for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
         or 128 iterations (jvrc.codec.annealing), otherwise rate-distortion-optimised quantisation
@@ -86,7 +89,7 @@ def compress(
         target_bpp=target_bpp,
         target_psnr=target_psnr,
     )
-    options = {"effort": effort, "progress": progress}
+    options = {"effort": effort, "patches": patches, "progress": progress}
     return _meet(target, params, picture, Assembly(picture, metadata=metadata), options)
 
 

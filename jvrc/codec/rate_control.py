@@ -28,7 +28,13 @@ Finish = Callable[[Container], bytes]  # makes the whole file of a coded image
 
 
 def within_bytes(
-    analysed: AnalysedImage, target: int, finish: Finish, *, effort: int = 0, progress: bool = False
+    analysed: AnalysedImage,
+    target: int,
+    finish: Finish,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
 ) -> bytes:
     """Return the file of the finest step that takes at most `target` bytes.
 
@@ -40,7 +46,8 @@ def within_bytes(
     estimated = np.log(RateCurve(analysed).file_bytes()) - np.log(target)
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
-        data = finish(encode_analysed(analysed, code, effort=effort, progress=progress))
+        options = {"effort": effort, "patches": patches, "progress": progress}
+        data = finish(encode_analysed(analysed, code, **options))
         return float(np.log(len(data) / target)), data
 
     found = _search(measure, estimated, CODES, _BYTES, effort)
@@ -61,6 +68,7 @@ def with_psnr(
     finish: Finish,
     *,
     effort: int = 0,
+    patches: bool = False,
     progress: bool = False,
 ) -> bytes:
     """Return the file of the coarsest step with a PSNR of at least `target` dB.
@@ -77,7 +85,8 @@ def with_psnr(
     tiles = analysed.grid.count
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
-        coders, options = RememberedCoders(tiles), {"effort": effort, "progress": progress}
+        coders = RememberedCoders(tiles)
+        options = {"effort": effort, "patches": patches, "progress": progress}
         coded = encode_analysed(analysed, code, coder_of=coders.encoding, **options)
         value = min(_LOSSLESS, psnr_of(analysed.model, coded, pixels, coders.decoding))
         return target - value, finish(coded)
