@@ -28,6 +28,7 @@ NAMES = {
     "inspect",
     "load",
     "models",
+    "thumbnail",
 }
 
 # The folders (and the modules beside them) from the top down: a module imports those of lower

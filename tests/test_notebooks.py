@@ -16,6 +16,14 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "colab").glob("*.ipynb"))
 
 # What replaces the constants of a notebook's cell `parameters`; WORK is a temporary folder.
 TINY = {
+    "first_steps": {
+        "MODEL": str(Path(__file__).parent / "golden" / "v2" / "tiny-2026.safetensors"),
+        "SLIDER_QSTEPS": (1, 8),
+        "CURVE_QSTEPS": (2, 8),
+        "SIDE": 96,
+        "TARGET_BYTES": 4000,
+    },
+    "method": {"SIDE": 128, "STEPS": (2, 16), "DESCENT": 5},
     "posttrain": {
         "N": 4,
         "M": 6,
@@ -92,6 +100,38 @@ def test_notebooks_hold_no_outputs_and_little_metadata(path):
 def test_notebooks_install_and_set_constants_in_tagged_cells(path):
     tags = [tag for cell_tags, _ in cells(path) for tag in cell_tags]
     assert tags == ["install", "parameters"]
+
+
+@pytest.mark.usefixtures("agg")
+def test_first_steps_compresses_and_draws_the_curves(tmp_path):
+    (path,) = (p for p in NOTEBOOKS if p.stem == "first_steps")
+    names = execute(path, TINY["first_steps"] | {"WORK": tmp_path})
+    assert max(names["img"].shape[:2]) == 96
+    assert names["restored"].shape == names["img"].shape
+    assert len(names["small"]) <= 4000
+    page = (tmp_path / "slider.html").read_text()
+    assert page.count("<figure") == 3  # the original, and one for each qstep
+    assert page.count("display:block") == 1
+    drawn = {line.get_label(): line.get_xydata() for line in names["axes"].lines}
+    assert set(drawn) == {"JPEG", "WebP", names["MODEL"]}
+    for points in drawn.values():
+        assert np.isfinite(points).all()
+    bpp = drawn[names["MODEL"]][:, 0]
+    assert bpp[0] > bpp[1]
+
+
+@pytest.mark.usefixtures("agg")
+def test_method_shows_what_each_of_its_parts_gives(capsys):
+    (path,) = (p for p in NOTEBOOKS if p.stem == "method")
+    names = execute(path, TINY["method"])
+    plain, offsets, hyper = (np.array(names[name]) for name in ("plain", "offsets", "hyper"))
+    np.testing.assert_array_equal(offsets[:, 0], plain[:, 0])
+    assert (offsets[:, 1] > plain[:, 1]).all()  # the same bits, a better image
+    assert (hyper[:, 0] < plain[:, 0]).all()  # fewer bits, the same image
+    before = names["losses"](names["start"])
+    after = names["losses"](names["paths"]["MGDA"][-1])
+    assert (after < before).all()
+    assert capsys.readouterr().out.startswith("Δ    2 ")
 
 
 @pytest.mark.slow

@@ -43,6 +43,10 @@ class IndependentCoder:
         qstep = np.float32(qstep_of(self.qstep_code))
         return Symbols(round_to_symbols((y - self._mu) / qstep), self._index, self._mu)
 
+    def scale_indices(self, y: np.ndarray) -> np.ndarray:
+        """Return the scale indices, which don't depend on y."""
+        return self._index
+
     def optimise(
         self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
     ) -> Symbols:

@@ -37,12 +37,18 @@ def context_margin(config: Jvrc2026Config) -> int:
 class StepwiseCoder(IndependentCoder):
     """Implements jvrc.codec.latent_coder.LatentCoder; mu is that of the first step, of h_s."""
 
+    _nearest: tuple[np.ndarray, np.ndarray] | None = None  # symbols of `quantise`, and their y^
+
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return q = round((y - mu) / Delta), with the mu of each step."""
-        return Symbols(self.in_steps(y, given=False)[1], self._index, self._mu)
+        y_hat, q = self.in_steps(y, given=False)
+        self._nearest = q, y_hat
+        return Symbols(q, self._index, self._mu)
 
     def reconstruct(self, symbols: Symbols) -> np.ndarray:
         """Return y^ from symbols, the means of each step and offsets."""
+        if self._nearest is not None and symbols.y is self._nearest[0]:
+            return self._nearest[1]
         return self.in_steps(symbols.y.astype(np.float32), given=True)[0]
 
     def optimise(

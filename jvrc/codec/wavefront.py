@@ -47,6 +47,10 @@ class WavefrontCoder:
         codes, arithmetic = [self.qstep_code], self.arithmetic
         return quantise_batch(self.model, [y], [self._psi], codes, arithmetic=arithmetic)[0]
 
+    def scale_indices(self, y: np.ndarray) -> np.ndarray:
+        """Return the scale indices of the symbols nearest to y."""
+        return self.quantise(y).index
+
     def optimise(
         self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
     ) -> Symbols:
