@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jvrc import __version__
-from jvrc.cli.common import note, one_line
 from jvrc.cli.compress import add_compress
 from jvrc.cli.decompress import add_decompress
 from jvrc.cli.demo import add_demo
@@ -60,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except _REPORTED as error:
+            from jvrc.cli.common import one_line
+
             print(f"jvrc: error: {one_line(error)}", file=sys.stderr)
             return 1
     return 0
@@ -98,4 +99,6 @@ def _print_warning(
 ) -> None:
     if Path(filename).parent.name == "PIL":
         return  # odd metadata or many pixels: nothing that the user has to know
+    from jvrc.cli.common import note
+
     note(f"jvrc: warning: {' '.join(str(message).split())}")
