@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jvrc.cli.messages import note
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
-from jvrc.runtime import compile_cache, memory
+from jvrc.runtime import compile_cache, devices, memory
 
 STANDARD = Path("-")  # standard input or output
 DEFAULT_MODEL = zoo.DEFAULT
-MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
+MODEL_HELP = "a shipped model's name (see `jvrc models`), a weights file or the folder of a run"
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),
@@ -126,7 +127,9 @@ def library() -> Any:
         _import_jax()
     compile_cache.enable()
     import jvrc
+    from jvrc.runtime import programs  # imports JAX
 
+    programs.on_compile(_say_that_it_compiles)
     return jvrc
 
 
@@ -135,31 +138,15 @@ def _import_jax() -> None:
     gc.disable()
     try:
         import jax  # noqa: F401
+
+        devices.check()
     finally:
         gc.freeze()
         gc.enable()
 
 
-def note(line: str) -> None:
-    """Print a line on stderr, above a progress bar if one is shown."""
-    if tqdm := sys.modules.get("tqdm"):
-        tqdm.tqdm.write(line, file=sys.stderr)
-    else:
-        print(line, file=sys.stderr)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return "1 file" or "2 files"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, on one line."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    return " ".join(str(error).split()) or type(error).__name__
+def _say_that_it_compiles() -> None:
+    note("jvrc: compiling for this machine, once for each range of image sizes")
 
 
 def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jvrc.cli.common import STANDARD, counted, note
+from jvrc.cli.common import STANDARD
+from jvrc.cli.messages import counted, note
 from jvrc.io.files import check_writable, is_stream, write_bytes
 
 Identity = tuple[int, int]  # of a file: device and inode

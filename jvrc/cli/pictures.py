@@ -5,7 +5,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import STANDARD, name_of, note
+from jvrc.cli.common import STANDARD, name_of
+from jvrc.cli.messages import note
 from jvrc.cli.outputs import Job, read_source, write_output
 from jvrc.io.files import is_stream
 

@@ -37,6 +37,7 @@ from jvrc.coding.tile_grid import BLOCK, Area
 from jvrc.model import jvrc2026, stepwise
 from jvrc.model.config import Jvrc2026Config
 from jvrc.qstep import qstep_of, rd_lambda
+from jvrc.runtime.programs import stored
 
 ITERATIONS = (0, 8, 32, 128)  # of each effort
 _SHARPNESS = (4.0, 40.0)  # a, in the first and in the last iteration
@@ -159,7 +160,7 @@ def _y_of(state: _Search, scene: Scene, tile: _Tile) -> np.ndarray:
     return np.asarray(state.u * tile.qstep)[scene.inner]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _iterate(
     config: Jvrc2026Config,
     params: dict,

@@ -11,6 +11,7 @@ import numpy as np
 
 from jvrc.codec.alpha import alpha_of, has_alpha
 from jvrc.codec.analysed import AnalysedImage
+from jvrc.codec.arguments import check_data, check_params
 from jvrc.codec.assembly import Assembly
 from jvrc.codec.canvas import Canvas, checked_out, to_rgb
 from jvrc.codec.decoder import decode_image
@@ -26,10 +27,12 @@ from jvrc.coding.tile_grid import Area
 from jvrc.frozen.model import FrozenModel
 from jvrc.io.images import as_picture
 from jvrc.io.picture import Picture
+from jvrc.runtime.guards import without_guards
 
 Crop = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 
+@without_guards
 def compress(
     params: FrozenModel,
     img: Any,
@@ -39,6 +42,7 @@ def compress(
     target_bpp: float | None = None,
     target_psnr: float | None = None,
     metadata: bool = True,
+    patches: bool = True,
     effort: int = 0,
     progress: bool = False,
 ) -> bytes:
@@ -59,6 +63,8 @@ def compress(
         and B, or of grey, and exceeds it by at most 0.1 dB, as far as the grid allows.
       metadata: store EXIF, XMP and, of images of a megapixel and more, a thumbnail of at most 1 %
         of the bytes. The ICC profile is always stored: colours depend on it.
+      patches: code blocks of 64x64 pixels without the model where it would restore them badly, or
+        where that takes fewer bits: text, screens, noise (jvrc.codec.patches).
       effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
         for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
         or 128 iterations (jvrc.codec.annealing), otherwise rate-distortion-optimised quantisation
@@ -73,6 +79,7 @@ def compress(
       ValueError: img, qstep, a target or effort breaks one of these rules, or a target can't be
         reached: the message has the nearest value that can.
     """
+    check_params(params)
     check_effort(effort)
     picture = _picture_of(img)
     target = target_of(
@@ -82,10 +89,11 @@ def compress(
         target_bpp=target_bpp,
         target_psnr=target_psnr,
     )
-    options = {"effort": effort, "progress": progress}
+    options = {"effort": effort, "patches": patches, "progress": progress}
     return _meet(target, params, picture, Assembly(picture, metadata=metadata), options)
 
 
+@without_guards
 def decompress(
     params: FrozenModel,
     data: bytes,
@@ -116,6 +124,7 @@ def decompress(
         crop, damage within tiles that it does not need is not noticed.
       ValueError: the crop does not lie within the image, or `out` has another shape or type.
     """
+    check_params(params)
     coded = _unpack(data, crop, max_pixels, bounded=out is not None)
     wanted, grey = _pixels_of(crop, coded), coded.channels == GREY
     alpha = has_alpha(coded, wanted)
@@ -127,6 +136,7 @@ def decompress(
     return canvas.array
 
 
+@without_guards
 def decompress_picture(
     params: FrozenModel,
     data: bytes,
@@ -135,6 +145,7 @@ def decompress_picture(
     max_pixels: int | None = None,
 ) -> Picture:
     """Restore an image with its alpha, colour profile and metadata; otherwise as `decompress`."""
+    check_params(params)
     coded = _unpack(data, crop, max_pixels)
     beside = read_metadata(coded.sections)
     wanted, grey = _pixels_of(crop, coded), coded.channels == GREY
@@ -190,6 +201,8 @@ def _unpack(
 
     bounded: memory is, so there is no limit by default, and tiles are not held.
     """
+    check_data(data)
+    data = bytes(data)
     if max_pixels is None:
         max_pixels = 2**64 if bounded else MAX_PIXELS
     if crop is None and not bounded:

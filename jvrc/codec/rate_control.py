@@ -22,11 +22,19 @@ from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 _BYTES = Closeness(margin=0.001, enough=0.006, late=0.01)
 _PSNR = Closeness(margin=0.05, enough=0.1, late=0.1)
 
+_LOSSLESS = 200.0  # dB, that stand for the infinite PSNR of equal images
+
 Finish = Callable[[Container], bytes]  # makes the whole file of a coded image
 
 
 def within_bytes(
-    analysed: AnalysedImage, target: int, finish: Finish, *, effort: int = 0, progress: bool = False
+    analysed: AnalysedImage,
+    target: int,
+    finish: Finish,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
 ) -> bytes:
     """Return the file of the finest step that takes at most `target` bytes.
 
@@ -38,7 +46,8 @@ def within_bytes(
     estimated = np.log(RateCurve(analysed).file_bytes()) - np.log(target)
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
-        data = finish(encode_analysed(analysed, code, effort=effort, progress=progress))
+        options = {"effort": effort, "patches": patches, "progress": progress}
+        data = finish(encode_analysed(analysed, code, **options))
         return float(np.log(len(data) / target)), data
 
     found = _search(measure, estimated, CODES, _BYTES, effort)
@@ -59,6 +68,7 @@ def with_psnr(
     finish: Finish,
     *,
     effort: int = 0,
+    patches: bool = False,
     progress: bool = False,
 ) -> bytes:
     """Return the file of the coarsest step with a PSNR of at least `target` dB.
@@ -75,9 +85,10 @@ def with_psnr(
     tiles = analysed.grid.count
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
-        coders, options = RememberedCoders(tiles), {"effort": effort, "progress": progress}
+        coders = RememberedCoders(tiles)
+        options = {"effort": effort, "patches": patches, "progress": progress}
         coded = encode_analysed(analysed, code, coder_of=coders.encoding, **options)
-        value = psnr_of(analysed.model, coded, pixels, coders.decoding)
+        value = min(_LOSSLESS, psnr_of(analysed.model, coded, pixels, coders.decoding))
         return target - value, finish(coded)
 
     found = _search(measure, estimated, CODES[::-1], _PSNR, effort)
