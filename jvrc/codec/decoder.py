@@ -5,6 +5,7 @@ file -> jvrc.codec.tiles -> y^ of each tile -> g_s -> image
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,12 @@ def decode_image(
     *,
     wanted: Area | None = None,
     coder_of: CoderOf = coder_of,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the image, uint8 [h,w,3], that `jvrc.codec.encoder` coded, or a part of it.
 
-    wanted: pixels within the image, by default all.
+    wanted: pixels within the image, by default all. out: takes the pixels instead of a new array,
+    window by window: out[rows, columns] = uint8 [h,w,3]; it is returned.
 
     Raises:
       BitstreamError: a tile that is needed is damaged, or the file is another model's.
@@ -40,7 +43,7 @@ def decode_image(
     blocks, places = coded.grid.blocks, dict(_areas(coded.grid, wanted))
     areas = list(places.values())
     latents = ReconstructedTiles(model, coded, coder_of, areas)
-    img = None
+    img = out
     for number, area in places.items():
         y_hat = latents.around(area)
         if img is None:  # not before a tile was found to be intact

@@ -18,7 +18,7 @@ from jvrc.codec.latent_coder import CoderOf
 from jvrc.codec.latents import analyse_image
 from jvrc.codec.patches import encode_with_patches, settle
 from jvrc.codec.scene import scene_of
-from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
+from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_latents, quantise_tile
 from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
 from jvrc.frozen.model import FrozenModel
 
@@ -88,7 +88,8 @@ def quantised(
 ) -> QuantisedTile:
     """Return the integers of a tile: the nearest ones or, with effort, better ones."""
     model = analysed.model
-    found = quantise_tile(model, analysed.y(number), qstep_code, coder_of)
+    y, z = analysed.latents(number)
+    found = quantise_latents(model, y, z, qstep_code, coder_of)
     if not effort:
         return found
     scene = scene_of(model, analysed.img, analysed.grid.area(number))

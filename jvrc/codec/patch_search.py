@@ -38,15 +38,15 @@ class Search:
         self.pixels = PatchPixels(img, qstep_of(qstep_code), architecture)
 
     @cached_property
-    def y(self) -> np.ndarray:
-        """y of the tile."""
-        return self._analysed.y(self._number)
+    def latents(self) -> tuple[np.ndarray, np.ndarray]:
+        """y and z of the tile."""
+        return self._analysed.latents(self._number)
 
     @cached_property
     def scene(self) -> Scene:
         """The tile and what lies around it."""
         if self._analysed.grid.count == 1:
-            return Scene(self._analysed.img, self.y, self._area)
+            return Scene(self._analysed.img, self.latents[0], self._area)
         return scene_of(self._analysed.model, self._analysed.img, self._area)
 
     def suspects(self, found: QuantisedTile) -> np.ndarray:

@@ -21,7 +21,7 @@ from jvrc.codec.patch_fill import without
 from jvrc.codec.patch_search import Search, around
 from jvrc.codec.regions import window_of
 from jvrc.codec.scene import Scene
-from jvrc.codec.tiles import ReconstructedTiles, encode_tile, quantise_tile
+from jvrc.codec.tiles import ReconstructedTiles, encode_tile, quantise_latents, quantise_tile
 from jvrc.coding import patch
 from jvrc.coding.container import NO_STREAM, Container, Tile
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
@@ -37,7 +37,7 @@ def encode_with_patches(
 ) -> Tile:
     """Return the coded tile, with a patch where one is needed or pays."""
     model, search = analysed.model, Search(analysed, number, qstep_code)
-    found = quantise_tile(model, search.y, qstep_code, coder_of)
+    found = quantise_latents(model, *search.latents, qstep_code, coder_of)
     asked = search.suspects(found)
     blocks = search.choose(found, asked)
     if blocks.any():

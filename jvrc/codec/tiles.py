@@ -37,7 +37,14 @@ def quantise_tile(
     model: FrozenModel, y: np.ndarray, qstep_code: int, coder_of: CoderOf
 ) -> QuantisedTile:
     """Return the integers nearest to the latents of a tile; y: float32 [4h,4w,M]."""
-    z_q = quantise_z(model, analyse_latents(model, y), qstep_code)
+    return quantise_latents(model, y, analyse_latents(model, y), qstep_code, coder_of)
+
+
+def quantise_latents(
+    model: FrozenModel, y: np.ndarray, z: np.ndarray, qstep_code: int, coder_of: CoderOf
+) -> QuantisedTile:
+    """Return the integers nearest to y and to z = h_a(y), float32 [h,w,N]."""
+    z_q = quantise_z(model, z, qstep_code)
     coder = coder_of(model, z_q, qstep_code)
     return QuantisedTile(z_q, coder.quantise(y), coder)
 

@@ -98,7 +98,7 @@ def check_dimensions(height: int, width: int, max_pixels: int) -> None:
     if coded_pixels(height, width) > max_pixels:
         raise BitstreamError(
             f"an image of {height} x {width} pixels, padded to whole blocks of {BLOCK}, exceeds "
-            f"the limit of {max_pixels} pixels: pass max_pixels=... to decode it anyway"
+            f"the limit of {max_pixels} pixels: pass max_pixels=..., or out=np.memmap(...)"
         )
 
 

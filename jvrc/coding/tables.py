@@ -140,6 +140,12 @@ def bits_of_each(symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> n
     return _symbol_bits(tables)[np.asarray(tables.start)[index] + symbols]
 
 
+def entropies(tables: CdfTables) -> np.ndarray:
+    """Return the bits that a symbol of each table takes on average, float64 [tables]."""
+    bits = np.asarray(tables.freq, np.float64) / TOTAL * _symbol_bits(tables)
+    return np.add.reduceat(bits, np.asarray(tables.start[:-1]))
+
+
 def _starts(sizes: Sequence[int]) -> np.ndarray:
     """Return where tables of these sizes begin, and the end of the last: int32 [n + 1]."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)

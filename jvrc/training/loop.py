@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -25,6 +26,7 @@ from jvrc.training.recipe import Recipe
 from jvrc.training.recipe_files import RECIPE_FILE, save_recipe
 from jvrc.training.run_folder import METRICS_FILE, Run
 from jvrc.training.state import State, init_state
+from jvrc.training.stopping import Stopped, StopRequest
 from jvrc.training.validation import make_validation
 
 LOG_EVERY = 50  # training steps
@@ -62,6 +64,7 @@ def train(
       ValueError: the folder already holds a run and resume is False, or holds another one; no init
         where the recipe needs it; the mesh does not divide the batch or the rates.
       FloatingPointError: the loss is not finite or diverged; the last checkpoint stays.
+      Stopped: SIGINT (Ctrl-C) or SIGTERM came; a checkpoint of the last training step is saved.
     """
     begun, folder, recipe = time.monotonic(), Path(folder), method.recipe
     _check_limits(recipe, stop_after, minutes)
@@ -72,6 +75,8 @@ def train(
     mesh = mesh or devices.make_mesh()
     step = jit_step(method, mesh)
     cached, crops = data.ImageCache(images.train), data.centres(images.held_out)
+    if devices.is_first_process():
+        data.announce_small(cached, recipe.crop)
     validate = make_validation(recipe.config(), crops, method.validation_qsteps())
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         if resume:
@@ -91,8 +96,11 @@ def train(
             validate_every=validate_every,
             save_seconds=60 * save_minutes,
         )
-        with contextlib.closing(_batches(recipe, cached, mesh, first, last)) as batches:
-            state = loop.run(state, batches)
+        batches = contextlib.closing(_batches(recipe, cached, mesh, first, last))
+        with StopRequest() as request, batches as made:
+            state = loop.run(state, made, request)
+    if request.signal is not None:
+        raise Stopped(int(state.step), request.signal)
     # a copy that one process alone can use, as freezing does
     params = run_folder.model_params(recipe, devices.local_copy(state.ema))
     return Run(recipe.config(), params, recipe, int(state.step))
@@ -114,7 +122,9 @@ def first_state(
 
     images: what parameters are initialised from, if `init` does not give them.
     """
-    return devices.replicate(init_state(method.recipe, method.first_params(images, init)), mesh)
+    params = jax.tree.map(np.asarray, method.first_params(images, init))
+    begin = partial(init_state, method.recipe)  # in one program: as many small ones compile longer
+    return jax.jit(begin, out_shardings=devices.everywhere(mesh))(params)
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
@@ -164,21 +174,26 @@ class _Loop:
     save_seconds: float
     losses: list[float] = field(default_factory=list)  # that were logged
 
-    def run(self, state: State, batches: Iterator[Array]) -> State:
-        """Train until the last step or the deadline; return the final state."""
+    def run(self, state: State, batches: Iterator[Array], request: StopRequest) -> State:
+        """Train until the last step, the deadline or a signal; return the final state."""
         first, meter, saved = int(state.step), Meter(), time.monotonic()
-        bar = tqdm(total=self.recipe.steps, initial=first, desc="training", unit="step")
+        bar = tqdm(total=self.recipe.steps, initial=first, desc="compiling", unit="step")
         with bar:
             for i in range(first + 1, self.last + 1):
                 with meter.waiting():
                     batch = next(batches)
                 state, report = self.step(state, batch)
                 meter.add(report)
-                bar.update()
-                ending = i == self.last or self._due(self.deadline, i)
+                if i == first + 1:
+                    jax.block_until_ready(report)
+                    _begin_estimate(bar)
+                else:
+                    bar.update()
+                stopped = self._agreed(request.signal is not None, i)
+                ending = i == self.last or stopped or self._due(self.deadline, i)
                 if i % LOG_EVERY == 0 or ending:
                     bar.set_postfix(self._write_metrics(i, meter.means()))
-                if i % self.validate_every == 0 or ending:
+                if not stopped and (i % self.validate_every == 0 or ending):
                     averaged = run_folder.model_params(self.recipe, state.ema)
                     self.log.write(i, validation=self.validate(averaged))
                 if ending or self._due(saved + self.save_seconds, i):
@@ -190,7 +205,10 @@ class _Loop:
 
     def _due(self, moment: float, step: int) -> bool:
         """Return True after the moment; all processes agree on it."""
-        return devices.agree(time.monotonic() > moment, ask=step % LOG_EVERY == 0)
+        return self._agreed(time.monotonic() > moment, step)
+
+    def _agreed(self, decision: bool, step: int) -> bool:
+        return devices.agree(decision, ask=step % LOG_EVERY == 0)
 
     def _write_metrics(self, step: int, metrics: dict) -> dict[str, str]:
         """Write a line of metrics.jsonl and return what the progress bar shows of it."""
@@ -203,6 +221,14 @@ class _Loop:
         """Save a checkpoint, unless a parameter is not finite."""
         _check_divergence([float(optax.tree.norm(state.params))], step)
         run_folder.save_state(self.checkpoints, state)
+
+
+def _begin_estimate(bar: tqdm) -> None:
+    """Count the first training step, and estimate the time from here on: it compiled."""
+    bar.n += 1
+    bar.initial = bar.last_print_n = bar.n
+    bar.start_t = bar.last_print_t = time.time()
+    bar.set_description("training")
 
 
 def _check_divergence(losses: Sequence[float], step: int) -> None:
