@@ -1,6 +1,11 @@
+from .codec.batch import compress_batch as compress_batch
+from .codec.batch import decompress_batch as decompress_batch
+from .codec.differentiable import Estimate as Estimate
+from .codec.differentiable import forward as forward
 from .codec.files import compress as compress
 from .codec.files import decompress as decompress
 from .codec.files import decompress_picture as decompress_picture
+from .codec.files import thumbnail as thumbnail
 from .codec.info import Info as Info
 from .codec.info import inspect as inspect
 from .errors import BitstreamError as BitstreamError

@@ -13,10 +13,22 @@ from jvrc.model.config import ARCHITECTURES
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory):
-    """One compilation cache for the session: many tests compile the same programs anew."""
-    folder = os.environ.get("JVRC_TEST_CACHE") or str(tmp_path_factory.mktemp("compiled"))
+    """One compilation cache for the session: many tests compile the same programs anew.
+
+    The processes of pytest-xdist share it, and so do the commands of jvrc that tests start.
+    """
+    folder = os.environ.get("JVRC_TEST_CACHE") or str(_shared_folder(tmp_path_factory))
+    os.environ["JVRC_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _shared_folder(tmp_path_factory):
+    """Return a folder that all processes of this test session name alike."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,7 @@
 
 It shares no code with jvrc and favours plainness over speed: what it decodes shows that the page
 says enough, and that jvrc does what the page says. "Section" below means a section of that page.
-Section 7.2 is in `reference_jvrc2026.py`, sections 8 and 9 are in `reference_pictures.py`.
+Section 7.2 is in `reference_jvrc2026.py`, sections 7.3, 8 and 9 are in `reference_pictures.py`.
 
     python tests/reference_decoder.py WEIGHTS STREAM [-o OUT.png]
 """
@@ -778,6 +778,8 @@ def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
     h, w = grid(container)
     y, index = np.zeros((2, 4 * h, 4 * w, config["M"]), np.int64)
     whole = Symbols(np.zeros((h, w, config["N"]), np.int64), y, index, np.zeros(y.shape))
+    if has_no_streams(container):
+        return whole
     for tile, (rows, columns) in zip(container.tiles, tile_areas(container), strict=True):
         blocks = len(rows), len(columns)
         found = decode_tile(weights, config, container.code, tile, blocks)
@@ -786,6 +788,18 @@ def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
             r, k = rows.start * unit, columns.start * unit
             array[r : r + part.shape[0], k : k + part.shape[1]] = part
     return whole
+
+
+def has_no_streams(container: Container) -> bool:
+    """Section 7.3: whether all of the image is patched, and its tiles have no streams."""
+    empty = Stream(1, b"", ())
+    areas = tile_areas(container)
+    return all(
+        (tile.shifted, tile.z, tile.y) == (False, empty, empty)
+        and tile.patch
+        and pictures.patched_blocks(tile.patch, len(rows), len(columns)).all()
+        for tile, (rows, columns) in zip(container.tiles, areas, strict=True)
+    )
 
 
 # Section 7: the image
@@ -842,6 +856,10 @@ def image_of(weights: Weights, config: Config, container: Container, symbols: Sy
         x = synthesis(weights, mu + residual)
     pixels = np.rint(255 * np.clip(np.nan_to_num(x), 0, 1)).astype(np.uint8)
     pixels = pixels[: container.height, : container.width]
+    for tile, (rows, columns) in zip(container.tiles, tile_areas(container), strict=True):
+        part = pixels[64 * rows.start : 64 * rows.stop, 64 * columns.start : 64 * columns.stop]
+        if tile.patch:
+            pictures.put_patch(tile.patch, part, len(rows), len(columns))
     if container.channels == 1:
         return ((pixels.astype(int).sum(axis=2) + 1) // 3).astype(np.uint8)
     return pixels

@@ -1,4 +1,4 @@
-"""Sections 8 and 9 of the format, alpha and metadata, for `reference_decoder.py`."""
+"""Sections 7.3, 8 and 9 of the format: patches, alpha, metadata, for `reference_decoder.py`."""
 
 import zlib
 from io import BytesIO
@@ -63,3 +63,20 @@ def decode_vp8l(data: bytes, rows: int, columns: int) -> np.ndarray:
             return np.asarray(img.convert("RGB"))
     except OSError as error:
         raise ValueError("damaged: no lossless WebP") from error
+
+
+def patched_blocks(payload: bytes, h: int, w: int) -> np.ndarray:
+    """Section 7.3: which blocks of a tile are patched, bool `[h, w]`."""
+    bitmap = payload[: -(-h * w // 8)]
+    bits = [byte >> i & 1 for byte in bitmap for i in range(8)]
+    if len(bits) < h * w or not any(bits) or any(bits[h * w :]):
+        raise ValueError("damaged: other blocks than those of the tile")
+    return np.array(bits[: h * w], bool).reshape(h, w)
+
+
+def put_patch(payload: bytes, pixels: np.ndarray, h: int, w: int) -> None:
+    """Section 7.3: overwrite the patched ones of a tile's pixels within the image."""
+    found = decode_vp8l(payload[-(-h * w // 8) :], *pixels.shape[:2])
+    for row, column in np.argwhere(patched_blocks(payload, h, w)):
+        at = slice(64 * row, 64 * row + 64), slice(64 * column, 64 * column + 64)
+        pixels[at] = found[at]

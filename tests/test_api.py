@@ -17,22 +17,28 @@ NAMES = {
     "QSTEP_MAX",
     "QSTEP_MIN",
     "BitstreamError",
+    "Estimate",
     "FrozenModel",
     "Info",
     "Picture",
     "compress",
+    "compress_batch",
     "decompress",
+    "decompress_batch",
     "decompress_picture",
+    "forward",
     "inspect",
     "load",
     "models",
+    "thumbnail",
 }
 
 # The folders (and the modules beside them) from the top down: a module imports those of lower
 # layers, or others of its own folder.
 LAYERS = (
+    {"jvrc.__main__"},
     {"jvrc.cli"},
-    {"jvrc.demo"},
+    {"jvrc.demo", "jvrc.pillow"},
     {"jvrc.evaluation", "jvrc.interop"},
     {"jvrc.export"},
     {"jvrc"},  # __init__.py

@@ -102,6 +102,16 @@ def test_notebooks_install_and_set_constants_in_tagged_cells(path):
     assert tags == ["install", "parameters"]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_open_from_a_badge_and_say_when_to_restart(path):
+    _, title = next(cells(path, "markdown"))
+    assert "colab-badge.svg" in title
+    assert f"/jvrc/blob/main/colab/{path.name})" in title
+    (install,) = (source for tags, source in cells(path) if "install" in tags)
+    assert "%pip install" in install
+    assert "Restart session" in install
+
+
 @pytest.mark.usefixtures("agg")
 def test_first_steps_compresses_and_draws_the_curves(tmp_path):
     (path,) = (p for p in NOTEBOOKS if p.stem == "first_steps")

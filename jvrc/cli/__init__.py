@@ -1,72 +1,92 @@
 """The command line `jvrc`: parse arguments, call the library, print a line of result.
 
 Each command is a pair of functions in a module of this package, `add_<command>` (its arguments) and
-`_run_<command>`, and an entry in `_COMMANDS`. The `_run_` functions import JAX and other large
-packages themselves, after the checks that need none, so that help and mistakes take no time.
+`_run_<command>`, and an entry in `_COMMANDS`. A module is imported when its command is needed, and
+the `_run_` functions import JAX and other large packages themselves, after the checks that need
+none: so help and mistakes take no time. This module imports little before `run` sets up SIGINT.
 
 Exit codes: 0 done, 1 error (one line on stderr), 2 wrong usage, 130 interrupted (SIGINT), 141 the
 reader of the output has closed it (SIGPIPE).
 """
 
-import argparse
 import contextlib
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
 
 from jvrc import __version__
-from jvrc.cli.codec import add_compress, add_decompress
-from jvrc.cli.demo import add_demo
-from jvrc.cli.eval import add_eval
-from jvrc.cli.interop import add_import_compressai
-from jvrc.cli.listing import add_annotate, add_info, add_models
-from jvrc.cli.pack import add_pack
-from jvrc.cli.plot import add_plot
-from jvrc.cli.train import add_freeze, add_posttrain, add_train
+from jvrc.cli.messages import note, one_line
+from jvrc.runtime import devices, interrupts, streams
+
+if TYPE_CHECKING:
+    import argparse  # when `run` has set up SIGINT
 
 # JAX raises RuntimeError if a device is missing or out of memory.
 _REPORTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError, RuntimeError)
 
-_COMMANDS = (
-    add_compress,
-    add_decompress,
-    add_info,
-    add_models,
-    add_demo,
-    add_eval,
-    add_pack,
-    add_train,
-    add_posttrain,
-    add_freeze,
-    add_annotate,
-    add_import_compressai,
-    add_plot,
-)
+# Each command and the module that has its functions.
+_COMMANDS = {
+    "compress": "compress",
+    "decompress": "decompress",
+    "info": "listing",
+    "models": "listing",
+    "demo": "demo",
+    "eval": "eval",
+    "pack": "pack",
+    "train": "train",
+    "posttrain": "train",
+    "freeze": "train",
+    "annotate": "listing",
+    "import-compressai": "interop",
+    "plot": "plot",
+}
+# They leave nothing behind that the interpreter's cleaning up, which takes 0.1 s, is needed for.
+_LIGHT = ("compress", "decompress", "info", "models")
+
+
+def run() -> NoReturn:
+    """Run `jvrc` as a process: set up streams and SIGINT, call `main`, exit with its code."""
+    streams.repair()
+    interrupts.install()
+    devices.add_cpu()
+    try:
+        code = main()
+    except SystemExit as stop:  # help, or wrong usage
+        interrupts.leave(stop.code)
+    except KeyboardInterrupt:
+        code = interrupts.EXIT_CODE
+    if code or sys.argv[1] in _LIGHT:
+        interrupts.leave(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; wrong usage raises SystemExit(2)."""
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = build_parser(argv[0] if argv else None).parse_args(argv)
     with _warnings_on_one_line():
         try:
             args.run(args)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            return 130
+            return interrupts.EXIT_CODE
         except BrokenPipeError:
             # The interpreter flushes stdout once more at exit, and must not fail then.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except _REPORTED as error:
-            print(f"jvrc: error: {_one_line(error)}", file=sys.stderr)
+            print(f"jvrc: error: {one_line(error)}", file=sys.stderr)
             return 1
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of `jvrc` with all its commands."""
+def build_parser(command: str | None = None) -> "argparse.ArgumentParser":
+    """Return the parser of `jvrc` with all its commands, or with the one that will be parsed."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="jvrc",
         description="Learned image compression, one model for all rates.",
@@ -74,17 +94,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jvrc {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in _COMMANDS:
-        add(subparsers)
+    for name in [command] if command in _COMMANDS else _COMMANDS:
+        module = import_module(f"jvrc.cli.{_COMMANDS[name]}")
+        getattr(module, f"add_{name.replace('-', '_')}")(subparsers)
     return parser
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -104,6 +117,10 @@ def _warnings_on_one_line() -> Iterator[None]:
 def _print_warning(
     message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object
 ) -> None:
-    if Path(filename).parent.name == "PIL":
+    if os.path.basename(os.path.dirname(filename)) == "PIL":
         return  # odd metadata or many pixels: nothing that the user has to know
-    print(f"jvrc: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    from jvrc.runtime import compile_cache
+
+    if compile_cache.heal(str(message)):
+        return  # JAX compiles the program anew
+    note(f"jvrc: warning: {' '.join(str(message).split())}")

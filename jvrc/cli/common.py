@@ -1,19 +1,23 @@
-"""Shared by the commands: options and their values, output paths, importing JAX, result lines."""
+"""Shared by the commands: options and their values, importing JAX, lines that are printed."""
 
 import argparse
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jvrc.cli.messages import note
 from jvrc.errors import BitstreamError
+from jvrc.frozen import zoo
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
-from jvrc.runtime import compile_cache, memory
+from jvrc.runtime import compile_cache, devices, memory
 
-DEFAULT_MODEL = "jvrc2026"
-MODEL_HELP = "a shipped model's name (see `jvrc models`) or a weights file"
+STANDARD = Path("-")  # standard input or output
+DEFAULT_MODEL = zoo.DEFAULT
+MODEL_HELP = "a shipped model's name (see `jvrc models`), a weights file or the folder of a run"
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),
@@ -89,25 +93,6 @@ def calibrated(model: Any, photographs: Any) -> Any:
     return calibration.calibrate(model, data.centres(photographs.train, size=size, limit=limit))
 
 
-def output_path(args: argparse.Namespace, suffix: str) -> Path:
-    """Return where to write: -o, or the input with another suffix.
-
-    Raises:
-      FileExistsError: the file exists and --force was not given.
-      FileNotFoundError: its folder does not exist.
-      ValueError: it is the input.
-    """
-    path = args.output or args.input.with_suffix(suffix)
-    if path.exists():
-        if args.input.exists() and path.samefile(args.input):
-            raise ValueError(f"{path}: is the input itself; choose another output with -o")
-        if not args.force:
-            raise FileExistsError(f"{path}: exists; --force overwrites it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder")
-    return path
-
-
 def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
     """Return a file's bytes and the Container they hold; options as for `packing.unpack`.
 
@@ -117,10 +102,22 @@ def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
     from jvrc.coding.packing import unpack
 
     data = path.read_bytes()
-    try:
+    with naming(path):
         return data, unpack(data, **options)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the error of a damaged stream name its file."""
+    try:
+        yield
     except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from error
+        raise BitstreamError(f"{name_of(path)}: {error}") from error
+
+
+def name_of(source: Path) -> str:
+    """Return what to call an input in messages."""
+    return "standard input" if source == STANDARD else str(source)
 
 
 def library() -> Any:
@@ -130,7 +127,9 @@ def library() -> Any:
         _import_jax()
     compile_cache.enable()
     import jvrc
+    from jvrc.runtime import programs  # imports JAX
 
+    programs.on_compile(_say_that_it_compiles)
     return jvrc
 
 
@@ -139,9 +138,15 @@ def _import_jax() -> None:
     gc.disable()
     try:
         import jax  # noqa: F401
+
+        devices.check()
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _say_that_it_compiles() -> None:
+    note("jvrc: compiling for this machine, once for each range of image sizes")
 
 
 def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:

@@ -10,9 +10,9 @@ from jvrc.cli.common import (
     add_output,
     calibrated,
     library,
-    output_path,
     parse_notes,
 )
+from jvrc.cli.outputs import check_output, identities
 from jvrc.runtime import extras
 
 _ABOUT = """
@@ -49,7 +49,8 @@ def add_import_compressai(subparsers: Any) -> None:
 
 def _run_import_compressai(args: argparse.Namespace) -> None:
     args.output = args.output or _default_output(args.input)
-    output, notes = output_path(args, ""), parse_notes(args.note)
+    output, notes = args.output, parse_notes(args.note)
+    check_output(output, identities([args.input]), force=args.force)
     checkpoint = _read_checkpoint(args.input)
     extras.require("train")
     library()

@@ -1,10 +1,12 @@
 """`jvrc pack`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import add_command, add_output
+from jvrc.cli.outputs import check_output, identities
 
 
 def add_pack(subparsers: Any) -> None:
@@ -39,14 +41,15 @@ def add_pack(subparsers: Any) -> None:
 
 def _run_pack(args: argparse.Namespace) -> None:
     output = args.output or Path(f"{args.input.resolve()}.tiles")
-    if output.exists() and not args.force:
-        raise FileExistsError(f"{output}: exists; --force overwrites it")
+    check_output(output, identities([args.input]), force=args.force)
     from jvrc.training import data, tile_file
 
     given = {name: getattr(args, name) for name in tile_file.Tiling._fields}
     tiling = tile_file.Tiling(**{name: v for name, v in given.items() if v is not None})
     images = data.open_folder(args.input)
     count = tile_file.pack(images, output, tiling)
+    for reason in (images.train.skipped | images.held_out.skipped).values():
+        print(f"skipped: {reason}", file=sys.stderr)
     print(
         f"{output}: {count} tiles of {len(images.train)} images, {output.stat().st_size} bytes, "
         f"{len(images.held_out)} images held out"

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import add_command, add_output, output_path
+from jvrc.cli.common import add_command, add_output
+from jvrc.cli.outputs import check_output, identities
 
 _METRICS, _PLOT = "metrics.jsonl", "metrics.png"
 
@@ -29,8 +30,8 @@ def _run_plot(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{args.input}: no such run")
     if not metrics.is_file():
         raise ValueError(f"{args.input}: not a run: it holds no {_METRICS}")
-    args.output = args.output or args.input / _PLOT
-    output = output_path(args, ".png")
+    output = args.output or args.input / _PLOT
+    check_output(output, identities([args.input]), force=args.force)
     from jvrc.training.log import read_metrics
     from jvrc.training.log_plot import plot_run
 

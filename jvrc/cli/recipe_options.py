@@ -62,11 +62,28 @@ def next_command(args: argparse.Namespace) -> str | None:
         return None
     stage = following[0]
     command = ["jvrc", stage.recipe.command, "--recipe", args.recipe, "--stage", stage.name]
-    command += ["--tfds", args.tfds] if args.tfds else ["--data", str(args.data)]
+    command += _data_options(args)
     text = shlex.join([*command, "--from", str(args.output)])
     if stage.transforms_from:
         text += f" --transforms-from RUN ({stage.transforms_from})"
     return f"{text} -o NEW"
+
+
+def resume_command(args: argparse.Namespace, recipe: Recipe) -> str:
+    """Return the command that continues the run of args."""
+    command = ["jvrc", recipe.command, *_data_options(args), "-o", str(args.output), "--resume"]
+    if getattr(args, "rate_devices", 1) > 1:
+        command += ["--rate-devices", str(args.rate_devices)]
+    if getattr(args, "distributed", False):
+        command.append("--distributed")
+    return shlex.join(command)
+
+
+def _data_options(args: argparse.Namespace) -> list[str]:
+    """Return the options of args that name the images."""
+    if not args.tfds:
+        return ["--data", str(args.data)]
+    return ["--tfds", args.tfds, *(["--tfds-dir", str(args.tfds_dir)] if args.tfds_dir else [])]
 
 
 def _base_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:

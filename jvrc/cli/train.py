@@ -1,6 +1,7 @@
 """`jvrc train`, `jvrc posttrain` and `jvrc freeze`."""
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jvrc.cli.recipe_options import (
     chosen_recipe,
     first_recipe,
     next_command,
+    resume_command,
 )
 from jvrc.runtime import extras
 from jvrc.training.clock import StartUp
@@ -229,26 +231,44 @@ def _train(
     *,
     rate_devices: int = 1,
 ) -> None:
-    """Train, freeze the result, and print it and the command of the recipe's next stage."""
-    from jvrc.training import devices, loop, run_folder
+    """Train, freeze the result, and print it and the command of the recipe's next stage.
 
-    run = loop.train(
-        method,
-        images,
-        args.output,
-        resume=args.resume,
-        init=init,
-        optimizer_of=args.source if args.keep_optimizer else None,
-        pause_after=args.pause_after,
-        mesh=devices.make_mesh(rate_devices),
-        start_up=start_up,
-    )
+    Raises:
+      SystemExit: 130 after SIGINT, 143 after SIGTERM; the run can be resumed.
+    """
+    from jvrc.training import devices, loop, run_folder, stopping
+
+    try:
+        run = loop.train(
+            method,
+            images,
+            args.output,
+            resume=args.resume,
+            init=init,
+            optimizer_of=args.source if args.keep_optimizer else None,
+            pause_after=args.pause_after,
+            mesh=devices.make_mesh(rate_devices),
+            start_up=start_up,
+        )
+    except stopping.Stopped as stop:
+        _print_skipped(images)
+        resuming = resume_command(args, method.recipe)
+        print(f"jvrc: {stop}, checkpoint saved; resume with: {resuming}", file=sys.stderr)
+        raise SystemExit(128 + stop.signal) from None
     if not devices.is_first_process():
         return
+    _print_skipped(images)
     _write(run, args.output / _WEIGHTS, {}, images)
     following = next_command(args) if run_folder.is_finished(args.output) else None
     if following:
         print(f"next stage: {following}")
+
+
+def _print_skipped(images: Any) -> None:
+    """Print a line for each image that could not be read."""
+    skipped = [getattr(part, "skipped", {}) for part in images]  # a packed file has none
+    for reason in (skipped[0] | skipped[1]).values():
+        print(f"skipped: {reason}", file=sys.stderr)
 
 
 def _run_freeze(args: argparse.Namespace) -> None:
@@ -281,7 +301,13 @@ def _run_to_freeze(args: argparse.Namespace) -> Any:
             "--recipe says how PARAMS.npz was trained: pass both, or neither for a run"
         )
     if not args.recipe:
-        return run_folder.load_run(args.input)
+        run = run_folder.load_run(args.input)
+        if run.step == 0:
+            raise ValueError(
+                f"run must hold a training step to freeze; {args.input} holds what training began "
+                "with: continue it with --resume"
+            )
+        return run
     config, params = prototype.read_prototype(args.input)
     recipe = replace(first_recipe(args.recipe, SingleRateRecipe), **model_fields(config))
     return run_folder.Run(config, params, recipe, recipe.steps)

@@ -1,5 +1,7 @@
 """The alpha of an image in the tiles of a file: a section of each tile, or of none."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from jvrc.coding import alpha as coding
@@ -19,23 +21,34 @@ def with_alpha(coded: Container, alpha: np.ndarray | None) -> Container:
     return coded._replace(tiles=tiles)
 
 
-def alpha_of(coded: Container, wanted: Area) -> np.ndarray | None:
+def has_alpha(coded: Container, wanted: Area) -> bool:
+    """Return whether some pixels of a file's image have alpha."""
+    return any(coded.tiles[number].alpha for number in _touching(coded, wanted))
+
+
+def alpha_of(coded: Container, wanted: Area, *, out: np.ndarray | None = None) -> np.ndarray | None:
     """Return the alpha of some pixels of a file's image, uint8 [h,w]; None if it has none.
+
+    out: takes the alpha instead of a new array.
 
     Raises:
       BitstreamError: that of a tile is damaged, or some tiles have it and others don't.
     """
-    top, left, bottom, right = wanted
-    blocks = Area(top // BLOCK, left // BLOCK, -(-bottom // BLOCK), -(-right // BLOCK))
-    found = {number: coded.tiles[number].alpha for number in coded.grid.touching(blocks)}
-    if not any(found.values()):
+    if not has_alpha(coded, wanted):
         return None
-    alpha = np.empty(wanted.size, np.uint8)
-    for number, data in found.items():
-        pixels = _pixels_of(coded, number)
+    alpha = np.empty(wanted.size, np.uint8) if out is None else out
+    for number in _touching(coded, wanted):
+        data, pixels = coded.tiles[number].alpha, _pixels_of(coded, number)
         both = pixels.common(wanted)
         alpha[both.within(wanted)] = _decode(coded, number, data, pixels)[both.within(pixels)]
     return alpha
+
+
+def _touching(coded: Container, wanted: Area) -> Iterator[int]:
+    """Return the numbers of the tiles that have some of the wanted pixels."""
+    top, left, bottom, right = wanted
+    blocks = Area(top // BLOCK, left // BLOCK, -(-bottom // BLOCK), -(-right // BLOCK))
+    return coded.grid.touching(blocks)
 
 
 def _decode(coded: Container, number: int, data: bytes, pixels: Area) -> np.ndarray:

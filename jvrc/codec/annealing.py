@@ -31,12 +31,13 @@ from jvrc.codec.latents import full_precision
 from jvrc.codec.objective import cost, tables_of
 from jvrc.codec.regions import Y_UNIT
 from jvrc.codec.scene import Scene
-from jvrc.codec.tiling import TILE, spans
+from jvrc.codec.tiling import covering
 from jvrc.coding import tables
 from jvrc.coding.tile_grid import BLOCK, Area
 from jvrc.model import jvrc2026, stepwise
 from jvrc.model.config import Jvrc2026Config
 from jvrc.qstep import qstep_of, rd_lambda
+from jvrc.runtime.programs import stored
 
 ITERATIONS = (0, 8, 32, 128)  # of each effort
 _SHARPNESS = (4.0, 40.0)  # a, in the first and in the last iteration
@@ -110,7 +111,7 @@ def _slopes(coder: LatentCoder) -> Array:
 
 def _tile(coder: LatentCoder, scene: Scene, symbols: Symbols) -> _Tile:
     model, qstep = coder.model, np.float32(qstep_of(coder.qstep_code))
-    size = tuple(_padded(n) for n in scene.blocks.size)
+    size = covering(scene.blocks.size)
     placed = partial(_placed, size=size, area=scene.area)
     weight = np.full((*scene.img.shape[:2], 1), rd_lambda(qstep) * 255**2 / 3, np.float32)
     inside = placed(np.ones((*symbols.y.shape[:2], 1), bool))
@@ -127,11 +128,6 @@ def _tile(coder: LatentCoder, scene: Scene, symbols: Symbols) -> _Tile:
         image_valid=_valid(scene.blocks),
         tile_valid=_valid(scene.area),
     )
-
-
-def _padded(blocks: int) -> int:
-    """Return the size, in blocks, that an axis is padded to, so that few programs are compiled."""
-    return spans(blocks, 0)[0].size if blocks <= TILE else blocks + blocks % 2
 
 
 def _placed(x: np.ndarray, size: tuple[int, int], area: Area) -> Array:
@@ -164,7 +160,7 @@ def _y_of(state: _Search, scene: Scene, tile: _Tile) -> np.ndarray:
     return np.asarray(state.u * tile.qstep)[scene.inner]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _iterate(
     config: Jvrc2026Config,
     params: dict,

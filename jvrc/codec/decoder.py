@@ -3,7 +3,9 @@
 file -> jvrc.codec.tiles -> y^ of each tile -> g_s -> image
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from jvrc.codec.coders import coder_of
 from jvrc.codec.latent_coder import CoderOf, Symbols
 from jvrc.codec.regions import Y_UNIT, synthesise_area
 from jvrc.codec.tiles import ReconstructedTiles, decode_tile
+from jvrc.coding import patch
 from jvrc.coding.container import Container
 from jvrc.coding.packing import unpack
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
@@ -25,26 +28,30 @@ def decode_image(
     *,
     wanted: Area | None = None,
     coder_of: CoderOf = coder_of,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the image, uint8 [h,w,3], that `jvrc.codec.encoder` coded, or a part of it.
 
-    wanted: pixels within the image, by default all.
+    wanted: pixels within the image, by default all. out: takes the pixels instead of a new array,
+    window by window: out[rows, columns] = uint8 [h,w,3]; it is returned.
 
     Raises:
       BitstreamError: a tile that is needed is damaged, or the file is another model's.
     """
     check_model(model, coded)
     wanted = Area(0, 0, coded.height, coded.width) if wanted is None else wanted
-    blocks, areas = coded.grid.blocks, list(_areas(coded.grid, wanted))
+    blocks, places = coded.grid.blocks, dict(_areas(coded.grid, wanted))
+    areas = list(places.values())
     latents = ReconstructedTiles(model, coded, coder_of, areas)
-    img = None
-    for area in areas:
+    img = out
+    for number, area in places.items():
         y_hat = latents.around(area)
         if img is None:  # not before a tile was found to be intact
             img = np.empty((*wanted.size, 3), np.uint8)
         pixels = area.scaled(BLOCK)
         both = pixels.common(wanted)
-        found = synthesise_area(model, y_hat, area, blocks, coded.qstep_code)
+        synthesise = partial(synthesise_area, model, y_hat, area, blocks, coded.qstep_code)
+        found = _with_patch(coded, number, pixels, synthesise)
         img[both.within(wanted)] = found[both.within(pixels)]
     return img
 
@@ -85,8 +92,31 @@ def check_model(model: FrozenModel, coded: Container) -> None:
         raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")
 
 
-def _areas(grid: TileGrid, wanted: Area) -> Iterator[Area]:
-    """Yield the blocks of each tile that the wanted pixels lie in."""
+def _areas(grid: TileGrid, wanted: Area) -> Iterator[tuple[int, Area]]:
+    """Yield the number of each tile that wanted pixels lie in, and those of its blocks that do."""
     top, left, bottom, right = wanted
     area = Area(top // BLOCK, left // BLOCK, -(-bottom // BLOCK), -(-right // BLOCK))
-    return (grid.area(number).common(area) for number in grid.touching(area))
+    return ((number, grid.area(number).common(area)) for number in grid.touching(area))
+
+
+def _with_patch(
+    coded: Container, number: int, pixels: Area, synthesise: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """Return an area of a tile, uint8 [h,w,3], with its patch.
+
+    pixels: of whole blocks. synthesise: what the model makes of them, not called if all is patched.
+    """
+    if not (data := coded.tiles[number].patch):
+        return synthesise()
+    tile = coded.grid.area(number).scaled(BLOCK)
+    inside = tile.common(Area(0, 0, coded.height, coded.width))
+    try:
+        found, blocks = patch.decode(data, *inside.size)
+    except BitstreamError as error:
+        raise BitstreamError(f"{coded.name_of(number)}: {error}") from error
+    patched = patch.samples_of(blocks)[pixels.within(tile)]
+    both = pixels.common(inside)
+    img = np.zeros((*pixels.size, 3), np.uint8) if patched.all() else synthesise()
+    part = both.within(pixels)
+    img[part] = np.where(patched[part][..., None], found[both.within(inside)], img[part])
+    return img

@@ -16,9 +16,10 @@ from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.coders import coder_of
 from jvrc.codec.latent_coder import CoderOf
 from jvrc.codec.latents import analyse_image
+from jvrc.codec.patches import encode_with_patches, settle
 from jvrc.codec.scene import scene_of
-from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
-from jvrc.coding.container import MAX_TILE_SIDE, Container
+from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_latents, quantise_tile
+from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
 from jvrc.frozen.model import FrozenModel
 
 
@@ -28,17 +29,19 @@ def encode_image(
     qstep_code: int,
     *,
     effort: int = 0,
+    patches: bool = False,
     progress: bool = False,
     tile_side: int = MAX_TILE_SIDE,
     coder_of: CoderOf = coder_of,
 ) -> Container:
     """Return the coded image, uint8 [h,w,3], with any coder of y.
 
-    tile_side: the largest side of a tile, in blocks of 64x64 pixels.
+    patches: whether blocks may be coded without the model (jvrc.codec.patches). tile_side: the
+    largest side of a tile, in blocks of 64x64 pixels.
     """
     analysed = AnalysedImage(model, img, tile_side)
     return encode_analysed(
-        analysed, qstep_code, effort=effort, progress=progress, coder_of=coder_of
+        analysed, qstep_code, effort=effort, patches=patches, progress=progress, coder_of=coder_of
     )
 
 
@@ -47,6 +50,7 @@ def encode_analysed(
     qstep_code: int,
     *,
     effort: int = 0,
+    patches: bool = False,
     progress: bool = False,
     coder_of: CoderOf = coder_of,
 ) -> Container:
@@ -55,12 +59,23 @@ def encode_analysed(
     disable = None if progress and effort and count > 1 else True
     numbers = tqdm(range(count), desc="searching, tiles", leave=False, disable=disable)
     bar = progress and count == 1
-    tiles = tuple(
-        encode_tile(quantised(analysed, number, qstep_code, effort, bar, coder_of))
-        for number in numbers
-    )
+    encode = encode_with_patches if patches else encode_with_model
+    tiles = tuple(encode(analysed, number, qstep_code, effort, bar, coder_of) for number in numbers)
     size, side = analysed.img.shape[:2], analysed.tile_side
-    return Container(analysed.model.model_id, *size, qstep_code, tiles, side)
+    coded = Container(analysed.model.model_id, *size, qstep_code, tiles, side)
+    return settle(analysed, coded, coder_of) if patches else coded
+
+
+def encode_with_model(
+    analysed: AnalysedImage,
+    number: int,
+    qstep_code: int,
+    effort: int,
+    progress: bool,
+    coder_of: CoderOf,
+) -> Tile:
+    """Return the coded tile, without a patch."""
+    return encode_tile(quantised(analysed, number, qstep_code, effort, progress, coder_of))
 
 
 def quantised(
@@ -73,7 +88,8 @@ def quantised(
 ) -> QuantisedTile:
     """Return the integers of a tile: the nearest ones or, with effort, better ones."""
     model = analysed.model
-    found = quantise_tile(model, analysed.y(number), qstep_code, coder_of)
+    y, z = analysed.latents(number)
+    found = quantise_latents(model, y, z, qstep_code, coder_of)
     if not effort:
         return found
     scene = scene_of(model, analysed.img, analysed.grid.area(number))

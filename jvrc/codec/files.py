@@ -9,28 +9,40 @@ from typing import Any
 
 import numpy as np
 
-from jvrc.codec.alpha import alpha_of, with_alpha
+from jvrc.codec.alpha import alpha_of, has_alpha
+from jvrc.codec.analysed import AnalysedImage
+from jvrc.codec.arguments import check_data, check_params
+from jvrc.codec.assembly import Assembly
+from jvrc.codec.canvas import Canvas, checked_out, to_rgb
 from jvrc.codec.decoder import decode_image
-from jvrc.codec.encoder import encode_image
+from jvrc.codec.encoder import encode_analysed
 from jvrc.codec.objective import check_effort
+from jvrc.codec.rate_control import with_psnr, within_bytes
+from jvrc.codec.targets import Target, target_of
 from jvrc.coding import packing
-from jvrc.coding.container import GREY, MAX_PIXELS, RGB, Container
-from jvrc.coding.metadata import read_metadata, write_metadata
+from jvrc.coding import thumbnail as thumbnails
+from jvrc.coding.container import GREY, MAX_PIXELS, MAX_TILE_SIDE, Container
+from jvrc.coding.metadata import THUMBNAIL, read_metadata
 from jvrc.coding.tile_grid import Area
 from jvrc.frozen.model import FrozenModel
 from jvrc.io.images import as_picture
 from jvrc.io.picture import Picture
-from jvrc.qstep import qstep_code_of
+from jvrc.runtime.guards import without_guards
 
 Crop = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 
+@without_guards
 def compress(
     params: FrozenModel,
     img: Any,
     qstep: float | None = None,
     *,
+    target_bytes: float | None = None,
+    target_bpp: float | None = None,
+    target_psnr: float | None = None,
     metadata: bool = True,
+    patches: bool = True,
     effort: int = 0,
     progress: bool = False,
 ) -> bytes:
@@ -42,34 +54,53 @@ def compress(
         NumPy or JAX; any H, W >= 1. Of a PIL image, its current frame, turned upright. What can't
         be kept of it is said in warnings.
       qstep: the quantisation step Delta, 0.5 (best image) … 32 (fewest bytes); it is snapped to a
-        grid of 0.54 %.
-      metadata: store EXIF and XMP. The ICC profile is always stored: colours depend on it.
+        grid of 0.54 %. Exactly one of qstep and the three targets must be given.
+      target_bytes: find the finest qstep of which the file, with all that it holds, has at most so
+        many bytes, or one whose file has 1 % less at most. If the image takes less at qstep 0.5,
+        that is it.
+      target_bpp: the same, in bits per pixel.
+      target_psnr: find a qstep whose image has at least this PSNR in dB over the samples of R, G
+        and B, or of grey, and exceeds it by at most 0.1 dB, as far as the grid allows.
+      metadata: store EXIF, XMP and, of images of a megapixel and more, a thumbnail of at most 1 %
+        of the bytes. The ICC profile is always stored: colours depend on it.
+      patches: code blocks of 64x64 pixels without the model where it would restore them badly, or
+        where that takes fewer bits: text, screens, noise (jvrc.codec.patches).
       effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
         for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
         or 128 iterations (jvrc.codec.annealing), otherwise rate-distortion-optimised quantisation
-        of 12, 40 or 120 passes (jvrc.codec.rdoq). Each goes through g_s and back.
+        of 12, 40 or 120 passes (jvrc.codec.rdoq). Each goes through g_s and back. A target is
+        approached without it and then met with it, which takes two to three such searches.
       progress: show a bar on stderr during that search.
 
     Returns:
       A whole file: `decompress` needs nothing else but the same model.
 
     Raises:
-      ValueError: img, qstep or effort breaks one of these rules.
+      ValueError: img, qstep, a target or effort breaks one of these rules, or a target can't be
+        reached: the message has the nearest value that can.
     """
+    check_params(params)
     check_effort(effort)
-    picture, qstep_code = _picture_of(img), qstep_code_of(qstep)
-    coded = encode_image(
-        params, _to_rgb(picture.pixels), qstep_code, effort=effort, progress=progress
+    picture = _picture_of(img)
+    target = target_of(
+        picture.pixels.shape[:2],
+        qstep=qstep,
+        target_bytes=target_bytes,
+        target_bpp=target_bpp,
+        target_psnr=target_psnr,
     )
-    return packing.pack(_with_rest(coded, picture, metadata))
+    options = {"effort": effort, "patches": patches, "progress": progress}
+    return _meet(target, params, picture, Assembly(picture, metadata=metadata), options)
 
 
+@without_guards
 def decompress(
     params: FrozenModel,
     data: bytes,
     *,
     crop: Crop | None = None,
-    max_pixels: int = MAX_PIXELS,
+    out: np.ndarray | None = None,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """Restore an image, or a part of it.
 
@@ -79,7 +110,10 @@ def decompress(
       crop: (x, y, width, height) in pixels, by default all. Of the file's tiles, of at most
         1024x1024 pixels, only those that the crop or a margin of 128 pixels around it touches are
         decoded.
-      max_pixels: refuse larger images, before anything big is allocated.
+      out: takes the pixels and is returned: an array of the shape below, such as a np.memmap. So
+        memory stays bounded however large the image is.
+      max_pixels: refuse larger images, before anything big is allocated; by default those of more
+        than 2**27 pixels (134 megapixels), with `out` none.
 
     Returns:
       uint8 [H,W,3], of a grey image [H,W], with alpha [H,W,4] (of grey too: R = G = B). A pixel of
@@ -88,21 +122,67 @@ def decompress(
     Raises:
       BitstreamError: data is damaged, truncated, foreign, too large or of another model. With a
         crop, damage within tiles that it does not need is not noticed.
-      ValueError: the crop does not lie within the image.
+      ValueError: the crop does not lie within the image, or `out` has another shape or type.
     """
-    pixels, alpha = _decode(params, _unpack(data, crop, max_pixels), crop)
-    if alpha is None:
-        return pixels
-    return np.concatenate([_to_rgb(pixels), alpha[..., None]], axis=2)
+    check_params(params)
+    coded = _unpack(data, crop, max_pixels, bounded=out is not None)
+    wanted, grey = _pixels_of(crop, coded), coded.channels == GREY
+    alpha = has_alpha(coded, wanted)
+    shape = (*wanted.size, *((4,) if alpha else () if grey else (3,)))
+    canvas = Canvas(shape, grey, None if out is None else checked_out(out, shape))
+    decode_image(params, coded, wanted=wanted, out=canvas)
+    if alpha:
+        alpha_of(coded, wanted, out=canvas.array[..., 3])
+    return canvas.array
 
 
+@without_guards
 def decompress_picture(
-    params: FrozenModel, data: bytes, *, crop: Crop | None = None, max_pixels: int = MAX_PIXELS
+    params: FrozenModel,
+    data: bytes,
+    *,
+    crop: Crop | None = None,
+    max_pixels: int | None = None,
 ) -> Picture:
     """Restore an image with its alpha, colour profile and metadata; otherwise as `decompress`."""
+    check_params(params)
     coded = _unpack(data, crop, max_pixels)
     beside = read_metadata(coded.sections)
-    return Picture(*_decode(params, coded, crop), *beside)
+    wanted, grey = _pixels_of(crop, coded), coded.channels == GREY
+    canvas = Canvas(wanted.size if grey else (*wanted.size, 3), grey)
+    decode_image(params, coded, wanted=wanted, out=canvas)
+    return Picture(canvas.array, alpha_of(coded, wanted), *beside)
+
+
+def thumbnail(data: bytes) -> np.ndarray | None:
+    """Return the thumbnail of a compressed image, which needs no model.
+
+    Args:
+      data: what `compress` returned.
+
+    Returns:
+      uint8 [h,w,3] of at most 256 pixels a side, in the colours of the file's ICC profile; None if
+      the file has none, as those of small images.
+
+    Raises:
+      BitstreamError: data is damaged, truncated or foreign. Damage within tiles is not noticed.
+    """
+    sections = packing.unpack_lazily(data, max_pixels=2**64).sections
+    found = [payload for kind, payload in sections if kind == THUMBNAIL]
+    return thumbnails.decode(found[0]) if found else None
+
+
+def _meet(
+    target: Target, params: FrozenModel, picture: Picture, assembly: Assembly, options: dict
+) -> bytes:
+    """Return the file that meets a target."""
+    reused = target.qstep_code is None
+    analysed = AnalysedImage(params, to_rgb(picture.pixels), MAX_TILE_SIDE, reused=reused)
+    if target.bytes is not None:
+        return within_bytes(analysed, target.bytes, assembly, **options)
+    if target.psnr is not None:
+        return with_psnr(analysed, target.psnr, picture.pixels, assembly, **options)
+    return assembly(encode_analysed(analysed, target.qstep_code, **options))
 
 
 def _picture_of(img: Any) -> Picture:
@@ -114,36 +194,24 @@ def _picture_of(img: Any) -> Picture:
     return picture
 
 
-def _with_rest(coded: Container, picture: Picture, metadata: bool) -> Container:
-    """Return the contents of a file with all of a picture that is not in its streams."""
-    exif, xmp = (picture.exif, picture.xmp) if metadata else (b"", b"")
-    channels = GREY if picture.pixels.ndim == 2 else RGB
-    sections = write_metadata(picture.icc, exif, xmp)
-    return with_alpha(coded._replace(channels=channels, sections=sections), picture.alpha)
+def _unpack(
+    data: bytes, crop: Crop | None, max_pixels: int | None, *, bounded: bool = False
+) -> Container:
+    """Return the contents of a file; of the whole image, all tiles have been checked.
 
-
-def _unpack(data: bytes, crop: Crop | None, max_pixels: int) -> Container:
-    unpack = packing.unpack if crop is None else packing.unpack_lazily
-    return unpack(data, max_pixels=max_pixels)
-
-
-def _decode(
-    params: FrozenModel, coded: Container, crop: Crop | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the pixels of a file, RGB or grey, and their alpha if it has any."""
-    wanted = _pixels_of(crop, coded)
-    pixels = decode_image(params, coded, wanted=wanted)
-    return _to_grey(pixels) if coded.channels == GREY else pixels, alpha_of(coded, wanted)
-
-
-def _to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 [H,W,3] of grey or RGB."""
-    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
-
-
-def _to_grey(rgb: np.ndarray) -> np.ndarray:
-    """Return the rounded mean of the three channels (FORMAT.md, section 7)."""
-    return ((rgb.sum(axis=2, dtype=np.uint16) + np.uint16(1)) // np.uint16(3)).astype(np.uint8)
+    bounded: memory is, so there is no limit by default, and tiles are not held.
+    """
+    check_data(data)
+    data = bytes(data)
+    if max_pixels is None:
+        max_pixels = 2**64 if bounded else MAX_PIXELS
+    if crop is None and not bounded:
+        return packing.unpack(data, max_pixels=max_pixels)
+    coded = packing.unpack_lazily(data, max_pixels=max_pixels)
+    if crop is None:
+        for _ in coded.tiles:  # each is checked
+            pass
+    return coded
 
 
 def _pixels_of(crop: Crop | None, coded: Container) -> Area:

@@ -5,7 +5,6 @@ All symbols of y are coded at once, in row-major order.
 
 from functools import partial
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -21,6 +20,7 @@ from jvrc.integer import hyper_synthesis
 from jvrc.integer.network import Network
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of
+from jvrc.runtime.programs import stored
 
 
 class IndependentCoder:
@@ -42,6 +42,10 @@ class IndependentCoder:
         """Return q = round((y - mu) / Delta)."""
         qstep = np.float32(qstep_of(self.qstep_code))
         return Symbols(round_to_symbols((y - self._mu) / qstep), self._index, self._mu)
+
+    def scale_indices(self, y: np.ndarray) -> np.ndarray:
+        """Return the scale indices, which don't depend on y."""
+        return self._index
 
     def optimise(
         self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
@@ -72,7 +76,7 @@ class IndependentCoder:
         return scale_adaptation.apply(self._index, index_shift, len(self.model.y_tables.low))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _h_s(
     config: Config, network: Network, z_hat: Array, qstep_code: Array, valid: Array
 ) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from jvrc.codec.arguments import check_data
 from jvrc.coding.metadata import THUMBNAIL, read_metadata
 from jvrc.coding.packing import unpack
 from jvrc.frozen import zoo
@@ -38,7 +39,8 @@ def inspect(data: bytes) -> Info:
     Raises:
       BitstreamError: data is damaged, truncated or foreign.
     """
-    coded = unpack(data, max_pixels=2**64)
+    check_data(data)
+    coded = unpack(bytes(data), max_pixels=2**64)
     icc, exif, xmp = read_metadata(coded.sections)
     return Info(
         width=coded.width,

@@ -1,13 +1,14 @@
 """The contract for coding y, which each architecture fulfils in its own way.
 
 A latent coder is made for one tile of an image: from the model, the integers of z and the step. It
-knows what h_s says of y, and does five things:
+knows what h_s says of y, and does six things:
 
-    quantise     y -> symbols            encoder
-    optimise     symbols -> better ones  encoder, with effort
-    encode       symbols -> stream       encoder
-    decode       stream -> symbols       decoder, on integers alone: exact on every machine
-    reconstruct  symbols -> y^           both
+    quantise       y -> symbols            encoder
+    scale_indices  y -> scale indices      encoder, to estimate rates
+    optimise       symbols -> better ones  encoder, with effort
+    encode         symbols -> stream       encoder
+    decode         stream -> symbols       decoder, on integers alone: exact on every machine
+    reconstruct    symbols -> y^           both
 
 Implementations: jvrc.codec.independent, jvrc.codec.stepwise and jvrc.codec.wavefront;
 jvrc.codec.coders chooses.
@@ -43,6 +44,10 @@ class LatentCoder(Protocol):
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return the symbols nearest to y, float32 [H/16,W/16,M]."""
+        ...
+
+    def scale_indices(self, y: np.ndarray) -> np.ndarray:
+        """Return the scale indices of the symbols nearest to y, uint8 [H/16,W/16,M]."""
         ...
 
     def optimise(

@@ -21,6 +21,8 @@ from jvrc.integer import hyper_synthesis
 from jvrc.model import architectures, transforms
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of, qstep_row
+from jvrc.runtime import devices
+from jvrc.runtime.programs import stored
 
 # How far h_a and h_s look around, in blocks of 64 pixels, rounded up: h_a 7 samples of y, h_s 1.75
 # samples of z.
@@ -101,7 +103,7 @@ def hyper_synthesis_tiles(
 
     z_q: the integers of z, [H/64,W/64,N].
     """
-    cpu = jax.devices("cpu")[0]
+    cpu = devices.cpu()
     network = jax.device_put(model.network, cpu)  # wherever the model lives
 
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple:
@@ -124,20 +126,20 @@ def _pad(img: np.ndarray, blocks: tuple[int, int]) -> np.ndarray:
     return np.pad(img, [*pads, (0, 0)], mode="edge") if any(p[1] for p in pads) else img
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _g_a(config: Config, params: dict, img: Array, valid: Array) -> Array:
     x = img.astype(jnp.float32)[None] / 255
     with full_precision():
         return architectures.g_a(config, params, x, tuple(valid))[0]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _h_a(config: Config, params: dict, y: Array, valid: Array) -> Array:
     with full_precision():
         return transforms.h_a(config, params, y[None], tuple(valid))[0]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _g_s(config: Config, params: dict, y_hat: Array, qstep: Array, valid: Array) -> Array:
     with full_precision():
         x = architectures.g_s(config, params, y_hat[None], qstep[None], tuple(valid))[0]

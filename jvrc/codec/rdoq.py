@@ -32,7 +32,7 @@ from jvrc.codec import objective
 from jvrc.codec.latent_coder import LatentCoder, Symbols
 from jvrc.codec.latents import image_margin
 from jvrc.codec.objective import tables_of
-from jvrc.codec.tiling import map_tiles, spans
+from jvrc.codec.tiling import map_tiles, tile_count
 from jvrc.coding import tables
 from jvrc.coding.tile_grid import BLOCK
 from jvrc.frozen.model import FrozenModel
@@ -125,8 +125,7 @@ def search(
     counts[: img.shape[0], : img.shape[1]] = 1
     costs = jnp.asarray(tables.bit_costs(model.y_tables, np.arange(-_REACH, _REACH + 1)))
     margin = image_margin(model.config)
-    tiles = np.prod([len(spans(n, margin)) for n in blocks])
-    total, disable = int(tiles) * passes, None if progress else True
+    total, disable = tile_count(blocks, margin) * passes, None if progress else True
     with tqdm(total=total, desc="RDOQ", leave=False, disable=disable) as bar:
 
         def on_tile(*parts: np.ndarray) -> tuple[np.ndarray]:

@@ -8,7 +8,6 @@ reconstruction by about as much and changes no symbol.
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -25,6 +24,7 @@ from jvrc.model import jvrc2026, variable_rate
 from jvrc.model.config import Jvrc2026Config
 from jvrc.model.stepwise import in_steps
 from jvrc.qstep import qstep_of, qstep_row
+from jvrc.runtime.programs import stored
 
 _BLOCK = 4  # latents of y along a block of 64 pixels
 
@@ -37,12 +37,18 @@ def context_margin(config: Jvrc2026Config) -> int:
 class StepwiseCoder(IndependentCoder):
     """Implements jvrc.codec.latent_coder.LatentCoder; mu is that of the first step, of h_s."""
 
+    _nearest: tuple[np.ndarray, np.ndarray] | None = None  # symbols of `quantise`, and their y^
+
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return q = round((y - mu) / Delta), with the mu of each step."""
-        return Symbols(self.in_steps(y, given=False)[1], self._index, self._mu)
+        y_hat, q = self.in_steps(y, given=False)
+        self._nearest = q, y_hat
+        return Symbols(q, self._index, self._mu)
 
     def reconstruct(self, symbols: Symbols) -> np.ndarray:
         """Return y^ from symbols, the means of each step and offsets."""
+        if self._nearest is not None and symbols.y is self._nearest[0]:
+            return self._nearest[1]
         return self.in_steps(symbols.y.astype(np.float32), given=True)[0]
 
     def optimise(
@@ -59,13 +65,13 @@ class StepwiseCoder(IndependentCoder):
         qstep = np.float32(qstep_of(self.qstep_code))
 
         def on_tile(*tile: np.ndarray) -> tuple[Array, Array]:
-            return _steps(model.config, params, given, qstep, offsets, *tile)
+            return _steps(model.config, params, np.bool_(given), qstep, offsets, *tile)
 
         inputs = (target, self._index, self._mu)
         return map_tiles(on_tile, inputs, blocks, context_margin(model.config))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _steps(
     config: Jvrc2026Config,
     params: dict,

@@ -40,6 +40,12 @@ def encode_z(
     return encode_stream(values, *_z_tables(model, qstep_code, z_q.shape[:2], adapted))
 
 
+def z_bits(model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> float:
+    """Return the ideal bits of z's integers [h,w,N], without escape values."""
+    index, found = _z_tables(model, qstep_code, z_q.shape[:2], adapted=False)
+    return tables.ideal_bits(tables.to_symbols(z_q.ravel(), index, found)[0], index, found)
+
+
 def decode_z(
     model: FrozenModel, tile: Tile, blocks: tuple[int, int], qstep_code: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from jvrc.codec.latent_coder import CoderOf, LatentCoder, Symbols
 from jvrc.codec.latents import analyse_latents, quantise_z
 from jvrc.codec.regions import Y_UNIT, window_of
 from jvrc.codec.streams import decode_z, encode_z
-from jvrc.coding import scale_adaptation
+from jvrc.coding import patch, scale_adaptation
 from jvrc.coding.container import Container, Tile
 from jvrc.coding.tile_grid import Area
 from jvrc.errors import BitstreamError
@@ -30,14 +30,21 @@ class QuantisedTile(NamedTuple):
 
     z_q: np.ndarray  # int32 [h,w,N]
     symbols: Symbols  # of y, [4h,4w,M]
-    coder: LatentCoder
+    coder: LatentCoder | None  # None: without streams, y^ is zero
 
 
 def quantise_tile(
     model: FrozenModel, y: np.ndarray, qstep_code: int, coder_of: CoderOf
 ) -> QuantisedTile:
     """Return the integers nearest to the latents of a tile; y: float32 [4h,4w,M]."""
-    z_q = quantise_z(model, analyse_latents(model, y), qstep_code)
+    return quantise_latents(model, y, analyse_latents(model, y), qstep_code, coder_of)
+
+
+def quantise_latents(
+    model: FrozenModel, y: np.ndarray, z: np.ndarray, qstep_code: int, coder_of: CoderOf
+) -> QuantisedTile:
+    """Return the integers nearest to y and to z = h_a(y), float32 [h,w,N]."""
+    z_q = quantise_z(model, z, qstep_code)
     coder = coder_of(model, z_q, qstep_code)
     return QuantisedTile(z_q, coder.quantise(y), coder)
 
@@ -56,18 +63,26 @@ def encode_tile(quantised: QuantisedTile) -> Tile:
 def decode_tile(
     model: FrozenModel, coded: Container, number: int, coder_of: CoderOf
 ) -> QuantisedTile:
-    """Return the integers of a tile of a file.
+    """Return the integers of a tile of a file; zeros of one without streams, patched all over.
 
     Raises:
       BitstreamError: it is damaged; the message names it.
     """
     tile, blocks = coded.tiles[number], coded.grid.area(number).size
     try:
+        if not tile.has_streams and tile.patch and patch.blocks_in(tile.patch, blocks).all():
+            return _zeros(model, blocks)
         z_q, index_shift = decode_z(model, tile, blocks, coded.qstep_code)
         coder = coder_of(model, z_q, coded.qstep_code)
         return QuantisedTile(z_q, coder.decode(tile.y, index_shift), coder)
     except BitstreamError as error:
         raise BitstreamError(f"{coded.name_of(number)}: {error}") from error
+
+
+def _zeros(model: FrozenModel, blocks: tuple[int, int]) -> QuantisedTile:
+    shape = (blocks[0] * Y_UNIT, blocks[1] * Y_UNIT, model.config.M)
+    symbols = Symbols(*(np.zeros(shape, kind) for kind in (np.int32, np.uint8, np.float32)))
+    return QuantisedTile(np.zeros((*blocks, model.config.N), np.int32), symbols, None)
 
 
 class ReconstructedTiles:
@@ -103,5 +118,6 @@ class ReconstructedTiles:
     def _tile(self, number: int) -> np.ndarray:
         if number not in self._held:
             decoded = decode_tile(self._model, self._coded, number, self._coder_of)
-            self._held[number] = decoded.coder.reconstruct(decoded.symbols)
+            coder, symbols = decoded.coder, decoded.symbols
+            self._held[number] = coder.reconstruct(symbols) if coder else symbols.mu
         return self._held[number]

@@ -7,7 +7,6 @@ All positions of a wavefront (jvrc.codec.wavefront_order) are coded at once, in 
 from collections.abc import Sequence
 from functools import partial
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -25,6 +24,7 @@ from jvrc.frozen.model import FrozenModel
 from jvrc.integer import context
 from jvrc.integer.network import Network
 from jvrc.model.config import Config
+from jvrc.runtime.programs import stored
 
 
 class WavefrontCoder:
@@ -46,6 +46,10 @@ class WavefrontCoder:
         """Return q = round((y - mu) / Delta), mu following from the q before."""
         codes, arithmetic = [self.qstep_code], self.arithmetic
         return quantise_batch(self.model, [y], [self._psi], codes, arithmetic=arithmetic)[0]
+
+    def scale_indices(self, y: np.ndarray) -> np.ndarray:
+        """Return the scale indices of the symbols nearest to y."""
+        return self.quantise(y).index
 
     def optimise(
         self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
@@ -153,6 +157,6 @@ def _stacked(rows: list[np.ndarray], kind: type) -> np.ndarray:
     return out
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _h_s_psi(config: Config, network: Network, z_hat: Array, valid: Array) -> tuple[Array]:
     return (context.psi_part(config, network, z_hat[None], tuple(valid))[0],)

@@ -23,6 +23,8 @@ from jvrc.integer import context, hyper_synthesis
 from jvrc.integer.network import Network
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of, qstep_row
+from jvrc.runtime import devices
+from jvrc.runtime.programs import stored
 
 _CHUNK = 256  # wavefronts, at most
 
@@ -156,7 +158,7 @@ def _seen(history: Array, t: Array, rows: Array) -> tuple[Array, Array, Array]:
     return taps(8, 5, rows - 2), taps(5, 5, rows - 1), taps(2, 2, rows)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(5, 6))
+@partial(stored, static_argnums=(0, 1, 2), donate_argnums=(5, 6))
 def run_chunk(
     arithmetic: Arithmetic,
     source: Source,
@@ -206,7 +208,7 @@ def run(
     arithmetic: Arithmetic = INTEGER,
 ) -> tuple[Any, list[Symbols]]:
     """Run all wavefronts of a batch: (what the source carries, the symbols of each image)."""
-    cpu = jax.devices("cpu")[0]
+    cpu = devices.cpu()
     layout = plan([p.shape[:2] for p in psi])
     network = jax.device_put(model.network, cpu)
     found: list[list[np.ndarray]] = []
@@ -218,7 +220,15 @@ def run(
             ahead = np.zeros((len(steps.rows), *history.shape[1:]), np.float32)
             history = np.concatenate([history, ahead])
             result = run_chunk(
-                arithmetic, source, model.config, network, given, history, carry, steps, count
+                arithmetic,
+                source,
+                model.config,
+                network,
+                given,
+                history,
+                carry,
+                steps,
+                np.int32(count),
             )
             carry, *outputs = result[1:]
             history = np.asarray(result[0])[count : count + LOOK_BACK]

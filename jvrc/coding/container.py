@@ -24,6 +24,9 @@ class Stream(NamedTuple):
     lanes: int  # interleaved lanes of the range coder, a power of two, 1 ... 4096
 
 
+NO_STREAM = Stream(b"", b"", 1)
+
+
 class Tile(NamedTuple):
     """A part of the image, coded without reference to any other."""
 
@@ -32,6 +35,11 @@ class Tile(NamedTuple):
     y: Stream
     patch: bytes = b""  # pixels that are coded without the model (jvrc.coding.patch)
     alpha: bytes = b""  # of the tile (jvrc.coding.alpha)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether it has any; a tile that is patched all over needs none."""
+        return self.z != NO_STREAM or self.y != NO_STREAM or self.scale_adapted
 
 
 class Section(NamedTuple):
@@ -90,7 +98,7 @@ def check_dimensions(height: int, width: int, max_pixels: int) -> None:
     if coded_pixels(height, width) > max_pixels:
         raise BitstreamError(
             f"an image of {height} x {width} pixels, padded to whole blocks of {BLOCK}, exceeds "
-            f"the limit of {max_pixels} pixels: pass max_pixels=... to decode it anyway"
+            f"the limit of {max_pixels} pixels: pass max_pixels=..., or out=np.memmap(...)"
         )
 
 

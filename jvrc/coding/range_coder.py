@@ -23,6 +23,7 @@ import numpy as np
 from jvrc.coding import rans
 from jvrc.coding.tables import TOTAL, CdfTables
 from jvrc.errors import BitstreamError
+from jvrc.runtime import devices
 
 MAX_LANES = 4096
 MAX_TABLES = 2**16 - 2  # so that (tables + filler) * 2**16 fits 32 bits, with 2**32 - 1 above
@@ -69,7 +70,7 @@ def prepare(tables: CdfTables, *, device: jax.Device | None = None) -> Prepared:
         _fill((freq - 1) << 16 | starts & (TOTAL - 1), room, 0, np.uint32),
         _fill(buckets, _power_of_two(len(buckets)), 0, np.int32),
     )
-    return Prepared(sizes, *jax.device_put(arrays, device or jax.devices("cpu")[0]))
+    return Prepared(sizes, *jax.device_put(arrays, device or devices.cpu()))
 
 
 def choose_lanes(expected_bytes: float) -> int:

@@ -28,6 +28,7 @@ import numpy as np
 from jax import Array
 
 from jvrc.coding.tables import TOTAL
+from jvrc.runtime.programs import stored
 
 BUCKET_BITS = 6  # a bucket has 64 of a table's 2**16 slots; the search in it takes 6 steps
 
@@ -35,7 +36,7 @@ _U16, _LOW_HALF = np.uint32(16), np.uint32(TOTAL - 1)
 _at = partial(jnp.take, axis=0, mode="clip")
 
 
-@jax.jit
+@stored
 def encode_chunk(
     state: Array, symbols: Array, index: Array, first: Array, packed: Array
 ) -> tuple[Array, Array]:
@@ -82,7 +83,7 @@ def refill(x: Array, word: Array) -> tuple[Array, Array]:
     return jnp.where(need, x << _U16 | word.astype(np.uint32), x), need
 
 
-@jax.jit
+@stored
 def decode_serially(
     state: Array,
     words: Array,
@@ -117,7 +118,7 @@ def decode_serially(
     return state, used, symbols - first[index]
 
 
-@jax.jit
+@stored
 def decode_in_lanes(
     state: Array,
     words: Array,

@@ -79,4 +79,7 @@ def _bits(
     signs = [tables.bit_costs(symbol_tables, sign * _SIZES) for sign in (1, -1)]
     shifted = np.arange(count) + np.arange(-REACH, REACH + 1)[:, None]
     costs = np.mean(signs, axis=0)[np.clip(shifted, 0, count - 1)]
-    return seen.reshape(m, -1) @ costs.reshape(len(costs), -1).T
+    seen = seen.reshape(m, -1)
+    occur = np.flatnonzero(seen.any(axis=0))
+    # Not a product of BLAS, whose threads take longer than the work where other processes run.
+    return np.einsum("mk,sk->ms", seen[:, occur], costs.reshape(len(costs), -1)[:, occur])

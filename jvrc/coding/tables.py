@@ -132,8 +132,18 @@ def bit_costs(tables: CdfTables, values: np.ndarray) -> np.ndarray:
 
 def ideal_bits(symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> float:
     """Return the sum of -log2 p over the symbols [n]; escape values are not counted."""
-    at = np.asarray(tables.start)[index] + symbols
-    return float(np.sum(_symbol_bits(tables)[at], dtype=np.float64))
+    return float(np.sum(bits_of_each(symbols, index, tables), dtype=np.float64))
+
+
+def bits_of_each(symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> np.ndarray:
+    """Return -log2 p of each symbol [n], float32; escape values are not counted."""
+    return _symbol_bits(tables)[np.asarray(tables.start)[index] + symbols]
+
+
+def entropies(tables: CdfTables) -> np.ndarray:
+    """Return the bits that a symbol of each table takes on average, float64 [tables]."""
+    bits = np.asarray(tables.freq, np.float64) / TOTAL * _symbol_bits(tables)
+    return np.add.reduceat(bits, np.asarray(tables.start[:-1]))
 
 
 def _starts(sizes: Sequence[int]) -> np.ndarray:

@@ -17,10 +17,13 @@ _SIGNATURE, _HEADER_BYTES = 0x2F, 5
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError)  # Pillow's
 
 
-def encode(rgb: np.ndarray) -> bytes:
-    """Return uint8 [h,w,3], of at most 16384 pixels a side, as a VP8L bitstream."""
-    buffer = BytesIO()
-    Image.fromarray(rgb).save(buffer, "WEBP", lossless=True, quality=100, method=4, exact=True)
+def encode(rgb: np.ndarray, quality: int = 100) -> bytes:
+    """Return uint8 [h,w,3], of at most 16384 pixels a side, as a VP8L bitstream.
+
+    quality: 0 … 100, how long the encoder searches for a short one.
+    """
+    buffer, options = BytesIO(), {"lossless": True, "quality": quality, "exact": True}
+    Image.fromarray(rgb).save(buffer, "WEBP", method=4, **options)
     data = buffer.getvalue()
     (size,) = struct.unpack_from("<I", data, _HEADERS - 4)
     return data[_HEADERS : _HEADERS + size]

@@ -13,17 +13,24 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not a weights file of this format.
+      ValueError: not a weights file of this format, or truncated.
     """
     path = Path(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")  # the layout of safetensors
+        text = file.read(min(length, size))
+        if text.startswith(b"{") and size < 8 + length:
+            raise ValueError(f"{path}: truncated: it has {size} bytes, which end in its header")
         try:
-            header = json.loads(json.loads(file.read(min(length, size)))["__metadata__"]["jvrc"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            described = json.loads(text)
+            header = json.loads(described.pop("__metadata__")["jvrc"])
+            end = 8 + length + max(tensor["data_offsets"][1] for tensor in described.values())
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: not a weights file of jvrc") from error
     complete = isinstance(header, dict) and set(header) >= _REQUIRED
     if not complete or header["format"] != WEIGHTS_FORMAT:
         raise ValueError(f"{path}: not a weights file of jvrc of the format {WEIGHTS_FORMAT}")
+    if size < end:
+        raise ValueError(f"{path}: truncated: it has {size} of {end} bytes")
     return header

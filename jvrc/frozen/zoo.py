@@ -8,6 +8,9 @@ from jvrc.frozen.header import read_header
 if TYPE_CHECKING:
     from jvrc.frozen.model import FrozenModel
 
+DEFAULT = "jvrc2026"  # where a command or a plugin is not told which
+RUN_WEIGHTS = "model.safetensors"  # in the folder of a training run
+
 _FOLDER = Path(__file__).parents[1] / "weights"
 
 
@@ -19,17 +22,33 @@ def models() -> dict[str, Path]:
 def load(name: str | Path) -> "FrozenModel":
     """Load a shipped model by its name, or any frozen model by the path of its weights file.
 
+    name: also the folder of a training run that was frozen.
+
     Raises:
+      FileNotFoundError: there is no such weights file.
       ValueError: neither a shipped name nor a file, or the file is not a frozen model.
     """
-    shipped = models()
-    path = shipped.get(str(name), Path(name))
-    if not path.is_file():
-        known = ", ".join(shipped) or "none"
-        raise ValueError(f"name must be a shipped model ({known}) or a weights file; got {name!s}")
+    path = models().get(str(name)) or _weights_file(name)
     from jvrc.frozen.file import read_model  # imports JAX
 
     return read_model(path)
+
+
+def _weights_file(name: str | Path) -> Path:
+    path = Path(name)
+    if str(name) and path.is_dir():
+        if not (path / RUN_WEIGHTS).is_file():
+            raise ValueError(
+                f"{name}: a folder without {RUN_WEIGHTS}: `jvrc freeze {name}` writes it, if the "
+                "folder is that of a training run"
+            )
+        return path / RUN_WEIGHTS
+    if path.is_file():
+        return path
+    if path.suffix == ".safetensors" or path.name != str(name) != "":
+        raise FileNotFoundError(f"{name}: no such file")
+    known = ", ".join(models()) or "none"
+    raise ValueError(f"name must be a shipped model ({known}) or a weights file; got {name!s}")
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def largest_shift(
 
 def to_integers(kernel: np.ndarray, bias: np.ndarray, shift: np.ndarray | int) -> tuple:
     """Return (kernel, bias) times 2**shift, rounded half to even: float64."""
-    return np.rint(np.ldexp(kernel, shift)), np.rint(np.ldexp(bias, shift))
+    factor = np.ldexp(1.0, shift)  # products with powers of two are exact
+    return np.rint(kernel * factor), np.rint(bias * factor)
 
 
 def _sum_of_all(size: np.ndarray) -> np.ndarray:

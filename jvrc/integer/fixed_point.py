@@ -31,6 +31,7 @@ from jvrc.model.config import Config
 
 # SCALES_PER_OCTAVE / log(2), as a literal: the networks give natural logarithms of sigma
 _LOG_FACTOR = 184.6649652337873
+_CHANNELS = 32  # output channels that are rounded at a time, so that the arrays stay in the cache
 
 
 def quantise(config: Config, params: dict, fixed_point_format: FixedPointFormat) -> Network:
@@ -131,20 +132,26 @@ def _exponent(unit: np.ndarray) -> np.ndarray:
 
 
 def _in_units(
-    config: Config, spec: LayerSpec, params: dict, exponents: dict[str, np.ndarray]
+    config: Config,
+    spec: LayerSpec,
+    params: dict,
+    exponents: dict[str, np.ndarray],
+    channels: slice = slice(None),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a layer's (kernel, bias) in units of its inputs and outputs: float64.
 
-    Exact, but that a logarithm of sigma takes one product, rounded as IEEE 754 says.
+    Exact, but that a logarithm of sigma takes one product, rounded as IEEE 754 says. channels: of
+    the outputs.
     """
     entering = np.concatenate([exponents[name] for name in spec.inputs]).astype(np.int32)
-    leaving = exponents[spec.name].astype(np.int32)
+    leaving = exponents[spec.name][channels].astype(np.int32)
     layer = spec.parameters_in(params)
-    kernel, bias = (np.asarray(layer[k], np.float64) for k in ("kernel", "bias"))
-    kernel = np.ldexp(kernel, entering[:, None] - leaving)
+    kernel, bias = (np.asarray(layer[k])[..., channels] for k in ("kernel", "bias"))
+    kernel, bias = kernel.astype(np.float64), bias.astype(np.float64)
+    kernel = kernel * np.ldexp(1.0, entering[:, None] - leaving)  # exact, as ldexp(kernel) is
     bias = np.ldexp(bias, -leaving)
     if spec.name == last_layer(config) and config.log_scale:
-        factor = np.where(np.arange(len(bias)) < config.M, _LOG_FACTOR, 1.0)
+        factor = np.where(np.arange(spec.channels[1]) < config.M, _LOG_FACTOR, 1.0)[channels]
         kernel, bias = kernel * factor, bias * factor
     return kernel, bias
 
@@ -153,19 +160,36 @@ def _integer_layer(
     config: Config, spec: LayerSpec, params: dict, fixed_point_format: FixedPointFormat
 ) -> Layer:
     _check_parameters(spec, params)
+    _, shift, *low_high = (
+        a if a is None else a.astype(np.int32) for a in fixed_point_format.layers[spec.name]
+    )
+    slices = [slice(i, i + _CHANNELS) for i in range(0, len(shift), _CHANNELS)]
+    parts = [_integer_channels(config, spec, params, fixed_point_format, s) for s in slices]
+    kernel, bias = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    return Layer(kernel, bias, shift, *low_high)
+
+
+def _integer_channels(
+    config: Config,
+    spec: LayerSpec,
+    params: dict,
+    fixed_point_format: FixedPointFormat,
+    channels: slice,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (kernel int16, bias int32) of some of a layer's output channels."""
     layers, exponents = fixed_point_format.layers, exponents_of(config, fixed_point_format)
-    _, shift, *low_high = (a if a is None else a.astype(np.int32) for a in layers[spec.name])
-    floats = _in_units(config, spec, params, exponents)
+    shift = layers[spec.name].shift[channels].astype(np.int32)
+    floats = _in_units(config, spec, params, exponents, channels)
     kernel, bias = bounds.to_integers(*floats, shift)
     if Y in spec.inputs:
-        bias = fixed_point_format.context_bias.astype(np.float64)
+        bias = fixed_point_format.context_bias[:, channels].astype(np.float64)
     limits = input_limits(spec, layers)
     if shift.min() < 0 or not bounds.fits(spec, limits, kernel, bias, shift).all():
         raise ValueError(
             f"the integers of {spec.name} must keep every sum within {SUM_MAX}, and weights within "
             f"{bounds.WEIGHT_MAX}, and do not: freeze the model anew"
         )
-    return Layer(kernel.astype(np.int16), bias.astype(np.int32), shift, *low_high)
+    return kernel.astype(np.int16), bias.astype(np.int32)
 
 
 def _context_network(

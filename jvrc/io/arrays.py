@@ -29,7 +29,7 @@ def picture_of_array(img: Any) -> Picture:
     """
     array = _samples(img)
     if array.ndim == 3 and array.shape[-1] == 4:
-        return Picture(np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]))
+        return Picture(array[..., :3], array[..., 3])
     if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 3):
         return Picture(array)
     raise ValueError(

@@ -1,29 +1,83 @@
-"""Atomic writing of files."""
+"""Writing of files: atomic, and checked before long work."""
 
+import errno
 import os
+import re
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
+
+# Names of files that the process has open already.
+_OPEN = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdin|stdout|stderr)")
+_STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """Write a file atomically: it appears complete or not at all, and an old one stays till then.
 
-    Symbolic links are followed; what is not a regular file (a pipe, /dev/null) is written directly.
+    Symbolic links are followed. A device, a pipe or an open file (/dev/stdout, /dev/fd/3) is never
+    replaced, but written to.
 
     Raises:
-      OSError: the file can't be written.
+      OSError: the file can't be written; the error names the path that was given.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        with target.open("wb") as file:
-            file.write(data)
+    try:
+        if is_stream(path):
+            _append(path, data)
+        else:
+            _replace(Path(os.path.realpath(path)), data)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{Path(path).parent}: no such folder") from error
+    except OSError as error:
+        if error.strerror is None:
+            raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def is_stream(path: str | os.PathLike) -> bool:
+    """Return whether a path names a device, a pipe, a socket or an open file."""
+    if _descriptor(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raise OSError, naming the path, unless a file can be written there."""
+    if is_stream(path):
         return
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    folder = Path(os.path.realpath(path)).parent
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path}: is a folder")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{Path(path).parent}: no such folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "can't write into its folder", os.fspath(path))
+    with suppress(FileNotFoundError):
+        os.lstat(path)  # raises if the system takes no such name
+
+
+def _descriptor(path: str | os.PathLike) -> int | None:
+    """Return the number of the open file that a path names, None if it names none."""
+    found = _OPEN.fullmatch(os.path.abspath(path))
+    return found and int(found[1] or _STANDARD[found[2]])
+
+
+def _append(path: str | os.PathLike, data: bytes) -> None:
+    number = _descriptor(path)
+    with open(path if number is None else os.dup(number), "wb") as file:
+        file.write(data)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name
     try:
         with temporary.open("xb") as file:
             file.write(data)
         os.replace(temporary, target)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{target.parent}: no such folder") from error
     finally:
         temporary.unlink(missing_ok=True)

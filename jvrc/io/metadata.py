@@ -107,7 +107,7 @@ def _exif_of(img: Image.Image) -> bytes:
     Raises:
       one of _DAMAGE.
     """
-    stored = img.info.get("exif", b"").removeprefix(PREFIX)
+    stored = (img.info.get("exif") or b"").removeprefix(PREFIX)  # None: by pillow-heif
     if not stored:
         return descriptive_exif(img.getexif())
     if stored[:4] not in _BYTE_ORDERS:

@@ -64,13 +64,19 @@ def write_picture(path: str | os.PathLike, picture: Picture) -> tuple[str, ...]:
       ValueError: unknown suffix, or a picture that the format can't hold.
       OSError: the file can't be written.
     """
+    data, losses = encode_picture(path, picture)
+    write_bytes(path, data)
+    return losses
+
+
+def encode_picture(path: str | os.PathLike, picture: Picture) -> tuple[bytes, tuple[str, ...]]:
+    """Return (the file, the lines) of `write_picture`, without writing."""
     fitted, form, buffer = _fitted(path, picture), _format_of(path), BytesIO()
     try:
         to_pil(fitted).save(buffer, form.name, **(form.options | _beside(fitted, form.name)))
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{path}: can't be written as {form.name}: {error}") from error
-    write_bytes(path, buffer.getvalue())
-    return fitted.losses
+    return buffer.getvalue(), fitted.losses
 
 
 def write_image(path: str | os.PathLike, img: np.ndarray) -> None:

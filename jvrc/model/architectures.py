@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jvrc.model import hyperprior, jvrc2026, stepwise, transforms
+from jvrc.model import entropy_models, hyperprior, jvrc2026, stepwise, transforms
 from jvrc.model.config import (
     Config,
     JointAutoregressiveConfig,
@@ -21,7 +21,7 @@ from jvrc.model.config import (
     MeanScaleHyperpriorConfig,
     ScaleHyperpriorConfig,
 )
-from jvrc.model.latents import Forward, Latents, draw_noise
+from jvrc.model.latents import Forward, Latents, Probability, draw_noise
 from jvrc.model.transforms import Valid
 
 ENCODER = ("g_a", "h_a")  # parts whose parameters only `analyse` needs
@@ -71,23 +71,35 @@ def analyse(config: Config, params: dict, x: Array) -> Latents:
 
 
 def reconstruct_and_rate(
-    config: Config, params: dict, latents: Latents, qstep: Array, noise: Latents | None
+    config: Config,
+    params: dict,
+    latents: Latents,
+    qstep: Array,
+    noise: Latents | None,
+    probability: Probability = entropy_models.gaussian_probability,
 ) -> Forward:
     """Return reconstructions and rates (bits) of latents at qstep [B].
 
     Reconstructions use rounded latents with straight-through gradients. Rates use additive uniform
     noise of the width of the bin (training), or rounded latents if noise is None (validation).
-    params: without g_a and h_a will do.
+    params: without g_a and h_a will do. probability: of y.
     """
     function = _ARCHITECTURES[type(config)].reconstruct_and_rate
-    return function(config, params, latents, qstep, noise)
+    return function(config, params, latents, qstep, noise, probability)
 
 
-def forward(config: Config, params: dict, x: Array, qstep: Array, key: Array | None) -> Forward:
+def forward(
+    config: Config,
+    params: dict,
+    x: Array,
+    qstep: Array,
+    key: Array | None,
+    probability: Probability = entropy_models.gaussian_probability,
+) -> Forward:
     """Return `reconstruct_and_rate` of `analyse(x)`, with noise drawn from key (None: rounded)."""
     latents = analyse(config, params, x)
     noise = None if key is None else draw_noise(key, latents)
-    return reconstruct_and_rate(config, params, latents, qstep, noise)
+    return reconstruct_and_rate(config, params, latents, qstep, noise, probability)
 
 
 def with_scales(

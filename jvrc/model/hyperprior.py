@@ -17,7 +17,7 @@ from jax import Array
 
 from jvrc.model import context, entropy_models, layers, transforms, variable_rate
 from jvrc.model.config import Config
-from jvrc.model.latents import Forward, Latents
+from jvrc.model.latents import Forward, Latents, Probability
 from jvrc.model.transforms import Valid
 
 
@@ -27,7 +27,12 @@ def g_s(config: Config, params: dict, y_hat: Array, qstep: Array, valid: Valid =
 
 
 def reconstruct_and_rate(
-    config: Config, params: dict, latents: Latents, qstep: Array, noise: Latents | None
+    config: Config,
+    params: dict,
+    latents: Latents,
+    qstep: Array,
+    noise: Latents | None,
+    probability: Probability = entropy_models.gaussian_probability,
 ) -> Forward:
     """Return reconstructions and rates: see jvrc.model.architectures.reconstruct_and_rate."""
     y, z = latents
@@ -41,7 +46,7 @@ def reconstruct_and_rate(
     v = (y - mu) / step
     scale = layers.lower_bound(sigma / step, entropy_models.SCALE_MIN)
     y_hat, q = _quantised(params, v, scale, mu, step)
-    p_y = entropy_models.gaussian_probability(q if noise is None else v + noise.y, scale)
+    p_y = probability(q if noise is None else v + noise.y, scale)
     dtype = params["g_s"]["deconv0"]["kernel"].dtype
     x_hat = transforms.g_s(config, params["g_s"], y_hat.astype(dtype)).astype(jnp.float32)
     return Forward(x_hat, entropy_models.bits(p_y), entropy_models.bits(p_z))

@@ -1,10 +1,14 @@
 """Types that all models share: latents, their noise, and the results of a forward pass."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 from jax import Array
+
+# (values, scales), in units of Delta -> probability of the bin of width 1 around each value
+Probability = Callable[[Array, Array], Array]
 
 
 class Latents(NamedTuple):

@@ -17,7 +17,7 @@ from jax import Array
 
 from jvrc.model import entropy_models, hyperprior, jvrc2026, layers, variable_rate
 from jvrc.model.config import Jvrc2026Config
-from jvrc.model.latents import Forward, Latents
+from jvrc.model.latents import Forward, Latents, Probability
 from jvrc.model.transforms import Valid
 
 
@@ -32,7 +32,12 @@ def g_s(
 
 
 def reconstruct_and_rate(
-    config: Jvrc2026Config, params: dict, latents: Latents, qstep: Array, noise: Latents | None
+    config: Jvrc2026Config,
+    params: dict,
+    latents: Latents,
+    qstep: Array,
+    noise: Latents | None,
+    probability: Probability = entropy_models.gaussian_probability,
 ) -> Forward:
     """Return reconstructions and rates: see jvrc.model.architectures.reconstruct_and_rate."""
     y, z = latents
@@ -50,7 +55,7 @@ def reconstruct_and_rate(
         return variable_rate.reconstruct(q, mu, step, delta), value
 
     y_hat, value = in_steps(config, params["context"], first, features, quantised)
-    p_y = entropy_models.gaussian_probability(value, scale)
+    p_y = probability(value, scale)
     dtype = jax.tree.leaves(params["g_s"])[0].dtype
     x_hat = g_s(config, params, y_hat.astype(dtype), qstep).astype(jnp.float32)
     return Forward(x_hat, entropy_models.bits(p_y), entropy_models.bits(p_z))

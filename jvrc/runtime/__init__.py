@@ -1,1 +1,1 @@
-"""The process that jvrc runs in: compilation cache, memory, optional dependencies."""
+"""The process that jvrc runs in: programs on disk, devices, SIGINT, streams, memory, extras."""

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,16 +51,37 @@ def split(names: Sequence[str], fraction: float, most: int) -> tuple[list[int], 
 
 
 class Reader(Sequence):
-    """Images, uint8 [H,W,3], that are read at each access: image i is ``read(keys[i])``."""
+    """Images, uint8 [H,W,3], that are read at each access: image i is ``read(keys[i])``.
+
+    An image that cannot be read is skipped with a warning, once: the next one that can be takes its
+    place. If none can, the first one's error is raised.
+
+    Attributes:
+      skipped: the keys of images that could not be read, with the reasons.
+    """
 
     def __init__(self, read: Callable[[Any], np.ndarray], keys: Sequence) -> None:
         self._read, self._keys = read, keys
+        self.skipped: dict[Any, str] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self._read(self._keys[i])
+        first, first_error = range(len(self))[i], None  # IndexError ends an iteration
+        for j in range(first, first + len(self)):
+            key = self._keys[j % len(self)]
+            try:
+                return self._read(key)
+            except (OSError, ValueError) as error:
+                first_error = first_error or error
+                self._skip(key, error)
+        raise first_error
+
+    def _skip(self, key: Any, error: Exception) -> None:
+        if key not in self.skipped:
+            self.skipped[key] = str(error)
+            warnings.warn(f"skipped: {error}", stacklevel=3)
 
 
 class ImageCache(Sequence):
@@ -86,6 +108,10 @@ class ImageCache(Sequence):
                         return
                     self._cache[i] = img
 
+    def sides(self) -> list[int]:
+        """Return the shorter side of each image in memory."""
+        return [min(img.shape[:2]) for img in self._cache.values()]
+
     def __len__(self) -> int:
         return len(self._source)
 
@@ -99,6 +125,18 @@ def pad_to(img: np.ndarray, size: int) -> np.ndarray:
     if not any(short):
         return img
     return np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+
+
+def announce_small(images: ImageCache, size: int) -> None:
+    """Warn of images in memory that are smaller than crops of a size; see `pad_to`."""
+    sides = images.sides()
+    small = sum(side < size for side in sides)
+    if small:
+        warnings.warn(
+            f"{small} of {len(sides)} images are smaller than the crops of {size}x{size} and are "
+            "repeated at their lower and right edges: leave them out, or choose a smaller --crop",
+            stacklevel=2,
+        )
 
 
 def crop(img: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

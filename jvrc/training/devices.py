@@ -37,12 +37,6 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Copy a pytree, which every process has, to all devices of the mesh."""
-    host = jax.tree.map(np.asarray, tree)
-    return jax.jit(lambda t: t, out_shardings=everywhere(mesh))(host)
-
-
 def local_copy(tree: Any) -> Any:
     """Return this process's own copy of a pytree that all devices hold whole."""
     return jax.tree.map(lambda a: a.addressable_data(0), tree)

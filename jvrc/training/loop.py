@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -29,6 +30,7 @@ from jvrc.training.recipe import Recipe
 from jvrc.training.recipe_files import RECIPE_FILE, save_recipe
 from jvrc.training.run_folder import METRICS_FILE, Run
 from jvrc.training.state import State, init_state
+from jvrc.training.stopping import Stopped, StopRequest
 from jvrc.training.tile_file import Tiles
 from jvrc.training.validation import make_validation, unnatural_tiles
 
@@ -75,6 +77,7 @@ def train(
       ValueError: the folder already holds a run and resume is False, or holds another one; no init
         where the recipe needs it; the mesh does not divide the batch or the rates.
       FloatingPointError: the loss is not finite or diverged; the last checkpoint stays.
+      Stopped: SIGINT (Ctrl-C) or SIGTERM came; a checkpoint of the last training step is saved.
     """
     start_up, folder, recipe = start_up or StartUp(), Path(folder), method.recipe
     _check_limits(stop_after, pause_after)
@@ -86,6 +89,8 @@ def train(
     feed = _feed(method, images, mesh, on_device)
     if not isinstance(images.train, Tiles):
         images = images._replace(train=data.ImageCache(images.train))
+        if devices.is_first_process():
+            data.announce_small(images.train, recipe.crop)
     validate = make_validation(
         recipe.config(),
         data.centres(images.held_out),
@@ -124,7 +129,10 @@ def train(
             clock=_clock(recipe, state, start_up.begun),
             saving=saving,
         )
-        state = loop.run(state)
+        with StopRequest() as request:
+            state = loop.run(state, request)
+    if request.signal is not None:
+        raise Stopped(int(state.step), request.signal)
     # a copy that one process alone can use, as freezing does
     params = run_folder.model_params(recipe, devices.local_copy(state.ema))
     return Run(recipe.config(), params, recipe, int(state.step))
@@ -172,7 +180,9 @@ def first_state(
 
     images: what parameters are initialised from, if `init` does not give them.
     """
-    return devices.replicate(init_state(method.recipe, method.first_params(images, init)), mesh)
+    params = jax.tree.map(np.asarray, method.first_params(images, init))
+    begin = partial(init_state, method.recipe)  # in one program: as many small ones compile longer
+    return jax.jit(begin, out_shardings=devices.everywhere(mesh))(params)
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
@@ -219,22 +229,29 @@ class _Loop:
     skipped: int = 0  # training steps, as outliers
     pending: deque = field(default_factory=deque)  # reports of dispatches
 
-    def run(self, state: State) -> State:
-        """Train until the last step, the end of the schedule or the pause; return the state."""
+    def run(self, state: State, request: StopRequest) -> State:
+        """Train until the last step, the end of the schedule, the pause or a signal.
+
+        Returns the final state.
+        """
         first, meter, saved = int(state.step), Meter(), time.monotonic()
         total = None if self.recipe.minutes else self.recipe.steps
         together = math.gcd(self.feed.together, self.validate_every, LOG_EVERY)
-        bar = tqdm(total=total, initial=first, desc="training", unit="step")
+        bar = tqdm(total=total, initial=first, desc="compiling", unit="step")
         with bar:
             for begin, i in tile_crops.chunks(first, self.last, together):
                 state, reports = self.feed.advance(state, i - begin, meter.waiting)
-                self._keep_pace(reports, begin == first, bar)
+                self._keep_pace(reports, i - begin if begin == first else 0, bar)
                 meter.add(reports, i - begin if self.feed.together > 1 else None)
-                bar.update(i - begin)
+                if begin > first:
+                    bar.update(i - begin)
+                stopped = self._agreed(request.signal is not None, i)
                 state, ending = self._on_the_clock(state, i)
+                ending |= stopped
                 if i % LOG_EVERY == 0 or ending:
                     bar.set_postfix(self._write_metrics(i, state, meter.means()))
-                if ending or (i % self.validate_every == 0 and self._affordable(i)):
+                due = ending or (i % self.validate_every == 0 and self._affordable())
+                if due and not stopped:
                     self._validate(state, i)
                 interval = max(self.save_seconds, self.saving.newest / clock.OVERHEAD)
                 if ending or self._due(saved + interval, i):
@@ -244,13 +261,17 @@ class _Loop:
                     break
         return state
 
-    def _keep_pace(self, reports: dict, first: bool, bar: tqdm) -> None:
-        """Wait for the devices, so that the host is a few dispatches ahead of them at most."""
+    def _keep_pace(self, reports: dict, first: int, bar: tqdm) -> None:
+        """Wait for the devices, so that the host is a few dispatches ahead of them at most.
+
+        first: training steps of the first dispatch, 0 in others.
+        """
         self.pending.append(reports["loss"])
         if first or len(self.pending) > _AHEAD:
             jax.block_until_ready(self.pending.popleft())
         if first:
             self.start_up.lap("first step")
+            _begin_estimate(bar, first)
             bar.write(str(self.start_up))
             self.clock.last = time.monotonic()
 
@@ -271,9 +292,12 @@ class _Loop:
 
     def _due(self, moment: float, step: int) -> bool:
         """Return True after the moment; all processes agree on it."""
-        return devices.agree(time.monotonic() > moment, ask=step % LOG_EVERY == 0)
+        return self._agreed(time.monotonic() > moment, step)
 
-    def _affordable(self, step: int) -> bool:
+    def _agreed(self, decision: bool, step: int) -> bool:
+        return devices.agree(decision, ask=step % LOG_EVERY == 0)
+
+    def _affordable(self) -> bool:
         return devices.agree(self.validating.affordable(), ask=True)
 
     def _write_metrics(self, step: int, state: State, metrics: dict) -> dict[str, str]:
@@ -304,6 +328,14 @@ class _Loop:
                 self.checkpoints,
                 state._replace(seconds=jax.device_put(seconds, self.whole)),
             )
+
+
+def _begin_estimate(bar: tqdm, steps: int) -> None:
+    """Count the first training steps, and estimate the time from here on: they compiled."""
+    bar.n += steps
+    bar.initial = bar.last_print_n = bar.n
+    bar.start_t = bar.last_print_t = time.time()
+    bar.set_description("training")
 
 
 def _check_divergence(losses: Sequence[float], step: int) -> None:

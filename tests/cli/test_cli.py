@@ -1,15 +1,17 @@
 """Claims about the command line, with the shipped model on a small image."""
 
 import json
+import os
 import subprocess
 import sys
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
 import jvrc
-from jvrc.cli import main
+from jvrc.cli import build_parser, main
 from jvrc.io.images import read_image, write_image
 
 MODEL = "jvrc2026"
@@ -67,14 +69,23 @@ def test_files_round_trip_with_default_names_and_one_line_each(capsys, tmp_path,
     assert out.startswith(f"photo.jvrc: {len(stream)} bytes, {8 * len(stream) / 2240:.3f} bpp, ")
     assert out.count("\n") == 1
     assert (tmp_path / "photo.jvrc").read_bytes() == stream
-    (tmp_path / "photo.png").unlink()
+    before = (tmp_path / "photo.png").read_bytes()
     assert main(["decompress", "photo.jvrc"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"photo.png: 40x56 from {len(stream)} bytes, ")
+    assert out.startswith(f"photo.jvrc.png: 40x56 from {len(stream)} bytes, ")
     assert out.count("\n") == 1
     expected = jvrc.decompress(jvrc.load(MODEL), stream)
-    np.testing.assert_array_equal(read_image("photo.png"), expected)
+    np.testing.assert_array_equal(read_image("photo.jvrc.png"), expected)
     assert expected.shape == img.shape
+    assert (tmp_path / "photo.png").read_bytes() == before
+
+
+def test_only_the_suffix_of_an_image_is_replaced(tmp_path, img):
+    for name, output in [("v1.2", "v1.2.jvrc"), ("b.JPEG", "b.jvrc"), ("c", "c.jvrc")]:
+        write_image(tmp_path / "a.png", img)
+        (tmp_path / "a.png").rename(tmp_path / name)
+        assert main(["compress", name]) == 0
+        assert (tmp_path / output).is_file()
 
 
 @pytest.mark.usefixtures("compressed")
@@ -105,19 +116,78 @@ def test_a_larger_step_gives_fewer_bytes(tmp_path):
 
 
 @pytest.mark.usefixtures("photo", "compressed")
-def test_nothing_is_overwritten_without_force(capsys, tmp_path, stream):
+def test_nothing_is_overwritten_without_force(capsys, tmp_path):
     before = (tmp_path / "photo.png").read_bytes()
-    fails(capsys, "photo.jvrc: exists; --force", "compress", "photo.png")
-    fails(capsys, "photo.png: exists; --force", "decompress", "photo.jvrc")
+    refused = "exists; choose another output with -o, or overwrite it with --force"
+    fails(capsys, f"photo.jvrc: {refused}", "compress", "photo.png")
+    fails(capsys, f"photo.png: {refused}", "decompress", "photo.jvrc", "-o", "photo.png")
     assert (tmp_path / "photo.png").read_bytes() == before
-    assert main(["decompress", "photo.jvrc", "--force"]) == 0
+    assert main(["decompress", "photo.jvrc", "-o", "photo.png", "--force"]) == 0
     assert (tmp_path / "photo.png").read_bytes() != before
 
 
 @pytest.mark.usefixtures("photo")
-def test_the_input_is_never_the_output(capsys):
-    argv = ["compress", "photo.png", "-o", "photo.png", "--force"]
-    fails(capsys, "photo.png: is the input itself", *argv)
+def test_the_input_is_never_the_output_through_any_link(capsys, tmp_path):
+    (tmp_path / "link.png").symlink_to("photo.png")
+    (tmp_path / "hard.png").hardlink_to("photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    for output in ("photo.png", "link.png", "hard.png", "./photo.png"):
+        argv = ["compress", "photo.png", "-o", output, "--force"]
+        fails(capsys, "is the input itself", *argv)
+    assert (tmp_path / "photo.png").read_bytes() == before
+
+
+@pytest.mark.usefixtures("photo")
+def test_long_names_are_written_or_refused_by_their_own_name(capsys, tmp_path):
+    longest = "x" * 250 + ".jvrc"
+    assert main(["compress", "photo.png", "-o", longest]) == 0
+    assert (tmp_path / longest).is_file()
+    capsys.readouterr()
+    fails(capsys, f"x{longest}: File name too long", "compress", "photo.png", "-o", f"x{longest}")
+
+
+@pytest.mark.usefixtures("photo", "compressed")
+def test_outputs_are_checked_before_the_work(capsys, monkeypatch, tmp_path):
+    def worked(*_, **options):
+        raise AssertionError
+
+    for name in ("compress", "decompress_picture", "load"):
+        monkeypatch.setattr(jvrc, name, worked)
+    (tmp_path / "folder.jvrc").mkdir()
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    fails(capsys, "no: no such folder", "compress", "photo.png", "-o", "no/a.jvrc")
+    fails(capsys, "no: no such folder", "decompress", "photo.jvrc", "-o", "no/a.png")
+    fails(capsys, "photo.png: no such folder", "compress", "photo.png", "-o", "photo.png/a.jvrc")
+    fails(capsys, "unknown image format '.xyz'", "decompress", "photo.jvrc", "-o", "a.xyz")
+    monkeypatch.setattr("os.access", lambda path, mode: "closed" not in str(path))
+    refused = "closed/a.jvrc: can't write into its folder"
+    fails(capsys, refused, "compress", "photo.png", "-o", "closed/a.jvrc")
+
+
+@pytest.mark.usefixtures("photo", "compressed")
+def test_a_folder_as_output_keeps_whole_names(tmp_path):
+    (tmp_path / "out").mkdir()
+    assert main(["compress", "photo.png", "-o", "out"]) == 0
+    assert main(["decompress", "photo.jvrc", "-o", "out/", "--format", "ppm"]) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"photo.png.jvrc", "photo.jvrc.ppm"}
+
+
+@pytest.mark.usefixtures("compressed")
+@pytest.mark.parametrize(
+    ("name", "form"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP"), ("tiff", "TIFF")]
+)
+def test_the_format_is_an_option_or_the_suffix(capsys, tmp_path, name, form):
+    from PIL import Image
+
+    assert main(["decompress", "photo.jvrc", "--format", name]) == 0
+    assert main(["decompress", "photo.jvrc", "-o", f"a.{name}"]) == 0
+    for path in [*tmp_path.glob("photo.jvrc.*"), tmp_path / f"a.{name}"]:
+        with Image.open(path) as img:
+            assert img.format == form
+    capsys.readouterr()
+    argv = ["decompress", "photo.jvrc", "-o", "b.bmp", "--format", name]
+    fails(capsys, f"b.bmp: its suffix is not that of --format {name}", *argv)
 
 
 @pytest.mark.usefixtures("photo", "compressed")
@@ -128,6 +198,7 @@ def test_the_input_is_never_the_output(capsys):
         (["compress", "photo.png", "-o", "no/a.jvrc"], "no: no such folder"),
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "no-such-model"], "no-such-model"),
         (["decompress", "none.jvrc"], "none.jvrc: No such file"),
+        (["compress", "photo.png", "-o", "a.jvrc", "--model", "photo.png"], "photo.png"),
         (["decompress", "photo.jvrc", "-o", "a.xyz"], "unknown image format '.xyz'"),
         (["decompress", "photo.png", "-o", "a.png"], "photo.png: not a jvrc stream"),
         (["decompress", "photo.png"], "photo.png: not a jvrc stream"),
@@ -158,7 +229,9 @@ def test_a_step_outside_the_range_is_wrong_usage(capsys, qstep):
     fails_as_usage(capsys, message, "compress", "photo.png", f"--qstep={qstep}")
 
 
-@pytest.mark.parametrize("argv", [[], ["enhance"], ["compress"], ["info", "a", "b"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["enhance"], ["compress"], ["info", "a", "b"], ["compress", "a", "-j0"]]
+)
 def test_wrong_usage_exits_with_2(capsys, argv):
     fails_as_usage(capsys, "usage: jvrc", *argv)
 
@@ -174,15 +247,50 @@ def test_interruption_exits_with_130_and_writes_nothing(capsys, monkeypatch, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
-@pytest.mark.filterwarnings("always:.*composited on white")
-def test_warnings_take_one_line(capsys, tmp_path, img):
+def test_each_loss_is_a_line_of_warning(capsys, tmp_path, img):
     from PIL import Image
 
+    first = Image.fromarray(img)
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[first])
+    assert main(["compress", "a.tif"]) == 0
+    assert capsys.readouterr().err == "jvrc: warning: a.tif: 1 further page is left out\n"
     alpha = np.zeros_like(img[..., :1])
-    Image.fromarray(np.concatenate([img, alpha], axis=-1)).save(tmp_path / "a.png")
-    assert main(["compress", "a.png"]) == 0
-    expected = "jvrc: warning: a.png: transparent pixels are composited on white\n"
+    Image.fromarray(np.concatenate([img, alpha], axis=-1)).save(tmp_path / "b.png")
+    assert main(["compress", "b.png"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["decompress", "b.jvrc", "-o", "b.jpg"]) == 0
+    expected = "jvrc: warning: b.jpg: JPEG holds no transparency: it is composited on white\n"
     assert capsys.readouterr().err == expected
+
+
+def test_metadata_is_stripped_and_colours_are_converted_on_request(tmp_path, img):
+    from PIL import Image, ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    Image.fromarray(img).save(tmp_path / "a.png", exif=exif, icc_profile=profile)
+    kept = {(): (True, True), ("--strip",): (False, True), ("--srgb",): (True, False)}
+    for options, (has_exif, has_profile) in kept.items():
+        assert main(["compress", "a.png", "--force", *options]) == 0
+        info = jvrc.inspect((tmp_path / "a.jvrc").read_bytes())
+        assert (info.exif > 0, info.icc > 0) == (has_exif, has_profile), options
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("12000", 12000), ("12k", 12000), ("1.5M", 1500000), ("64Ki", 65536), ("2kB", 2000)],
+)
+def test_sizes_have_units(text, expected):
+    assert build_parser().parse_args(["compress", "a", "--bytes", text]).target_bytes == expected
+
+
+def test_rates_are_chosen_in_one_way(capsys):
+    fails_as_usage(capsys, "not allowed with", "compress", "a", "--qstep", "2", "--bpp", "1")
+    for text in ("0", "-1", "12x", "k", "1e3"):
+        fails_as_usage(capsys, "must be bytes as in", "compress", "a", f"--bytes={text}")
+    for text in ("0", "-1", "nan", "inf", "high"):
+        fails_as_usage(capsys, "must be a positive number", "compress", "a", f"--psnr={text}")
 
 
 @pytest.mark.filterwarnings("always")
@@ -347,7 +455,14 @@ def test_info_and_models_do_without_jax():
 @pytest.mark.usefixtures("photo")
 def test_a_fresh_process_decodes_to_the_same_bytes(tmp_path, stream):
     (tmp_path / "a.jvrc").write_bytes(stream)
-    argv = [sys.executable, "-m", "jvrc.cli", "decompress", "a.jvrc"]
-    result = subprocess.run(argv, capture_output=True, text=True)
+    argv = [sys.executable, "-m", "jvrc", "decompress", "a.jvrc"]
+    folder = str(jax.config.jax_compilation_cache_dir)
+    quick = {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    result = subprocess.run(argv, env=os.environ | quick, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    np.testing.assert_array_equal(read_image("a.png"), jvrc.decompress(jvrc.load(MODEL), stream))
+    np.testing.assert_array_equal(
+        read_image("a.jvrc.png"), jvrc.decompress(jvrc.load(MODEL), stream)
+    )

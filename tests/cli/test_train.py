@@ -2,6 +2,8 @@
 
 import argparse
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,9 @@ from jvrc.frozen.header import read_header
 from jvrc.interop import prototype
 from jvrc.io import images
 from jvrc.model.modules import init_params
-from jvrc.training import loop
+from jvrc.training import data, loop, run_folder
 from jvrc.training.recipe import SingleRateRecipe
+from jvrc.training.run_folder import load_run
 
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
@@ -268,6 +271,61 @@ def test_a_finished_stage_names_the_command_of_the_next_one(trained, tmp_path, c
     header = read_header(tmp_path / "second" / "model.safetensors")
     assert header["recipe"]["warm_start"] == "run first, step 2"
     assert header["qstep_range"] == [2, 6]
+
+
+def signalling(number, step):
+    """`data.batch`, in which a signal comes when the batch of a training step is made."""
+    plain = data.batch
+
+    def batch(images, seed, at, **shape):
+        if at == step:
+            signal.raise_signal(number)
+        return plain(images, seed, at, **shape)
+
+    return batch
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_a_checkpoint_and_says_how_to_resume(
+    trained, tmp_path, monkeypatch, capsys, number, code
+):
+    run = tmp_path / "run"
+    command = ["train", "--data", str(trained[0]), "-o", str(run), *TINY, "--init", "random"]
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "batch", signalling(number, 1))
+        with pytest.raises(SystemExit) as leaving:
+            main([*command, "--steps", "20"])
+    assert leaving.value.code == code
+    assert not (run / "model.safetensors").exists()
+    shown = capsys.readouterr().err
+    assert "compiling:" in shown
+    assert "training:" in shown
+    message, _, resuming = shown.splitlines()[-1].partition("; resume with: ")
+    assert message.startswith(f"jvrc: stopped by {number.name} after training step 1, checkpoint")
+    assert load_run(run).step == 1
+    assert main([*shlex.split(resuming)[1:], "--pause-after", "1e-9"]) == 0
+    assert load_run(run).step == 2
+
+
+def test_damaged_images_are_listed_and_small_ones_announced(trained, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    shutil.copytree(trained[0], photos)
+    damaged = images.list_images(photos)[1]
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    images.write_image(photos / "small.png", np.zeros((20, 90, 3), np.uint8))
+    command = ["train", "--data", str(photos), "-o", str(tmp_path / "run"), *TINY]
+    assert main([*command, "--init", "random", "--steps", "1"]) == 0
+    shown = capsys.readouterr().err
+    assert shown.splitlines()[-1].startswith("skipped: ")
+    assert str(damaged) in shown.splitlines()[-1]
+    assert "images are smaller than the crops of 64x64" in shown
+
+
+def test_a_run_without_a_training_step_is_not_frozen(trained, monkeypatch, capsys):
+    run = load_run(trained[1])
+    monkeypatch.setattr(run_folder, "load_run", lambda path: run._replace(step=0))
+    assert main(["freeze", str(trained[1]), "-o", str(trained[1] / "zero.safetensors")]) == 1
+    assert "run must hold a training step to freeze" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "posttrain"])

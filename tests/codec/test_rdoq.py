@@ -86,7 +86,7 @@ def test_images_of_several_tiles_are_searched_too(img, monkeypatch, quick):
     wide = np.tile(img, (1, 4, 1))
     coder, plain = quantised(tiny, wide)
     whole = rdoq.optimise(coder, wide, plain, effort=1)
-    monkeypatch.setattr(tiling, "TILE", 6)
+    monkeypatch.setattr(tiling, "SHAPES", ((6, 6),))
     cut = rdoq.optimise(coder, wide, plain, effort=1)
     costs = [rdoq.cost(coder, wide, found) for found in (plain, whole, cut)]
     assert costs[0] - costs[2] > 0.9 * (costs[0] - costs[1]) > 0

@@ -58,7 +58,7 @@ def test_a_small_image_and_a_large_one_take_the_same_steps(monkeypatch, tiny_202
     y, whole, symbols = coded(model, noise(64 * 9, 64 * 11))
     y_hat = whole.reconstruct(symbols)
     z_q = quantise_z(model, analyse(model, noise(64 * 9, 64 * 11))[1], CODE)
-    monkeypatch.setattr(tiling, "TILE", 6)
+    monkeypatch.setattr(tiling, "SHAPES", ((6, 6),))
     tiled = coder_of(model, z_q, CODE)
     np.testing.assert_allclose(tiled.reconstruct(symbols), y_hat, atol=1e-5)
     assert np.mean(tiled.quantise(y).y != symbols.y) < 1e-4  # near ties

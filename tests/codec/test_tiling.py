@@ -1,5 +1,7 @@
 """Claims about tiles: they cover an image once, and a transform in tiles is that of the whole."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -8,32 +10,56 @@ from hypothesis import strategies as st
 
 from jvrc.codec import tiling
 from jvrc.codec.latents import HYPER_MARGIN, image_margin
-from jvrc.codec.tiling import BLOCK, TILE, map_tiles, spans
+from jvrc.codec.tiling import BLOCK, SHAPES, covering, map_tiles, shape_of, spans, tile_count
+from jvrc.coding.container import MAX_TILE_SIDE
+from jvrc.coding.tile_grid import tile_grid
 from jvrc.model import architectures, transforms
 
 MARGINS = (1, 2)
+SIDES = sorted({side for shape in SHAPES for side in shape if side > 2 * max(MARGINS)})
 
 
-@given(st.integers(1, 200), st.sampled_from(MARGINS))
-def test_spans_keep_every_block_once_with_its_margins(blocks, margin):
-    found = spans(blocks, margin)
+@given(st.integers(1, 200), st.sampled_from(SIDES), st.sampled_from(MARGINS))
+def test_spans_keep_every_block_once_with_its_margins(blocks, size, margin):
+    found = spans(blocks, size, margin)
     kept = [block for span in found for block in range(span.low, span.high)]
     assert kept == list(range(blocks))
     for span in found:
+        assert span.size == size
         assert span.low < span.high
         assert max(0, span.low - margin) >= span.start
         assert min(blocks, span.high + margin) <= span.start + span.size
 
 
-@given(st.integers(1, 200), st.sampled_from(MARGINS))
-def test_tiles_are_few_and_of_one_size(blocks, margin):
-    found = spans(blocks, margin)
-    (size,) = {span.size for span in found}
-    assert size <= TILE
-    assert len(found) == max(1, -(-(blocks - 2 * margin) // (TILE - 2 * margin)))
-    whole = sum(span.size for span in found)
-    overlap = 2 * margin * (len(found) - 1)
-    assert whole - overlap - blocks <= 2 * len(found)  # rounded up by at most two blocks each
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from((0, *MARGINS)))
+def test_no_other_shape_computes_fewer_blocks(height, width, margin):
+    shape = shape_of((height, width), margin)
+    assert shape in SHAPES
+    computed = math.prod(shape) * tile_count((height, width), margin)
+    for rows, columns in SHAPES:
+        if min(rows, columns) <= 2 * margin:
+            continue
+        tiles = len(spans(height, rows, margin)) * len(spans(width, columns, margin))
+        assert computed <= tiles * rows * columns
+
+
+@given(st.integers(1, 18), st.integers(1, 18))
+def test_covering_finds_the_smallest_shape(height, width):
+    rows, columns = covering((height, width))
+    assert rows >= height
+    assert columns >= width
+    assert (rows, columns) in SHAPES
+    assert not any(r >= height and c >= width and r * c < rows * columns for r, c in SHAPES)
+
+
+def test_usual_sizes_compute_few_blocks_in_vain():
+    """Of tiles with a margin of one block, as g_a and g_s have."""
+    sizes = {(512, 768): 1, (1080, 1920): 1.2, (2160, 3840): 1.3, (3000, 4000): 1.15}
+    for (height, width), most in sizes.items():
+        grid = tile_grid(height, width, MAX_TILE_SIDE)
+        windows = [grid.area(n).grown(1, grid.blocks).size for n in range(grid.count)]
+        computed = sum(math.prod(shape_of(w, 1)) * tile_count(w, 1) for w in windows)
+        assert computed <= most * sum(math.prod(w) for w in windows), (height, width)
 
 
 @given(st.integers(1, 23), st.integers(1, 23), st.sampled_from(MARGINS))
@@ -52,7 +78,7 @@ def test_a_blur_in_tiles_is_the_blur_of_the_whole(height, width, margin):
 
     valid = np.array([0, 4 * height, 0, 4 * width]) * BLOCK // 4
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiling, "TILE", 7)
+        patch.setattr(tiling, "SHAPES", ((7, 5),))
         blurred, same = map_tiles(blur, (x,), (height, width), margin)
     np.testing.assert_array_equal(blurred, blur(x, valid)[0])
     np.testing.assert_array_equal(same, x)
@@ -94,8 +120,8 @@ def test_transforms_in_small_tiles_equal_the_whole(monkeypatch, tiny, name):
     run, x = transform_and_input(name, tiny)
     _, margin = TRANSFORMS[name]
     whole = run(x, np.array([0, BLOCKS[0] * BLOCK, 0, BLOCKS[1] * BLOCK], np.int32))
-    monkeypatch.setattr(tiling, "TILE", 5)
-    assert len(spans(BLOCKS[0], margin)) > 1
+    monkeypatch.setattr(tiling, "SHAPES", ((5, 5),))
+    assert tile_count(BLOCKS, margin) > 1
     for tiled, expected in zip(map_tiles(run, (x,), BLOCKS, margin), whole, strict=True):
         expected = np.asarray(expected)
         np.testing.assert_allclose(tiled, expected, atol=1e-5 * np.abs(expected).max())

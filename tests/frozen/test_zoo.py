@@ -37,12 +37,34 @@ def test_an_unknown_id_has_no_name():
     assert zoo.name_of("00000000") is None
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "", "no/such.safetensors"])
+@pytest.mark.parametrize("name", ["no-such-model", ""])
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
     with pytest.raises(
         ValueError, match=f"shipped model .*{MODEL}.* or a weights file; got {name}"
     ):
         jvrc.load(name)
+
+
+@pytest.mark.parametrize("path", ["no/such.safetensors", "such.safetensors", "no/model"])
+def test_a_file_that_is_missing_is_named(path):
+    with pytest.raises(FileNotFoundError, match=f"^{path}: no such file"):
+        jvrc.load(path)
+
+
+def test_the_folder_of_a_run_stands_for_its_frozen_model(tmp_path):
+    with pytest.raises(ValueError, match="jvrc freeze"):
+        jvrc.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(jvrc.models()[MODEL].read_bytes())
+    assert jvrc.load(tmp_path).model_id == jvrc.load(MODEL).model_id
+
+
+@pytest.mark.parametrize("kept", [200, 100_000])
+def test_a_truncated_file_is_said_to_be_so(tmp_path, kept):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(jvrc.models()[MODEL].read_bytes()[:kept])
+    for read in (jvrc.load, read_header):
+        with pytest.raises(ValueError, match="weights.safetensors: truncated: it has"):
+            read(path)
 
 
 def test_a_file_of_something_else_is_an_error(tmp_path):

@@ -419,7 +419,7 @@ def test_the_command_writes_a_model_that_compresses_and_that_images_fit(
 def test_mistakes_are_one_line(checkpoint, tmp_path, capsys):
     output = tmp_path / "mean.safetensors"
     output.write_bytes(b"")
-    fails(capsys, "exists; --force overwrites it", checkpoint)
+    fails(capsys, "exists; choose another output with -o, or overwrite it with --force", checkpoint)
     fails(capsys, "--note must be KEY=TEXT", checkpoint, "--force", "--note", "imported=x")
     fails(capsys, "is the input itself", checkpoint, "-o", checkpoint, "--force")
     fails(capsys, "No such file", tmp_path / "none.pth.tar")

@@ -1,10 +1,14 @@
 """Claims about where the compilation cache lies and that it never gets in the way."""
 
+import os
 import sys
+import warnings
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from jvrc.runtime import compile_cache
 
@@ -69,3 +73,74 @@ def test_default_is_the_platforms_cache_folder(monkeypatch, platform, variables,
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert compile_cache.cache_folder() == expected
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """The cache's folder, turned on for one test."""
+    compilation_cache.reset_cache()  # that of the session lies elsewhere
+    monkeypatch.setenv("JVRC_CACHE_DIR", str(tmp_path))
+    assert compile_cache.enable() == compile_cache.folder() == tmp_path
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    monkeypatch.setenv("JVRC_CACHE_DIR", "0")
+    assert compile_cache.enable() is None
+
+
+def enable_anew():
+    jax.config.update("jax_compilation_cache_dir", None)
+    return compile_cache.enable()
+
+
+def compile_program():
+    jax.clear_caches()
+    return jax.jit(lambda x: 3 * x + 1)(np.float32(2))
+
+
+def test_what_a_full_disk_leaves_is_deleted(folder):
+    (folder / "jit_f-00-cache").write_bytes(b"")
+    (folder / "jit_g-00-cache").write_bytes(b"entry")
+    assert enable_anew() == folder
+    assert [path.name for path in folder.iterdir()] == ["jit_g-00-cache"]
+
+
+def test_a_damaged_entry_is_written_anew(folder):
+    compile_program()
+    (entry,) = folder.glob("*-cache")
+    intact = entry.read_bytes()
+    entry.write_bytes(b"garbage")
+    healed = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: healed.append(compile_cache.heal(str(message)))
+        compile_program()
+    assert healed == [True]
+    assert len(entry.read_bytes()) > len(intact) // 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compile_program() == 7
+
+
+def test_only_warnings_of_unreadable_entries_are_healed(folder):
+    (folder / "jit_f-00-cache").write_bytes(b"entry")
+    assert not compile_cache.heal("Error writing persistent compilation cache entry for 'jit_f'")
+    assert len(list(folder.iterdir())) == 1
+    assert compile_cache.heal("Error reading persistent compilation cache entry for 'jit_f': why")
+    assert list(folder.iterdir()) == []
+
+
+def test_the_entries_written_last_are_kept_up_to_a_size(folder, monkeypatch):
+    monkeypatch.setattr(compile_cache, "MAX_BYTES", 250)
+    for age in range(5):
+        path = folder / f"jit_f-{age}-cache"
+        path.write_bytes(bytes(100))
+        os.utime(path, (10**9 - age, 10**9 - age))
+    assert enable_anew() == folder
+    assert sorted(path.name for path in folder.iterdir()) == ["jit_f-0-cache", "jit_f-1-cache"]
+
+
+def test_an_entry_is_written_whole_or_not_at_all(folder):
+    compile_cache.write(folder / "a.program", b"entry")
+    compile_cache.write(folder / "none" / "a.program", b"entry")
+    assert [path.name for path in folder.iterdir()] == ["a.program"]

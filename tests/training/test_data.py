@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvrc.io.images import list_images, read_image
+from jvrc.io.images import list_images, read_image, write_image
 from jvrc.training import data
 
 
@@ -119,8 +119,27 @@ def test_prefetch_hands_on_errors_and_can_be_left_early(source, tmp_path):
     batches.close()  # returns: the thread has ended
     (tmp_path / "x.png").write_bytes(b"no image")
     broken = data.Reader(read_image, [tmp_path / "x.png"])
-    with pytest.raises(ValueError, match=r"x\.png"):
+    with pytest.raises(ValueError, match=r"x\.png"), pytest.warns(UserWarning, match="skipped"):
         next(data.prefetch(broken, 0, 0, 5, size=64, count=2))
+
+
+def test_an_image_that_cannot_be_read_is_skipped_with_a_warning_once(tmp_path):
+    for i in range(3):
+        write_image(tmp_path / f"{i}.png", np.full((70, 70, 3), 50 * i, np.uint8))
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
+    reader = data.Reader(read_image, list_images(tmp_path))
+    with pytest.warns(UserWarning, match=r"skipped: .*1\.png"):
+        assert reader[1][0, 0, 0] == 100  # that of the next one
+    assert reader[1][0, 0, 0] == 100  # without another warning
+    assert [path.name for path in reader.skipped] == ["1.png"]
+    assert len(reader) == 3
+
+
+def test_images_smaller_than_the_crop_are_announced(source):
+    cached = data.ImageCache(source, progress=False)
+    with pytest.warns(UserWarning, match=rf"^{len(source)} of {len(source)} images are smaller"):
+        data.announce_small(cached, 1024)
+    data.announce_small(cached, 16)  # no warning
 
 
 def test_crops_come_from_the_image_and_half_are_mirrored():

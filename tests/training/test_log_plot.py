@@ -110,7 +110,7 @@ def test_what_is_there_is_overwritten_by_force_only(run, tmp_path, capsys):
     command = ["plot", str(run), "-o", str(output)]
     assert main(command) == 1
     assert output.read_bytes() == b"precious"
-    assert "--force overwrites" in capsys.readouterr().err
+    assert "overwrite it with --force" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
     assert min(size(output)) > 200
 

@@ -80,6 +80,7 @@ NEW = SingleRateRecipe(
 )
 
 
+@pytest.mark.weekly
 def test_jvrc2026_trains_with_muon_and_resumes_to_the_same_bits(dataset, tmp_path):
     whole = train(NEW, dataset, tmp_path / "whole")
     train(NEW, dataset, tmp_path / "r", stop_after=3)

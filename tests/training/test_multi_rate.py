@@ -139,6 +139,7 @@ def test_a_second_training_step_compiles_nothing(params):
     assert one_step(RECIPE, params, steps=2)[2]._cache_size() == 1
 
 
+@pytest.mark.weekly
 def test_jvrc2026_is_post_trained():
     config = small_config("jvrc2026", latent_scale=1 / 0.06, hyper_scale=8.0)
     recipe = replace(RECIPE, optimizer="muon", warmup=0, steps=100).of_model(config, "a test")

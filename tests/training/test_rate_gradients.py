@@ -76,7 +76,13 @@ def assert_close(a, b, tolerance=1e-5):
     assert float(jnp.sqrt(difference / whole)) < tolerance
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        a if a == "mbt2018-mean" else pytest.param(a, marks=pytest.mark.weekly)
+        for a in ARCHITECTURES
+    ],
+)
 def test_the_update_is_the_weighted_sum_of_each_rates_own_gradient(architecture):
     config, params = model(architecture)
     derivatives = jit(jax.value_and_grad(plain_loss, (1, 4)), static_argnums=0)
@@ -113,6 +119,7 @@ def test_fixed_parts_get_no_gradient_and_enter_no_inner_product():
     assert np.all(np.diag(held[2].gram) < np.diag(free[2].gram))
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("architecture", ["mbt2018-mean", "jvrc2026"])
 def test_bfloat16_changes_the_update_little_and_its_dtypes_not(architecture):
     config, params = model(architecture)
@@ -148,6 +155,7 @@ for exact in (True, False):
 """
 
 
+@pytest.mark.weekly
 def test_eight_devices_make_the_update_of_one(tmp_path):
     code = DEVICES.format(folder=str(Path(__file__).parent))
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}

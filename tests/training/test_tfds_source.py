@@ -214,7 +214,8 @@ def test_a_damaged_image_is_named(files, tmp_path):
     (tmp_path / "cut.png").write_bytes(files[0].read_bytes()[:5000])
     example = {"image": str(tmp_path / "cut.png")}
     prepare("cut", {"image": tfds.features.Image()}, {"train": [example]}, tmp_path)
-    with pytest.raises(ValueError, match="cut:train, image 0: damaged or unsupported image"):
+    message = "cut:train, image 0: damaged or unsupported image"
+    with pytest.raises(ValueError, match=message), pytest.warns(UserWarning, match=message):
         tfds_source.open_tfds("cut", tmp_path).train[0]
 
 

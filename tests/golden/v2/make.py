@@ -24,10 +24,11 @@ from jvrc import demo
 from jvrc.codec.alpha import with_alpha
 from jvrc.codec.decoder import decode_symbols
 from jvrc.codec.encoder import encode_image
-from jvrc.coding import range_coder
-from jvrc.coding.container import GREY, MAX_TILE_SIDE, RGB, Section
+from jvrc.coding import patch, range_coder
+from jvrc.coding.container import GREY, MAX_TILE_SIDE, NO_STREAM, RGB, Container, Section, Tile
 from jvrc.coding.metadata import write_metadata
 from jvrc.coding.packing import pack
+from jvrc.coding.tile_grid import BLOCK, Area
 from jvrc.frozen.file import read_model
 from jvrc.frozen.model import FrozenModel
 from jvrc.io import images
@@ -51,6 +52,7 @@ class Case(NamedTuple):
     sections: tuple[Section, ...] = ()
     grey: bool = False
     alpha: bool = False
+    patched: int = 0  # every so many-th block of a tile; 1: all of them, and no streams
     metadata: tuple[bytes, bytes, bytes] = (b"", b"", b"")  # ICC profile, EXIF, XMP
 
 
@@ -78,6 +80,9 @@ CASES = {
         metadata=(b"", bytes.fromhex("49492a0008000000000000000000"), b"<x:xmpmeta/>"),
     ),
     "grey-alpha": Case("tiny-2026", (9, 17), 4.0, MAX_TILE_SIDE, grey=True, alpha=True),
+    "patched": Case("tiny-2026", (130, 200), 4.0, 2, patched=2),
+    "patched-grey": Case("tiny-mean", (70, 66), 2.0, MAX_TILE_SIDE, patched=3, grey=True),
+    "patched-all-over": Case("tiny-context", (70, 90), 2.0, 1, patched=1),
 }
 PHOTO = Case("", (96, 128), 2.0, 1)  # of each shipped model, rows from 100, columns from 200
 
@@ -95,11 +100,24 @@ def disc(height: int, width: int) -> np.ndarray:
     return np.where(rows + columns < 64, 255, rows**2 // 16 + columns**2 // 9).astype(np.uint8)
 
 
+def with_patches(coded: Container, img: np.ndarray, every: int) -> Container:
+    """Patch every so many-th block of each tile of a coded image, beginning with the first."""
+    tiles, whole = list(coded.tiles), Area(0, 0, *img.shape[:2])
+    for number, tile in enumerate(tiles):
+        area = coded.grid.area(number)
+        blocks = np.arange(area.size[0] * area.size[1]).reshape(area.size) % every == 0
+        data = patch.encode(img[area.scaled(BLOCK).common(whole).within(whole)], blocks)
+        tiles[number] = Tile(False, NO_STREAM, NO_STREAM, data) if every == 1 else tile
+        tiles[number] = tiles[number]._replace(patch=data)
+    return coded._replace(tiles=tuple(tiles))
+
+
 def write(name: str, weights: str, model: FrozenModel, img: np.ndarray, case: Case) -> dict:
     """One stream and what it decodes to; its entry of golden.json."""
     lanes = mock.patch.object(range_coder, "choose_lanes", return_value=case.lanes)
     with lanes if case.lanes else contextlib.nullcontext():
         coded = encode_image(model, img, qstep_code_of(case.qstep), tile_side=case.tile_side)
+    coded = with_patches(coded, img, case.patched) if case.patched else coded
     all_sections = (*case.sections, *write_metadata(*case.metadata))
     coded = coded._replace(sections=all_sections, channels=GREY if case.grey else RGB)
     data = pack(with_alpha(coded, disc(*img.shape[:2]) if case.alpha else None))

@@ -1,0 +1,171 @@
+"""`jvrc compress`."""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jvrc.cli import pictures
+from jvrc.cli.common import (
+    DEFAULT_MODEL,
+    MODEL_HELP,
+    add_command,
+    library,
+    result_text,
+)
+from jvrc.cli.devices import Models, places
+from jvrc.cli.folders import Budget, Done, run_all
+from jvrc.cli.outputs import (
+    Job,
+    Naming,
+    all_jobs,
+    check_output,
+    identities,
+    one_job,
+    report,
+    write_output,
+)
+from jvrc.cli.rate_options import add_rate_options, rate_of
+
+_IMAGES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl"),
+    *(".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".tga"),
+)
+_NAMING = Naming(".jvrc", found=_IMAGES, written=(".jvrc",), replaced=_IMAGES)
+_ABOUT = """
+
+IN is an image that Pillow can read, a folder (all images in it, at any depth), or - for standard
+input. With one of the plugins pillow-heif and pillow-jxl-plugin installed, HEIC or JPEG XL too.
+Colour profile, alpha, EXIF and XMP are kept; what a file can't keep is a warning.
+
+Names: photo.png becomes photo.jvrc. In folders, with -o DIR or IN a folder, whole names are kept:
+a.png becomes a.png.jvrc, beside a.jpg.jvrc; outputs newer than their inputs are skipped there.
+Nothing is overwritten without --force, and the input never."""
+
+
+def add_compress(subparsers: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers,
+        "compress",
+        _run_compress,
+        "compress images",
+        "jvrc compress photo.png                         # writes photo.jvrc",
+        "jvrc compress photo.png -o small.jvrc --qstep 8 --verify",
+        "jvrc compress photo.png --bytes 60k             # at most 60,000 bytes",
+        "jvrc compress photos -o archive                 # a folder, into the same tree",
+        "jvrc compress *.jpg -o archive --psnr 36 --strip",
+        "jvrc compress photo.png --effort 3              # smaller, and minutes slower",
+        "cat photo.png | jvrc compress - > photo.jvrc",
+    )
+    parser.description += _ABOUT
+    parser.add_argument("inputs", metavar="IN", nargs="+", type=Path, help="images or folders")
+    add_output_options(parser)
+    add_rate_options(parser)
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"{MODEL_HELP}; default: %(default)s"
+    )
+    parser.add_argument(
+        "--effort",
+        type=int,
+        choices=range(4),
+        default=0,
+        help="a search for better symbols: higher takes longer and gives fewer bytes at the same "
+        "quality; default: %(default)s",
+    )
+    parser.add_argument(
+        "--strip", action="store_true", help="leave EXIF (place and time too) and XMP out"
+    )
+    parser.add_argument(
+        "--srgb", action="store_true", help="convert to sRGB instead of keeping the colour profile"
+    )
+    parser.add_argument("--verify", action="store_true", help="decompress and print the PSNR too")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add -o, --force and --jobs."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT|DIR",
+        help="a file, - for standard output, or a folder, which several inputs need; "
+        "default: beside IN",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=parse_jobs,
+        help="images at a time, of several; default: one for two cores, two for each accelerator",
+    )
+
+
+def parse_jobs(text: str) -> int:
+    """Return a number of threads; ArgumentTypeError unless it is 1 ... 256."""
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"must be in 1 ... 256, got {text}")
+    return int(text)
+
+
+def _run_compress(args: argparse.Namespace) -> None:
+    job = one_job(args.inputs, args.output, _NAMING)
+    if job is not None:
+        _compress_one(args, job)
+        return
+    jobs = all_jobs(args.inputs, args.output, _NAMING)
+
+    def threads() -> list:
+        library()
+        return places(args.jobs)
+
+    run_all(jobs, _work(args), threads, force=args.force, verb="compress")
+
+
+def _compress_one(args: argparse.Namespace, job: Job) -> None:
+    """Compress one image and print a line of result."""
+    check_output(job.output, identities(args.inputs), force=args.force)
+    picture = pictures.read(job.source, srgb=args.srgb)
+    jvrc = library()
+    model = jvrc.load(args.model)
+    begin = time.perf_counter()
+    data = jvrc.compress(model, picture, **_options(args), progress=True)
+    seconds = time.perf_counter() - begin
+    line = result_text(len(data), *picture.pixels.shape[:2], seconds)
+    if "qstep" not in rate_of(args):
+        line += f", qstep {jvrc.inspect(data).qstep:.4g}"
+    if args.verify:
+        line += f", {_psnr(model, picture, data):.2f} dB"
+    write_output(job.output, data)
+    report(job.output, line)
+
+
+def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
+    """Return what a thread does for one image of several."""
+    models, budget = Models(), Budget()
+
+    def work(job: Job) -> Done:
+        import jvrc
+
+        picture = pictures.read(job.source, srgb=args.srgb)
+        pixels = picture.pixels.shape[0] * picture.pixels.shape[1]
+        model = models(args.model)
+        with budget.of(pixels):
+            data = jvrc.compress(model, picture, **_options(args))
+            psnr = _psnr(model, picture, data) if args.verify else None
+        write_output(job.output, data)
+        return Done(pixels, len(data), psnr)
+
+    return work
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    return {"effort": args.effort, "metadata": not args.strip} | rate_of(args)
+
+
+def _psnr(model: Any, picture: Any, data: bytes) -> float:
+    import jvrc
+    from jvrc.evaluation.metrics import psnr
+
+    return psnr(picture.pixels, jvrc.decompress_picture(model, data).pixels)

@@ -1,0 +1,56 @@
+"""The devices that several images are coded on at a time, and models on them."""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+_PER_ACCELERATOR = 2  # while one thread's image is on the device, the other's is on the processor
+_MOST = 8  # threads on the processor
+
+Place = Callable[[], AbstractContextManager]
+
+
+def places(count: int | None) -> list[Place]:
+    """Return where each thread computes, as contexts for it to enter; devices take turns.
+
+    count: of threads. By default two for each accelerator; on the processor, which a single image
+    keeps busy for the most part, one for two cores, and two at least.
+    """
+    import jax
+
+    devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        default = max(len(devices), min(_MOST, (os.cpu_count() or 1) // 2), 2)
+    else:
+        default = _PER_ACCELERATOR * len(devices)
+    if len(devices) == 1:
+        return [nullcontext] * (count or default)
+    return [_place(devices[i % len(devices)]) for i in range(count or default)]
+
+
+def _place(device: Any) -> Place:
+    import jax
+
+    return lambda: jax.default_device(device)
+
+
+class Models:
+    """Models by name, loaded once for each device."""
+
+    def __init__(self) -> None:
+        self._lock, self._held = threading.Lock(), dict[tuple, Any]()
+
+    def __call__(self, name: str) -> Any:
+        """Return a model on the device of the calling thread."""
+        import jax
+
+        import jvrc
+
+        device = jax.config.jax_default_device
+        with self._lock:
+            if (name, device) not in self._held:
+                model = jvrc.load(name)
+                self._held[name, device] = jax.device_put(model, device) if device else model
+            return self._held[name, device]

@@ -1,0 +1,32 @@
+"""Checks of what a user passes to the public functions, before any work."""
+
+import os
+from typing import Any
+
+
+def check_params(params: Any) -> None:
+    """Raise ValueError unless params is a frozen model."""
+    from jvrc.frozen.model import FrozenModel  # imports JAX, which describing a file does not need
+
+    if isinstance(params, FrozenModel):
+        return
+    rule = "params must be a frozen model, as jvrc.load returns it"
+    if isinstance(params, str | os.PathLike):
+        raise ValueError(f"{rule}; got {params!r}: pass jvrc.load({str(params)!r})")
+    remedy = ": freeze trained parameters first (jvrc freeze)" if isinstance(params, dict) else ""
+    raise ValueError(f"{rule}; got {_kind(params)}{remedy}")
+
+
+def check_data(data: Any) -> None:
+    """Raise ValueError unless data is bytes."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        return
+    rule = "data must be bytes, the content of a file"
+    if isinstance(data, str | os.PathLike):
+        raise ValueError(f"{rule}; got {data!r}: pass pathlib.Path({str(data)!r}).read_bytes()")
+    raise ValueError(f"{rule}; got {_kind(data)}")
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

@@ -1,0 +1,77 @@
+"""The pixels of a tile as plain, lossless coding sees them: what of them suits it, and its cost."""
+
+from functools import cached_property
+
+import numpy as np
+
+from jvrc.codec.near_lossless import STEPS, rounded
+from jvrc.codec.patch_screen import blocks_in, statistics
+from jvrc.coding import patch
+from jvrc.coding.tile_grid import BLOCK
+from jvrc.qstep import rd_lambda
+
+_SAFETY = 0.93  # 0.3 dB: tiles around were not coded yet when a tile's blocks are decoded
+_OVERHEAD = 64  # bits of a patched block that are not counted
+_SIMPLE_STEP = 5  # grey levels: the coarsest grid for simple blocks
+_MOST_PACKED = 0.9  # of the bits counted for plain coding, what WebP takes
+
+
+def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
+    """Return the PSNR in dB that no block of 64x64 pixels of a file comes out below.
+
+    simple: of blocks that repeat their colours or have few (jvrc.codec.patch_screen). Photographs
+    stay above both floors.
+    """
+    falling = 10 * np.log10(max(qstep, 1.0))
+    full = architecture == "jvrc2026"  # the models of 2018 restore less at fine steps
+    if simple:
+        return float(min(33 if full else 30, 33 - falling))
+    return float(min(27 if full else 22, 29 - falling))
+
+
+class PatchPixels:
+    """A tile's pixels, any blocks of which can be patched. Masks are bool [rows,columns]."""
+
+    def __init__(self, img: np.ndarray, qstep: float, architecture: str) -> None:
+        """img: uint8 [h,w,3], the tile as far as it lies within the image."""
+        self._img, self._rounded = img, {}
+        self.rate_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
+        self.seen = statistics(img)
+        mse = [_mse(floor_psnr(qstep, architecture, simple=simple)) for simple in (False, True)]
+        self.floor = _SAFETY * np.where(self.seen.simple, mse[1], mse[0])  # of squared errors
+
+    @cached_property
+    def cost(self) -> np.ndarray:
+        """About the cost in bits of each simple block if it is patched, infinite of others.
+
+        Scaled by what WebP takes of all of them, which finds more repetitions than are counted.
+        """
+        simple = self.seen.simple
+        cost = np.full(simple.shape, np.inf)
+        if not simple.any():
+            return cost
+        for place in np.argwhere(simple).tolist():
+            cost[*place] = self._round(*place)[1]
+        packed = 8 * len(self.patch(simple)) / max(cost[simple].sum(), 1.0)
+        return min(packed, _MOST_PACKED) * cost + _OVERHEAD
+
+    def patch(self, blocks: np.ndarray) -> bytes:
+        """Return the patch of blocks of the tile."""
+        pixels = self._img.copy()
+        for row, column in np.argwhere(blocks).tolist():
+            block = pixels[BLOCK * row : BLOCK * (row + 1), BLOCK * column : BLOCK * (column + 1)]
+            block[...] = self._round(row, column)[0]
+        return patch.encode(pixels, blocks)
+
+    def _round(self, row: int, column: int) -> tuple[np.ndarray, float]:
+        """Return a block as it is to be patched, and about its cost."""
+        if (row, column) not in self._rounded:
+            block = blocks_in(self._img)[row * self.seen.simple.shape[1] + column]
+            most = _SIMPLE_STEP if self.seen.simple[row, column] else STEPS[-1]
+            found = rounded(block, self.rate_weight, most)
+            self._rounded[row, column] = found
+        return self._rounded[row, column]
+
+
+def _mse(psnr: float) -> float:
+    return 255**2 / 10 ** (psnr / 10)

@@ -1,0 +1,116 @@
+"""Rate control: the quantisation step at which a file meets a target of bytes or of PSNR.
+
+g_a and h_a run once. The search begins at the step that estimates (jvrc.codec.rate_curve) give;
+then it measures whole real files, each coded and for a PSNR target decoded, which correct the
+estimates (jvrc.codec.search). So the file that it returns meets the target whatever the encoder
+does.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jvrc.codec.analysed import AnalysedImage
+from jvrc.codec.encoder import encode_analysed
+from jvrc.codec.fidelity import RememberedCoders, psnr_of
+from jvrc.codec.rate_curve import CODES, RateCurve
+from jvrc.codec.search import Closeness, Found, first_that_fits
+from jvrc.coding.container import Container
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
+
+# In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
+_BYTES = Closeness(margin=0.001, enough=0.006, late=0.01)
+_PSNR = Closeness(margin=0.05, enough=0.1, late=0.1)
+
+_LOSSLESS = 200.0  # dB, that stand for the infinite PSNR of equal images
+
+Finish = Callable[[Container], bytes]  # makes the whole file of a coded image
+
+
+def within_bytes(
+    analysed: AnalysedImage,
+    target: int,
+    finish: Finish,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+) -> bytes:
+    """Return the file of the finest step that takes at most `target` bytes.
+
+    Or of another within 1 % below the target. If the finest step of all takes less, that one's.
+
+    Raises:
+      ValueError: even the coarsest step takes more.
+    """
+    estimated = np.log(RateCurve(analysed).file_bytes()) - np.log(target)
+
+    def measure(code: int, effort: int) -> tuple[float, bytes]:
+        options = {"effort": effort, "patches": patches, "progress": progress}
+        data = finish(encode_analysed(analysed, code, **options))
+        return float(np.log(len(data) / target)), data
+
+    found = _search(measure, estimated, CODES, _BYTES, effort)
+    if found.excess > 0:
+        height, width = analysed.img.shape[:2]
+        bpp = 8 * len(found.data) / (height * width)
+        raise ValueError(
+            f"the target of {target} bytes can't be reached: at least {len(found.data)} bytes "
+            f"({bpp:.4f} bpp) are possible, at qstep {QSTEP_MAX:g}"
+        )
+    return found.data
+
+
+def with_psnr(
+    analysed: AnalysedImage,
+    target: float,
+    pixels: np.ndarray,
+    finish: Finish,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+) -> bytes:
+    """Return the file of the coarsest step with a PSNR of at least `target` dB.
+
+    Or of another that exceeds the target by at most 0.1 dB. If the coarsest step of all exceeds it
+    by more, that one's.
+
+    pixels: what the PSNR is of, uint8 [h,w,3], or [h,w] of a grey image.
+
+    Raises:
+      ValueError: even the finest step has less.
+    """
+    estimated = target - RateCurve(analysed).psnr()[::-1]
+    tiles = analysed.grid.count
+
+    def measure(code: int, effort: int) -> tuple[float, bytes]:
+        coders = RememberedCoders(tiles)
+        options = {"effort": effort, "patches": patches, "progress": progress}
+        coded = encode_analysed(analysed, code, coder_of=coders.encoding, **options)
+        value = min(_LOSSLESS, psnr_of(analysed.model, coded, pixels, coders.decoding))
+        return target - value, finish(coded)
+
+    found = _search(measure, estimated, CODES[::-1], _PSNR, effort)
+    if found.excess > 0:
+        raise ValueError(
+            f"the target of {target:g} dB can't be reached: at most {target - found.excess:.2f} dB "
+            f"are possible, at qstep {QSTEP_MIN:g}"
+        )
+    return found.data
+
+
+def _search(
+    measure: Callable[[int, int], tuple[float, bytes]],
+    estimated: np.ndarray,
+    codes: np.ndarray,
+    closeness: Closeness,
+    effort: int,
+) -> Found:
+    """Return the first of the codes that fits; with effort, searched without it before."""
+
+    def at(effort: int) -> Callable[[int], tuple[float, bytes]]:
+        return lambda place: measure(int(codes[place]), effort)
+
+    found = first_that_fits(at(0), estimated, closeness)
+    return first_that_fits(at(effort), found.corrected, closeness) if effort else found

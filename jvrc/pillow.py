@@ -1,0 +1,146 @@
+"""A plugin for Pillow: after `import jvrc.pillow`, it opens and saves files of jvrc.
+
+    with Image.open("photo.jvrc") as img: ...
+    img.save("photo.jvrc", qstep=2)
+
+Options of `save`: qstep (2 if there is no target), target_bytes, target_bpp, target_psnr, effort;
+model, a shipped model's name, the path of a weights file, or a `FrozenModel`; icc_profile, exif and
+xmp as in other formats: the profile is that of the image unless given, EXIF and XMP are written
+only if given.
+"""
+
+import functools
+import os
+import warnings
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+import jvrc
+from jvrc.coding.container import GREY
+from jvrc.coding.metadata import read_metadata
+from jvrc.coding.packing import MAGIC, unpack
+from jvrc.errors import BitstreamError
+from jvrc.frozen import zoo
+from jvrc.io.images import as_picture, to_pil
+from jvrc.io.metadata import PREFIX as EXIF_PREFIX
+
+if TYPE_CHECKING:
+    from jvrc.frozen.model import FrozenModel
+
+_FORMAT, _SUFFIX, _MIME = "JVRC", ".jvrc", "image/x-jvrc"
+_QSTEP = 2.0
+_UNLIMITED = 2**64  # pixels: Pillow limits them itself, by `Image.MAX_IMAGE_PIXELS`
+_RATES = ("qstep", "target_bytes", "target_bpp", "target_psnr")
+_known: dict[str, "FrozenModel"] = {}  # by model id
+
+
+def add_model(model: "FrozenModel") -> None:
+    """Let `PIL.Image.open` read files of a model that the package does not ship."""
+    _known[model.model_id] = model
+
+
+class JvrcImageFile(ImageFile.ImageFile):
+    """A compressed image: size, mode and metadata of its header, pixels when they are needed."""
+
+    format = _FORMAT
+    format_description = "jvrc, learned image compression"
+
+    def _open(self) -> None:
+        self._data = self.fp.read()
+        try:
+            coded = unpack(self._data, max_pixels=_UNLIMITED)
+            beside = read_metadata(coded.sections)
+        except BitstreamError as error:
+            raise UnidentifiedImageError(f"cannot identify image file: {error}") from error
+        pixel = np.zeros((1, 1) if coded.channels == GREY else (1, 1, 3), np.uint8)
+        alpha = pixel.reshape(-1)[None, :1] if any(tile.alpha for tile in coded.tiles) else None
+        like = to_pil(jvrc.Picture(pixel, alpha, *beside))
+        self._mode, self._size = like.mode, (coded.width, coded.height)
+        self._model_id = coded.model_id
+        self.info |= like.info
+        self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]
+
+    def load(self) -> Any:
+        """Decode the image, if that has not been done.
+
+        Raises:
+          OSError: it is damaged, or its model is not known.
+        """
+        if self.tile and self._data:
+            pixels = self._decoded()
+            if self._exclusive_fp:
+                self.fp.close()
+            self.fp, self._data = BytesIO(pixels), b""
+        return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """Do nothing: the decoded pixels are at hand."""
+
+    def _decoded(self) -> bytes:
+        """Return the pixels; Pillow has limited their number already."""
+        try:
+            model = _model_of(self._model_id)
+            picture = jvrc.decompress_picture(model, self._data, max_pixels=_UNLIMITED)
+        except ValueError as error:
+            raise OSError(f"broken data stream when reading image file: {error}") from error
+        return to_pil(picture).tobytes()
+
+
+def _model_of(model_id: str) -> "FrozenModel":
+    if model_id in _known:
+        return _known[model_id]
+    name = zoo.name_of(model_id)
+    if name is None:
+        raise ValueError(
+            f"no shipped model has the id {model_id}: load its file, "
+            "and pass the model to jvrc.pillow.add_model"
+        )
+    return _loaded(name)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(name: str) -> "FrozenModel":
+    return jvrc.load(name)
+
+
+def _save(img: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    """Write an image as `PIL.Image.Image.save` asks for it."""
+    options = img.encoderinfo
+    model = options.get("model", zoo.DEFAULT)
+    if isinstance(model, str | os.PathLike):
+        model = _loaded(os.fspath(model))
+    given = {name: options[name] for name in (*_RATES, "effort") if options.get(name) is not None}
+    if not set(_RATES) & set(given):
+        given["qstep"] = _QSTEP
+    file.write(jvrc.compress(model, _picture(img, options), **given))
+
+
+def _picture(img: Image.Image, options: dict[str, Any]) -> jvrc.Picture:
+    """Return what to compress: the pixels as they lie, and the metadata that was asked for."""
+    plain = img.copy()
+    plain.info = {k: v for k, v in img.info.items() if k == "transparency"}
+    icc = options.get("icc_profile", img.info.get("icc_profile"))
+    if icc:
+        plain.info["icc_profile"] = icc
+    picture = as_picture(plain)
+    for line in picture.losses:
+        warnings.warn(f"{_FORMAT}: {line}", stacklevel=4)
+    exif, xmp = options.get("exif") or b"", options.get("xmp") or b""
+    if isinstance(exif, Image.Exif):
+        exif = exif.tobytes()
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    return picture._replace(exif=exif.removeprefix(EXIF_PREFIX), xmp=xmp)
+
+
+def _accepts(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+Image.register_open(_FORMAT, JvrcImageFile, _accepts)
+Image.register_save(_FORMAT, _save)
+Image.register_extension(_FORMAT, _SUFFIX)
+Image.register_mime(_FORMAT, _MIME)

@@ -1,0 +1,223 @@
+"""Claims about many files in one run, with a tiny model."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import jvrc
+from jvrc.cli import main
+
+SUMMARY = r"{}, [\d.]+ MP, \d+ bytes, [\d.]+ bpp, [\d.]+ s, [\d.]+ files/s, [\d.]+ MP/s"
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JVRC_CACHE_DIR", "0")
+
+
+@pytest.fixture
+def model(tiny_2026, tmp_path):
+    """Options that choose the tiny model, which has its own file."""
+    from jvrc.frozen.file import save_model
+
+    save_model(tiny_2026, tmp_path / "m.safetensors")
+    return ["--model", "m.safetensors"]
+
+
+def image(number):
+    y, x = np.mgrid[:40, :56]
+    return np.stack([3 * x, 2 * y + number, 4 * y], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A tree with four images, one name twice, a hidden file and one that is no image."""
+    for number, name in enumerate(["a.png", "a.PPM", "sub/b.png", "sub/deeper/c.webp"]):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image(number)).save(path, lossless=True)
+    (tmp_path / "photos" / "notes.txt").write_text("not an image")
+    (tmp_path / "photos" / ".hidden.png").write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def names(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+CODED = {"a.png.jvrc", "a.PPM.jvrc", "sub/b.png.jvrc", "sub/deeper/c.webp.jvrc"}
+
+
+def test_folders_go_into_the_same_tree_and_back(capsys, model, photos, tmp_path, tiny_2026):
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(SUMMARY.format("4 files") + "\n", out)
+    assert err == "jvrc: photos: left out, for their suffixes: 1 file\n"
+    assert names(tmp_path / "out") == CODED
+    data = (tmp_path / "out" / "sub" / "b.png.jvrc").read_bytes()
+    assert data == jvrc.compress(tiny_2026, image(2), 2)
+    assert main(["decompress", "out", "-o", "back", *model]) == 0
+    assert names(tmp_path / "back") == {f"{name}.png" for name in CODED}
+    with Image.open(tmp_path / "back" / "sub" / "b.png.jvrc.png") as img:
+        np.testing.assert_array_equal(img, jvrc.decompress(tiny_2026, data))
+
+
+def test_without_an_output_files_lie_beside_their_inputs(model, photos):
+    before = names(photos)
+    assert main(["compress", "photos", *model]) == 0
+    assert names(photos) == before | CODED
+    assert main(["decompress", "photos", "--format", "ppm", *model]) == 0
+    assert names(photos) == before | CODED | {f"{name}.ppm" for name in CODED}
+
+
+def test_what_is_done_is_skipped_and_what_is_older_is_not_overwritten(
+    capsys, model, photos, tmp_path
+):
+    argv = ["compress", "photos", "-o", "out", *model]
+    assert main(argv) == 0
+    (tmp_path / "out" / "a.png.jvrc").unlink()
+    old = tmp_path / "out" / "sub" / "b.png.jvrc"
+    os.utime(old, (0, 0))
+    before = old.read_bytes()
+    capsys.readouterr()
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert re.match(SUMMARY.format("1 file") + ", 2 done before", out)
+    assert "out/sub/b.png.jvrc: exists; choose another output" in err
+    assert old.read_bytes() == before
+    assert main([*argv, "--force"]) == 0
+    assert capsys.readouterr().out.startswith("4 files, ")
+    assert main(argv) == 0
+    assert capsys.readouterr().out.startswith("0 files, 4 done before")
+
+
+def test_bad_files_are_listed_at_the_end(capsys, model, photos, tmp_path):
+    whole = (photos / "sub" / "b.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.png").write_bytes(b"text")
+    assert main(["compress", "photos", "none.png", "-o", "out", *model]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("4 files, ")
+    *lines, last = err.splitlines()[1:]
+    assert len(lines) == 3
+    for name in ("photos/cut.png", "photos/text.png", "none.png"):
+        assert sum(line.startswith(f"jvrc: {name}: ") for line in lines) == 1
+    assert last == "jvrc: error: 3 of 7 files failed, listed above"
+    assert names(tmp_path / "out") == CODED
+    (tmp_path / "out" / "damaged.jvrc").write_bytes(b"JVRC\x02")
+    assert main(["decompress", "out", "-o", "back", *model]) == 1
+    assert "jvrc: out/damaged.jvrc: truncated stream" in capsys.readouterr().err
+    assert len(names(tmp_path / "back")) == 4
+
+
+def test_two_inputs_never_share_an_output(capsys, model, photos, tmp_path):
+    assert main(["compress", "photos/a.png", "photos/a.PPM", *model]) == 1
+    shared = "photos/a.png and photos/a.PPM would both become photos/a.jvrc: -o DIR keeps whole"
+    assert shared in capsys.readouterr().err
+    (tmp_path / "a.png").write_bytes((photos / "a.png").read_bytes())
+    assert main(["compress", "a.png", "photos/a.png", "-o", "out", *model]) == 1
+    assert "would both become out/a.png.jvrc" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["compress", "photos/a.png", "photos/a.PPM", "-o", "out", *model]) == 0
+    assert names(tmp_path / "out") == {"a.png.jvrc", "a.PPM.jvrc"}
+
+
+def test_files_that_are_named_have_short_names_and_are_not_skipped(capsys, model, photos):
+    argv = ["compress", "photos/a.png", "photos/sub/b.png", *model]
+    assert main(argv) == 0
+    assert {"a.jvrc", "sub/b.jvrc"} <= names(photos)
+    assert main(argv) == 1
+    assert "2 of 2 files failed" in capsys.readouterr().err
+
+
+def test_an_input_is_never_overwritten(capsys, model, photos):
+    (photos / "sub" / "b.png.jvrc").hardlink_to(photos / "a.png")
+    before = (photos / "a.png").read_bytes()
+    assert main(["compress", "photos", "--force", *model]) == 1
+    assert "photos/sub/b.png.jvrc: is the input itself" in capsys.readouterr().err
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_several_inputs_need_a_folder(capsys, photos, tmp_path):
+    (tmp_path / "file").write_bytes(b"precious")
+    assert main(["compress", "photos", "-o", "file"]) == 1
+    assert "file: is not a folder; several inputs need one" in capsys.readouterr().err
+    assert main(["compress", "photos", "-o", "all.jvrc"]) == 1
+    assert "all.jvrc: is not a folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["compress", "empty", "-o", "out"]) == 1
+    assert "empty: no files to take there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_the_number_of_threads_changes_no_byte(model, photos, tmp_path, tiny_2026, count):
+    assert main(["compress", "photos", "-o", "out", "--jobs", count, *model]) == 0
+    for number, name in enumerate(["a.png", "a.PPM", "sub/b.png"]):
+        data = (tmp_path / "out" / f"{name}.jvrc").read_bytes()
+        assert data == jvrc.compress(tiny_2026, image(number), 2)
+
+
+def test_an_error_of_the_program_is_not_taken_for_a_bad_file(monkeypatch, model, photos):
+    def wrong(*_, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jvrc, "compress", wrong)
+    with pytest.raises(ZeroDivisionError):
+        main(["compress", "photos", "-o", "out", *model])
+
+
+def test_verify_prints_the_lowest_psnr(capsys, model, photos):
+    assert main(["compress", "photos", "-o", "out", "--verify", *model]) == 0
+    assert re.search(r", lowest \d+\.\d\d dB$", capsys.readouterr().out)
+
+
+def test_several_devices_share_the_files(model, photos, tmp_path, tiny_2026):
+    flags = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, "-m", "jvrc", "compress", "photos", "-o", "out", *model]
+    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path / "out") == CODED
+    data = (tmp_path / "out" / "sub" / "b.png.jvrc").read_bytes()
+    assert np.all(
+        jvrc.decompress(tiny_2026, data)
+        == jvrc.decompress(tiny_2026, jvrc.compress(tiny_2026, image(2), 2))
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+def test_interruption_ends_all_threads_and_leaves_nothing_half_written(model, photos, tmp_path):
+    code = f"""
+import os, signal, sys, threading, time
+import jvrc
+from jvrc.cli import main
+started = threading.Barrier(3)
+
+def endless(*_, **options):
+    started.wait()
+    while True:
+        time.sleep(0.01)
+
+def interrupt():
+    started.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+jvrc.compress = endless
+sys.exit(main(["compress", "photos", "-o", "out", "-j", "2", *{model!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in done.stderr
+    assert names(tmp_path / "out") == set()

@@ -1,0 +1,127 @@
+"""Claims about standard input and output, devices and pipes, with a tiny model."""
+
+import io
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jvrc
+from jvrc.cli import main
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JVRC_CACHE_DIR", "0")
+
+
+@pytest.fixture
+def model(tiny_2026, tmp_path):
+    """Options that choose the tiny model, which has its own file."""
+    from jvrc.frozen.file import save_model
+
+    return ["--model", str(save_model(tiny_2026, tmp_path / "m.safetensors") and "m.safetensors")]
+
+
+@pytest.fixture
+def png(tmp_path):
+    y, x = np.mgrid[:40, :56]
+    img = np.stack([3 * x, 2 * y + x, 4 * y], axis=-1).astype(np.uint8)
+    Image.fromarray(img).save(tmp_path / "a.png")
+    return (tmp_path / "a.png").read_bytes()
+
+
+@pytest.fixture
+def stream(png, tiny_2026):
+    return jvrc.compress(tiny_2026, Image.open(io.BytesIO(png)), 2)
+
+
+def feed(monkeypatch, data, *, terminal=False):
+    """Let standard input hold these bytes."""
+    text = io.TextIOWrapper(io.BytesIO(data))
+    monkeypatch.setattr(text, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stdin", text)
+
+
+def test_standard_input_goes_to_standard_output(capsysbinary, monkeypatch, model, png, stream):
+    feed(monkeypatch, png)
+    assert main(["compress", "-", *model]) == 0
+    out, err = capsysbinary.readouterr()
+    assert out == stream
+    assert err.startswith(b"%d bytes, " % len(stream))
+    feed(monkeypatch, stream)
+    assert main(["decompress", "-", *model, "--format", "ppm"]) == 0
+    out, err = capsysbinary.readouterr()
+    assert out.startswith(b"P6\n56 40\n255\n")
+    assert err.startswith(b"40x56 from %d bytes, " % len(stream))
+
+
+def test_standard_input_goes_to_a_file_and_files_to_standard_output(
+    capsysbinary, monkeypatch, model, png, stream, tmp_path
+):
+    feed(monkeypatch, png)
+    assert main(["compress", "-", "-o", "b.jvrc", *model]) == 0
+    assert capsysbinary.readouterr().out.startswith(b"b.jvrc: ")
+    assert (tmp_path / "b.jvrc").read_bytes() == stream
+    assert main(["compress", "a.png", "-o", "-", *model]) == 0
+    assert capsysbinary.readouterr().out == stream
+
+
+def test_a_terminal_gets_no_bytes_and_is_not_read(capsys, monkeypatch, model, png):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["compress", "a.png", "-o", "-", *model]) == 1
+    assert "standard output is a terminal; redirect it" in capsys.readouterr().err
+    feed(monkeypatch, png, terminal=True)
+    assert main(["compress", "-", "-o", "b.jvrc", *model]) == 1
+    assert "standard input is a terminal; redirect it" in capsys.readouterr().err
+
+
+def test_what_standard_input_holds_is_named_in_errors(capsys, monkeypatch, tmp_path):
+    feed(monkeypatch, b"text")
+    assert main(["compress", "-", "-o", "b.jvrc"]) == 1
+    assert capsys.readouterr().err == (
+        "jvrc: error: standard input: not an image that Pillow can read\n"
+    )
+    feed(monkeypatch, b"text")
+    assert main(["decompress", "-", "-o", "b.png"]) == 1
+    assert "error: standard input: not a jvrc stream" in capsys.readouterr().err
+    assert not list(tmp_path.glob("b.*"))
+
+
+def test_standard_input_is_one_image(capsys, png):
+    assert main(["compress", "a.png", "-"]) == 1
+    assert "- is standard input or output, for one image" in capsys.readouterr().err
+    assert main(["compress", "a.png", "a.png", "-o", "-"]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev and named pipes")
+def test_pipes_are_written_to_and_never_replaced(capsys, model, png, stream, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    found = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    assert main(["compress", "a.png", "-o", "pipe", "--force", *model]) == 0
+    reader.join(timeout=60)
+    assert found == [stream]
+    assert (tmp_path / "pipe").is_fifo()
+    assert main(["compress", "a.png", "-o", os.devnull, "--force", *model]) == 0
+    assert not os.path.isfile(os.devnull)
+    assert capsys.readouterr().out.count("\n") == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev and named pipes")
+def test_open_files_are_continued(capfdbinary, model, png, stream, tmp_path):
+    file = os.open(tmp_path / "b", os.O_CREAT | os.O_WRONLY)
+    os.write(file, b"before ")
+    assert main(["compress", "a.png", "-o", f"/dev/fd/{file}", *model]) == 0
+    os.close(file)
+    assert (tmp_path / "b").read_bytes() == b"before " + stream
+    capfdbinary.readouterr()
+    assert main(["compress", "a.png", "-o", "/dev/stdout", *model]) == 0
+    out, err = capfdbinary.readouterr()
+    assert out == stream
+    assert err.startswith(b"%d bytes, " % len(stream))

@@ -1,0 +1,59 @@
+"""Claims about writing files, and about checking beforehand that it can be done."""
+
+import os
+
+import pytest
+
+from jvrc.io.files import check_writable, is_stream, write_bytes
+
+
+def test_an_error_names_the_path_that_was_given(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_bytes(tmp_path / "a", b"data")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_name_can_be_written_and_a_longer_one_is_refused_before(tmp_path):
+    longest = tmp_path / ("x" * 255)
+    check_writable(longest)
+    write_bytes(longest, b"data")
+    assert longest.read_bytes() == b"data"
+    check_writable(longest)
+    with pytest.raises(OSError, match="File name too long"):
+        check_writable(tmp_path / ("x" * 256))
+
+
+def test_links_are_followed(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/file")
+    check_writable(tmp_path / "link")
+    write_bytes(tmp_path / "link", b"data")
+    assert (tmp_path / "folder" / "file").read_bytes() == b"data"
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "astray").symlink_to("missing/file")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        check_writable(tmp_path / "astray")
+
+
+def test_folders_are_no_files(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        check_writable(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="file: no such folder"):
+        check_writable(tmp_path / "file" / "a")
+
+
+def test_open_files_and_devices_are_streams_and_files_are_not(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    assert not is_stream(tmp_path / "a")
+    assert not is_stream(tmp_path / "missing")
+    assert not is_stream(tmp_path)
+    assert is_stream(os.devnull)
+    for path in ("/dev/stdout", "/dev/fd/7", "/proc/self/fd/1", "/dev/../dev/stdout"):
+        assert is_stream(path)
+    assert not is_stream("/dev/shm/a.jvrc")

@@ -1,0 +1,142 @@
+"""Claims about image files that are mapped instead of loaded."""
+
+import contextlib
+import functools
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from jvrc.io import large, tiff
+from jvrc.io.large import check_large, create_large
+from jvrc.io.picture import Picture
+
+SHAPES = {"rgb": (5, 7, 3), "grey": (5, 7), "rgba": (5, 7, 4)}
+
+
+def noise(shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+open_large = functools.partial(large.open_large, least_pixels=1)
+
+
+def joined(picture):
+    assert isinstance(picture.pixels, np.memmap)
+    if picture.alpha is None:
+        return picture.pixels
+    return np.dstack([picture.pixels, picture.alpha])
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".pgm", ".tif", ".npy"])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_what_is_written_is_read_and_pillow_reads_it_too(tmp_path, suffix, kind):
+    img, path = noise(SHAPES[kind]), tmp_path / f"x{suffix}"
+    if (suffix, kind) in ((".ppm", "rgba"), (".pgm", "rgba"), (".pgm", "rgb")):
+        with pytest.raises(ValueError, match="can't be written piece by piece"):
+            check_large(path, img.shape)
+        return
+    with create_large(path, img.shape) as out:
+        assert not path.exists()
+        for row in range(len(img)):
+            out[row] = img[row]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    np.testing.assert_array_equal(joined(open_large(path)), img)
+    other = np.load(path) if suffix == ".npy" else np.asarray(Image.open(path))
+    np.testing.assert_array_equal(other, img)
+
+
+def test_nothing_is_left_of_a_file_that_was_not_completed(tmp_path):
+    old = tmp_path / "x.ppm"
+    old.write_bytes(b"old")
+    with contextlib.suppress(KeyboardInterrupt), create_large(old, (5, 7, 3)) as out:
+        out[0] = 1
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == ["x.ppm"]
+    assert old.read_bytes() == b"old"
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        create_large(tmp_path / "none" / "x.ppm", (5, 7, 3)).__enter__()
+
+
+def test_a_tiff_of_more_than_four_gigabytes_is_a_bigtiff(tmp_path, monkeypatch):
+    """Only its header is written."""
+    shape = (40000, 40000, 3)
+    path = tmp_path / "x.tif"
+    header = tiff.header(shape)
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + int(np.prod(shape)))
+    assert header[:4] == b"II\x2b\0"
+    picture = open_large(path)
+    assert picture.pixels.shape == shape
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with Image.open(path) as img:
+        assert img.size == (40000, 40000)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_tiff_files_of_pillow_are_mapped_with_profile(tmp_path, kind):
+    img, path = noise(SHAPES[kind]), tmp_path / "x.tif"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(img).save(path, compression=None, icc_profile=profile)
+    found = open_large(path)
+    np.testing.assert_array_equal(joined(found), img)
+    assert found.icc == profile
+
+
+def test_comments_of_ppm_are_skipped(tmp_path):
+    img, path = noise((5, 7, 3)), tmp_path / "x.ppm"
+    path.write_bytes(b"P6 # one\n# two\n7\n# three\n5 255\n" + img.tobytes())
+    np.testing.assert_array_equal(joined(open_large(path)), img)
+
+
+def test_small_images_are_left_to_be_loaded(tmp_path):
+    path = tmp_path / "x.ppm"
+    with create_large(path, (5, 7, 3)):
+        pass
+    assert large.open_large(path) is None
+    assert large.open_large(path, least_pixels=36) is None
+    assert large.open_large(path, least_pixels=35) is not None
+
+
+def test_other_files_are_not_mapped(tmp_path):
+    img, path = Image.fromarray(noise((5, 7, 3))), tmp_path / "x"
+    img.save(path, "TIFF", compression="tiff_deflate")
+    assert open_large(path) is None
+    img.save(path, "PNG")
+    assert open_large(path) is None
+    path.write_bytes(b"P6\n7 5\n65535\n" + bytes(210))
+    assert open_large(path) is None
+    np.save(tmp_path / "x.npy", np.zeros((5, 7, 3), np.uint16))
+    assert open_large(tmp_path / "x.npy") is None
+    exif = Image.Exif()
+    exif[274] = 6
+    img.save(path, "TIFF", exif=exif)
+    assert open_large(path) is None  # not upright
+
+
+@pytest.mark.parametrize("cut", [1, 50])
+def test_truncated_files_are_refused(tmp_path, cut):
+    for suffix in ("ppm", "tif"):
+        path = tmp_path / f"x.{suffix}"
+        with create_large(path, (5, 7, 3)) as out:
+            out[:] = 0
+        data = path.read_bytes()
+        path.write_bytes(data[:-cut])
+        with pytest.raises(ValueError, match=r"truncated: \d+ of 105 bytes"):
+            open_large(path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_headers_end_in_an_error_or_in_nothing(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    path = tmp_path / "x.tif"
+    with create_large(path, (5, 7, 3)) as out:
+        out[:] = 0
+    data = bytearray(path.read_bytes())
+    for place in rng.integers(0, len(data) - 105, 3):
+        data[place] = rng.integers(0, 256)
+    path.write_bytes(data)
+    with contextlib.suppress(ValueError):  # of a truncated file
+        found = open_large(path)
+        assert found is None or isinstance(found, Picture)
