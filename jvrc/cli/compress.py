@@ -176,7 +176,9 @@ def _read(source: Path, *, srgb: bool) -> Any:
         file = BytesIO(read_source(source))
         file.name = name_of(source)
     try:
-        picture = read_picture(file, srgb=srgb, max_pixels=MAX_PIXELS)
+        picture = _mapped(source, srgb=srgb)
+        if picture is None:
+            picture = read_picture(file, srgb=srgb, max_pixels=MAX_PIXELS)
     except ValueError as error:
         if package := missing_package(source):
             raise ValueError(f"{error}; install {package} to read such files") from error
@@ -188,12 +190,20 @@ def _read(source: Path, *, srgb: bool) -> Any:
     return picture
 
 
+def _mapped(source: Path, *, srgb: bool) -> Any:
+    """Return the picture of a large file that need not be loaded, or None."""
+    from jvrc.io.large import open_large
+
+    picture = open_large(source) if source.is_file() else None
+    return None if picture is None or (srgb and picture.icc) else picture
+
+
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     return {"effort": args.effort, "metadata": not args.strip} | rate_of(args)
 
 
 def _psnr(model: Any, picture: Any, data: bytes) -> float:
-    import jvrc
-    from jvrc.evaluation.metrics import psnr
+    from jvrc.codec.fidelity import psnr_of
+    from jvrc.coding.packing import unpack
 
-    return psnr(picture.pixels, jvrc.decompress_picture(model, data).pixels)
+    return psnr_of(model, unpack(data, max_pixels=2**64), picture.pixels)

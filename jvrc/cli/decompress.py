@@ -10,6 +10,7 @@ from jvrc.cli.common import MODEL_HELP, STANDARD, add_command, library, naming, 
 from jvrc.cli.compress import add_output_options
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
+from jvrc.cli.large import ANY_SIZE, check_large, decompress_large, is_large, refuse_large
 from jvrc.cli.messages import note
 from jvrc.cli.outputs import (
     Job,
@@ -105,15 +106,23 @@ def _decompress_one(args: argparse.Namespace, job: Job) -> None:
     data = read_source(job.source)
     stream = _unpack(job.source, data)
     check_output(job.output, identities(args.inputs), force=args.force)
+    large = is_large(stream, args.crop)
+    if large:
+        check_large(job.output, stream)
     name = args.model or _shipped_model(stream.model_id)
     jvrc = library()
     model = jvrc.load(name)
     begin = time.perf_counter()
     with naming(job.source):
-        picture = jvrc.decompress_picture(model, data, crop=args.crop)
+        if large:
+            decompress_large(model, data, stream, job.output)
+            height, width = stream.height, stream.width
+        else:
+            picture = jvrc.decompress_picture(model, data, crop=args.crop, max_pixels=ANY_SIZE)
+            height, width = picture.pixels.shape[:2]
     seconds = time.perf_counter() - begin
-    height, width = picture.pixels.shape[:2]
-    _write(job.output, form, picture)
+    if not large:
+        _write(job.output, form, picture)
     if args.crop:
         line = f"{height}x{width} of {stream.height}x{stream.width}, {seconds:.2f} s"
     else:
@@ -130,9 +139,10 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
 
         data = read_source(job.source)
         stream = _unpack(job.source, data)
+        refuse_large(stream, job.source, args.crop)
         model = models(args.model or _shipped_model(stream.model_id))
         with budget.of(stream.height * stream.width), naming(job.source):
-            picture = jvrc.decompress_picture(model, data, crop=args.crop)
+            picture = jvrc.decompress_picture(model, data, crop=args.crop, max_pixels=ANY_SIZE)
         _write(job.output, job.output.suffix, picture)
         return Done(picture.pixels.shape[0] * picture.pixels.shape[1], len(data))
 
@@ -168,7 +178,7 @@ def _unpack(source: Path, data: bytes) -> Any:
     from jvrc.coding.packing import unpack
 
     with naming(source):
-        return unpack(data)
+        return unpack(data, max_pixels=ANY_SIZE)
 
 
 def _write(output: Path, form: str, picture: Any) -> None:
