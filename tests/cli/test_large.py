@@ -49,6 +49,8 @@ def test_files_are_read_and_written_piece_by_piece(capsys, monkeypatch, tmp_path
 def test_other_formats_are_refused_before_the_work(capsys, tmp_path, img):
     model = jvrc.load("mbt2018-mean")
     (tmp_path / "x.jvrc").write_bytes(jvrc.compress(model, img, 32))
-    refused(capsys, "70 x 80 pixels is too large for this format", "decompress", "x.jvrc")
+    refused(
+        capsys, "70x80 pixels need a file as they lie: write .tif or .ppm", "decompress", "x.jvrc"
+    )
     assert not main(["decompress", "x.jvrc", "-o", "part.png", "--crop", "0,0,20,10"])
     assert images.read_image(tmp_path / "part.png").shape == (10, 20, 3)
