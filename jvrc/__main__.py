@@ -1,7 +1,6 @@
 """`python -m jvrc`, the same as the script `jvrc`."""
 
-import sys
+from jvrc.cli import run
 
-from jvrc.cli import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    run()

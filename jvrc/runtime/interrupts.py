@@ -19,13 +19,14 @@ EXIT_CODE = 130
 _PATIENCE = 0.5  # seconds that the main thread may take to raise KeyboardInterrupt
 
 _raised = threading.Event()
+_watching = True
 
 
 def install() -> None:
     """Handle SIGINT as above, in a process of jvrc's own; call it from the main thread.
 
-    Does nothing where SIGINT is ignored, as in a shell's background jobs. A handler that is set
-    later takes over.
+    Does nothing where SIGINT is ignored, as in a shell's background jobs. Code that sets a handler
+    of its own calls `stop_watching` before.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
@@ -35,6 +36,12 @@ def install() -> None:
     signal.signal(signal.SIGINT, _handle)
     sys.unraisablehook = _report_unless_interrupted
     threading.Thread(target=_watch, args=(read,), daemon=True).start()
+
+
+def stop_watching() -> None:
+    """Wait for the main thread from now on, however long it takes to run a handler of SIGINT."""
+    global _watching
+    _watching = False
 
 
 def leave(code: int) -> NoReturn:
@@ -62,8 +69,9 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 def _watch(pipe: int) -> None:
     while signals := os.read(pipe, 1):
-        ours = signal.getsignal(signal.SIGINT) is _handle
-        if signals[0] == signal.SIGINT and ours and not _raised.wait(_PATIENCE):
+        if signals[0] != signal.SIGINT or _raised.wait(_PATIENCE):
+            continue
+        if _watching and signal.getsignal(signal.SIGINT) is _handle:
             leave(EXIT_CODE)
 
 

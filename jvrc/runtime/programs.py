@@ -75,6 +75,9 @@ class Stored:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._jitted, name)
 
+    def __reduce__(self) -> str:
+        return self.__qualname__  # another process imports it, as it does functions
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         folder = compile_cache.folder()
         if folder is None or any(getattr(jax.config, name, False) for name in _DEBUGGING):

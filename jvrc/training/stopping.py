@@ -5,6 +5,8 @@ import sys
 import threading
 from types import FrameType, TracebackType
 
+from jvrc.runtime import interrupts
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -33,6 +35,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
+            interrupts.stop_watching()
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 

@@ -53,9 +53,10 @@ def test_code_that_python_cannot_interrupt_is_ended(tmp_path):
     assert ends(code, tmp_path) == (130, "waits\n", "")
 
 
-def test_another_handler_takes_over(tmp_path):
+def test_another_handler_takes_over_even_if_it_does_so_once(tmp_path):
     code = (
-        "signal.signal(signal.SIGINT, lambda *_: print('theirs'))\n"
+        "def once(*_):\n    print('theirs')\n    signal.signal(signal.SIGINT, before)\n"
+        "interrupts.stop_watching()\nbefore = signal.signal(signal.SIGINT, once)\n"
         f"{INTERRUPT}time.sleep(1)\nprint('goes on')\n"
     )
     assert ends(code, tmp_path) == (0, "theirs\ngoes on\n", "")

@@ -1,5 +1,6 @@
 """Claims about the programs that are kept on disk: the same results, and never in the way."""
 
+import pickle
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from jvrc.coding import rans
 from jvrc.runtime import compile_cache, programs
 from jvrc.runtime.programs import stored
 
@@ -176,6 +178,10 @@ def test_a_long_compilation_is_said_once(folder, monkeypatch):
         for path in kept(folder):
             path.unlink()
     assert said == [1]
+
+
+def test_it_pickles_by_its_name():
+    assert pickle.loads(pickle.dumps(rans.encode_chunk)) is rans.encode_chunk
 
 
 CODE = """
