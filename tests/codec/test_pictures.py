@@ -111,17 +111,21 @@ def test_alpha_in_some_tiles_only_is_damage(model):
         alpha_of(some, Area(0, 0, 70, 130))
 
 
-def test_damage_of_alpha_and_metadata_is_found_behind_a_right_checksum(model, full):
+def test_damage_of_alpha_is_found_behind_a_right_checksum(model, full):
     coded = unpack(full)
     damaged = coded.tiles[0]._replace(alpha=b"\1" + coded.tiles[0].alpha[1:30])
     with pytest.raises(jvrc.BitstreamError, match="tile 0 .*: damaged stream: lossless WebP"):
         jvrc.decompress(model, pack(coded._replace(tiles=(damaged,))))
-    foreign = pack(coded._replace(sections=(Section(130, b"no zlib"),)))
-    with pytest.raises(jvrc.BitstreamError, match="damaged stream: EXIF"):
-        jvrc.decompress_picture(model, foreign)
-    with pytest.raises(jvrc.BitstreamError, match="damaged stream: EXIF"):
-        jvrc.inspect(foreign)
-    assert jvrc.decompress(model, foreign).shape == (70, 130, 4)  # which needs no metadata
+
+
+def test_metadata_that_cannot_be_read_costs_no_image(model, full):
+    foreign = pack(unpack(full)._replace(sections=(Section(130, b"no zlib"),)))
+    picture = jvrc.decompress_picture(model, foreign)
+    np.testing.assert_array_equal(picture.pixels, jvrc.decompress_picture(model, full).pixels)
+    assert picture[2:5] == (b"", b"", b"")
+    (line,) = picture.losses
+    assert line.startswith("colour profile, EXIF and XMP are left out: damaged stream: EXIF")
+    assert jvrc.inspect(foreign).exif == 0
 
 
 def test_every_changed_or_missing_byte_of_a_file_is_noticed(model):
