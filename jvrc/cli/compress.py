@@ -3,22 +3,19 @@
 import argparse
 import time
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from jvrc.cli import pictures
 from jvrc.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
-    STANDARD,
     add_command,
     library,
-    name_of,
     result_text,
 )
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
-from jvrc.cli.messages import note
 from jvrc.cli.outputs import (
     Job,
     Naming,
@@ -26,7 +23,6 @@ from jvrc.cli.outputs import (
     check_output,
     identities,
     one_job,
-    read_source,
     report,
     write_output,
 )
@@ -130,7 +126,7 @@ def _run_compress(args: argparse.Namespace) -> None:
 def _compress_one(args: argparse.Namespace, job: Job) -> None:
     """Compress one image and print a line of result."""
     check_output(job.output, identities(args.inputs), force=args.force)
-    picture = _read(job.source, srgb=args.srgb)
+    picture = pictures.read(job.source, srgb=args.srgb)
     jvrc = library()
     model = jvrc.load(args.model)
     begin = time.perf_counter()
@@ -152,7 +148,7 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
     def work(job: Job) -> Done:
         import jvrc
 
-        picture = _read(job.source, srgb=args.srgb)
+        picture = pictures.read(job.source, srgb=args.srgb)
         pixels = picture.pixels.shape[0] * picture.pixels.shape[1]
         model = models(args.model)
         with budget.of(pixels):
@@ -162,30 +158,6 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
         return Done(pixels, len(data), psnr)
 
     return work
-
-
-def _read(source: Path, *, srgb: bool) -> Any:
-    """Return the picture of a file or of standard input, whose losses have been printed."""
-    from jvrc.coding.container import MAX_PIXELS
-    from jvrc.io.images import read_picture
-    from jvrc.io.plugins import missing_package, register_plugins
-
-    register_plugins(source)
-    file: Any = source
-    if source == STANDARD:
-        file = BytesIO(read_source(source))
-        file.name = name_of(source)
-    try:
-        picture = read_picture(file, srgb=srgb, max_pixels=MAX_PIXELS)
-    except ValueError as error:
-        if package := missing_package(source):
-            raise ValueError(f"{error}; install {package} to read such files") from error
-        raise
-    except RuntimeError as error:  # of a plugin
-        raise ValueError(f"{name_of(source)}: can't be read: {error}") from error
-    for line in picture.losses:
-        note(f"jvrc: warning: {name_of(source)}: {line}")
-    return picture
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from jvrc.cli import pictures
 from jvrc.cli.common import MODEL_HELP, STANDARD, add_command, library, naming, result_text
 from jvrc.cli.compress import add_output_options
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
-from jvrc.cli.messages import note
 from jvrc.cli.outputs import (
     Job,
     Naming,
@@ -20,7 +22,6 @@ from jvrc.cli.outputs import (
     one_job,
     read_source,
     report,
-    write_output,
 )
 from jvrc.frozen import zoo
 
@@ -34,6 +35,7 @@ _FORMATS = {
     "ppm": ".ppm",
     "bmp": ".bmp",
 }
+_UNLIMITED = 2**64  # pixels
 _ABOUT = """
 
 IN is a file that compress wrote, a folder (all .jvrc files in it, at any depth), or - for standard
@@ -42,6 +44,14 @@ format can't hold, as alpha in JPEG, is a warning.
 
 Names: photo.jvrc becomes photo.jvrc.png, which can't be the original. In folders, outputs newer
 than their inputs are skipped. Nothing is overwritten without --force, and the input never."""
+
+
+class _Restored(NamedTuple):
+    """What was written: pixels, and the seconds that decoding took."""
+
+    height: int
+    width: int
+    seconds: float
 
 
 def add_decompress(subparsers: Any) -> None:
@@ -54,6 +64,7 @@ def add_decompress(subparsers: Any) -> None:
         "jvrc decompress photo.jvrc                      # writes photo.jvrc.png",
         "jvrc decompress photo.jvrc -o restored.webp",
         "jvrc decompress photo.jvrc -o crop.png --crop 512,0,256,256",
+        "jvrc decompress photo.jvrc --thumbnail          # writes photo.jvrc.thumbnail.png",
         "jvrc decompress archive -o restored --format jpeg   # a folder, into the same tree",
         "cat photo.jvrc | jvrc decompress - --format ppm | display",
     )
@@ -65,11 +76,18 @@ def add_decompress(subparsers: Any) -> None:
         choices=_FORMATS,
         help="where no suffix of OUT says it; default: png",
     )
-    parser.add_argument(
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
         "--crop",
         metavar="X,Y,W,H",
         type=_parse_crop,
         help="decompress these pixels only: left, top, width, height; default: the whole image",
+    )
+    part.add_argument(
+        "--thumbnail",
+        action="store_true",
+        help="write the thumbnail that files of a megapixel and more hold, at once and without "
+        "a model; default name: IN.thumbnail.png",
     )
     parser.add_argument("--model", help=f"{MODEL_HELP}; default: the shipped model that made IN")
 
@@ -83,7 +101,8 @@ def _parse_crop(text: str) -> tuple[int, ...]:
 
 def _run_decompress(args: argparse.Namespace) -> None:
     written = (*_FORMATS.values(), ".jpeg", ".tiff")
-    names = Naming(_FORMATS[args.format or "png"], found=(".jvrc",), written=written)
+    suffix = (".thumbnail" if args.thumbnail else "") + _FORMATS[args.format or "png"]
+    names = Naming(suffix, found=(".jvrc",), written=written)
     job = one_job(args.inputs, args.output, names)
     if job is not None:
         _decompress_one(args, job)
@@ -93,6 +112,8 @@ def _run_decompress(args: argparse.Namespace) -> None:
         jobs = [job._replace(whole=False) for job in jobs]  # older ones may be of other crops
 
     def threads() -> list:
+        if args.thumbnail:
+            return [nullcontext]
         library()
         return places(args.jobs)
 
@@ -101,23 +122,18 @@ def _run_decompress(args: argparse.Namespace) -> None:
 
 def _decompress_one(args: argparse.Namespace, job: Job) -> None:
     """Decompress one file and print a line of result."""
-    form = _format_of(args, job.output)
+    suffix = _format_of(args, job.output)
     data = read_source(job.source)
-    stream = _unpack(job.source, data)
+    coded = _header(job.source, data)
     check_output(job.output, identities(args.inputs), force=args.force)
-    name = args.model or _shipped_model(stream.model_id)
-    jvrc = library()
-    model = jvrc.load(name)
-    begin = time.perf_counter()
-    with naming(job.source):
-        picture = jvrc.decompress_picture(model, data, crop=args.crop)
-    seconds = time.perf_counter() - begin
-    height, width = picture.pixels.shape[:2]
-    _write(job.output, form, picture)
-    if args.crop:
-        line = f"{height}x{width} of {stream.height}x{stream.width}, {seconds:.2f} s"
+    if not args.thumbnail:
+        library()
+    found = _restore(args, job, suffix, data, Models())
+    size = f"{found.height}x{found.width}"
+    if args.crop or args.thumbnail:
+        line = f"{size} of {coded.height}x{coded.width}, {found.seconds:.2f} s"
     else:
-        line = f"{height}x{width} from {result_text(len(data), height, width, seconds)}"
+        line = f"{size} from {result_text(len(data), *found)}"
     report(job.output, line)
 
 
@@ -126,17 +142,44 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
     models, budget = Models(), Budget()
 
     def work(job: Job) -> Done:
-        import jvrc
-
         data = read_source(job.source)
-        stream = _unpack(job.source, data)
-        model = models(args.model or _shipped_model(stream.model_id))
-        with budget.of(stream.height * stream.width), naming(job.source):
-            picture = jvrc.decompress_picture(model, data, crop=args.crop)
-        _write(job.output, job.output.suffix, picture)
-        return Done(picture.pixels.shape[0] * picture.pixels.shape[1], len(data))
+        coded = _header(job.source, data)
+        with budget.of(coded.height * coded.width):
+            found = _restore(args, job, job.output.suffix, data, models)
+        return Done(found.height * found.width, len(data))
 
     return work
+
+
+def _header(source: Path, data: bytes) -> Any:
+    """Return the contents of a file, of any size, of which the tiles have not been read yet."""
+    from jvrc.coding.packing import unpack_lazily
+
+    with naming(source):
+        return unpack_lazily(data, max_pixels=_UNLIMITED)
+
+
+def _restore(
+    args: argparse.Namespace, job: Job, suffix: str, data: bytes, models: Models
+) -> _Restored:
+    """Write what the options ask for of a file's bytes, in the format of a suffix."""
+    coded = _header(job.source, data)
+    with naming(job.source):
+        if args.thumbnail:
+            begin, picture = time.perf_counter(), pictures.thumbnail_of(job.source, coded)
+        else:
+            import jvrc
+
+            model = models(args.model or _shipped_model(coded.model_id))
+            begin = time.perf_counter()
+            if not args.crop and pictures.stays_on_disk(job, suffix, coded):
+                pictures.write_large(job.output, coded, partial(jvrc.decompress, model, data))
+                return _Restored(coded.height, coded.width, time.perf_counter() - begin)
+            limit = {"max_pixels": _UNLIMITED} if args.crop else {}
+            picture = jvrc.decompress_picture(model, data, crop=args.crop, **limit)
+    seconds = time.perf_counter() - begin
+    pictures.write(job.output, suffix, picture)
+    return _Restored(*picture.pixels.shape[:2], seconds)
 
 
 def _format_of(args: argparse.Namespace, output: Path) -> str:
@@ -162,23 +205,6 @@ def _format_of(args: argparse.Namespace, output: Path) -> str:
 def _same_format(one: str, other: str) -> bool:
     pairs = {".jpeg": ".jpg", ".tiff": ".tif", ".pgm": ".ppm"}
     return pairs.get(one, one) == pairs.get(other, other)
-
-
-def _unpack(source: Path, data: bytes) -> Any:
-    from jvrc.coding.packing import unpack
-
-    with naming(source):
-        return unpack(data)
-
-
-def _write(output: Path, form: str, picture: Any) -> None:
-    """Write a picture in the format of a suffix; print what that format can't hold."""
-    from jvrc.io.writing import encode_picture
-
-    data, losses = encode_picture(output.with_suffix(form), picture)
-    for line in losses:
-        note(f"jvrc: warning: {output}: {line}")
-    write_output(output, data)
 
 
 def _shipped_model(model_id: str) -> str:

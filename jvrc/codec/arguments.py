@@ -3,11 +3,11 @@
 import os
 from typing import Any
 
-from jvrc.frozen.model import FrozenModel
-
 
 def check_params(params: Any) -> None:
     """Raise ValueError unless params is a frozen model."""
+    from jvrc.frozen.model import FrozenModel  # imports JAX, which describing a file does not need
+
     if isinstance(params, FrozenModel):
         return
     rule = "params must be a frozen model, as jvrc.load returns it"

@@ -1,39 +1,47 @@
 """How exactly the encoder keeps the pixels of a patched block: all of them, or rounded to a grid.
 
 Text and drawings are kept exactly. Noise, and whatever else takes many bits, is rounded to
-multiples of a divisor of 255, so that black and white stay what they are.
+multiples of a divisor of 255, so that black and white stay what they are; so do frequent colours.
 """
 
 import numpy as np
 
 from jvrc.codec.patch_screen import differs, packed_colours
 
-STEPS = (1, 3, 5, 15, 17, 51, 85)  # of the grid, in grey levels
+STEPS = (1, 3, 5, 15, 17)  # of the grid, in grey levels
 _EXACT = 6.0  # bits a pixel, up to which a block is kept exactly
+_FREQUENT = 64  # pixels of a colour that is kept in any case, such as a background
 _PALETTE = 256  # colours of a WebP palette
 _COLOUR_BITS = 24
 
 
-def rounded(block: np.ndarray, rate_weight: float, max_mse: float) -> tuple[np.ndarray, float]:
+def rounded(block: np.ndarray, rate_weight: float, max_step: int) -> tuple[np.ndarray, float]:
     """Return (block as it is to be coded, about its cost) of uint8 [h,w,3].
 
     The cost, in bits, is the least over the grids of bits + rate_weight * squared error, where
-    squared errors are averaged over the colours and summed over pixels; of those grids alone whose
-    mean squared error is at most max_mse.
+    squared errors are averaged over the colours and summed over pixels.
     """
     best, cost = block, plain_bits(block)
     if cost <= _EXACT * block[..., 0].size:
         return best, cost
+    kept = _frequent(block)
     for step in STEPS[1:]:
-        found = (np.rint(block / np.float32(step)) * step).astype(np.uint8)
-        mse = float(np.mean(np.square(found.astype(np.int32) - block), dtype=np.float64))
-        distortion = rate_weight * mse * found[..., 0].size
-        if mse > max_mse or distortion >= cost:
+        if step > max_step:
             break
-        found_cost = plain_bits(found) + distortion
+        found = (np.rint(block / np.float32(step)) * step).astype(np.uint8)
+        found = np.where(kept[..., None], block, found)
+        error = np.square(found.astype(np.int32) - block).sum() / 3
+        found_cost = plain_bits(found) + rate_weight * float(error)
         if found_cost < cost:
             best, cost = found, found_cost
     return best, cost
+
+
+def _frequent(block: np.ndarray) -> np.ndarray:
+    """Return where a block has one of its frequent colours, bool [h,w]."""
+    packed = packed_colours(block)
+    _, indices, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    return counts[indices.reshape(packed.shape)] >= _FREQUENT
 
 
 def plain_bits(block: np.ndarray) -> float:

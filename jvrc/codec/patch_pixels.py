@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jvrc.codec.near_lossless import rounded
+from jvrc.codec.near_lossless import STEPS, rounded
 from jvrc.codec.patch_screen import blocks_in, statistics
 from jvrc.coding import patch
 from jvrc.coding.tile_grid import BLOCK
@@ -12,6 +12,7 @@ from jvrc.qstep import rd_lambda
 
 _SAFETY = 0.93  # 0.3 dB: tiles around were not coded yet when a tile's blocks are decoded
 _OVERHEAD = 64  # bits of a patched block that are not counted
+_SIMPLE_STEP = 5  # grey levels: the coarsest grid for simple blocks
 _MOST_PACKED = 0.9  # of the bits counted for plain coding, what WebP takes
 
 
@@ -37,7 +38,6 @@ class PatchPixels:
         self.rate_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
         self.seen = statistics(img)
         mse = [_mse(floor_psnr(qstep, architecture, simple=simple)) for simple in (False, True)]
-        self._max_mse = _mse(floor_psnr(qstep, "jvrc2026", simple=True))
         self.floor = _SAFETY * np.where(self.seen.simple, mse[1], mse[0])  # of squared errors
 
     @cached_property
@@ -67,7 +67,8 @@ class PatchPixels:
         """Return a block as it is to be patched, and about its cost."""
         if (row, column) not in self._rounded:
             block = blocks_in(self._img)[row * self.seen.simple.shape[1] + column]
-            found = rounded(block, self.rate_weight, self._max_mse)
+            most = _SIMPLE_STEP if self.seen.simple[row, column] else STEPS[-1]
+            found = rounded(block, self.rate_weight, most)
             self._rounded[row, column] = found
         return self._rounded[row, column]
 

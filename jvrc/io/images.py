@@ -154,7 +154,7 @@ def _image_in(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image
     if max_pixels is not None and img.width * img.height > max_pixels:
         raise ValueError(
             f"{name}: an image of {img.height} x {img.width} pixels, more than the {max_pixels} "
-            "that are allowed; compress it in parts"
+            "that are allowed; as an uncompressed TIFF or PPM it may be of any size"
         )
     return img
 

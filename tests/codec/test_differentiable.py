@@ -28,13 +28,13 @@ def out(x):
 
 @pytest.mark.parametrize("qstep", [1.5, 6.0])
 def test_rate_and_psnr_are_those_of_the_file(photo, qstep):
-    """A file is smaller by scale adaptation, and longer by its header."""
+    """A file is longer by its header, about 32 bytes, and smaller by scale adaptation."""
     model, img = jvrc.load("jvrc2026"), photo[40:210, 200:450]
     out = jvrc.forward(model, img[None] / np.float32(255), qstep)
     data = jvrc.compress(model, img, qstep)
-    assert 8 * len(data) == pytest.approx(float(out.bits[0]), rel=0.03)
+    assert 8 * (len(data) - 32) == pytest.approx(float(out.bits[0]), rel=0.02)
     error = (jvrc.decompress(model, data).astype(float) - img) / 255
-    assert -10 * np.log10(np.mean(error**2)) == pytest.approx(float(out.psnr[0]), abs=0.05)
+    assert -10 * np.log10(np.mean(error**2)) == pytest.approx(float(out.psnr[0]), abs=0.15)
 
 
 def test_shapes_are_those_of_the_batch(out, x):

@@ -159,6 +159,16 @@ def test_a_target_must_be_a_positive_number(tiny_2026, img, name, value):
         jvrc.compress(tiny_2026, img, **{name: value})
 
 
+def test_images_with_patches_meet_targets_too(trained, img):
+    board = np.indices((64, 64)).sum(axis=0) % 2 * np.uint8(255)
+    mixed = img.copy()
+    mixed[:64, 64:] = board[..., None]
+    data = jvrc.compress(trained, mixed, target_bytes=1400)
+    check_bytes(trained, mixed, 1400, data)
+    assert data == jvrc.compress(trained, mixed, jvrc.inspect(data).qstep)
+    check_psnr(mixed, 33, jvrc.compress(trained, mixed, target_psnr=33), trained)
+
+
 # -- what is computed once
 
 
@@ -213,7 +223,7 @@ def test_estimates_of_a_trained_model_are_close(trained, photo):
     sizes, quality = curve.file_bytes(), curve.psnr()
     for qstep in (3, 8, 20):  # at finer steps what g_a loses by itself rules the PSNR
         place = qstep_code_of(qstep) + 128
-        data = jvrc.compress(trained, photo, qstep)
+        data = jvrc.compress(trained, photo, qstep, patches=False)
         assert abs(sizes[place] / len(data) - 1) < 0.3
         assert abs(quality[place] - psnr(photo, jvrc.decompress(trained, data))) < 3
     assert np.all(np.diff(sizes) < 0)
