@@ -148,6 +148,8 @@ def test_inspect_describes_without_a_model(model, full):
     assert info.profile == "a profile of tests"
     assert (info.icc, info.exif, info.xmp) == tuple(len(data) for data in FULL[2:5])
     assert info.thumbnail == 0
+    assert info.patched == 1.0  # noise
+    assert jvrc.inspect(jvrc.compress(model, RGB, 4.0, patches=False)).patched == 0.0
 
 
 def test_inspect_names_shipped_models_and_grey():
@@ -159,6 +161,7 @@ def test_inspect_names_shipped_models_and_grey():
 
 def test_a_file_of_any_size_is_described(full):
     coded = unpack(full)
+    coded = coded._replace(tiles=(coded.tiles[0]._replace(patch=b""),))
     huge = coded._replace(width=2**16, height=2**12)  # 268 megapixels
     huge = huge._replace(tiles=coded.tiles * huge.grid.count)
     assert jvrc.inspect(pack(huge))[:2] == (2**16, 2**12)
