@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from jvrc.codec.arguments import check_data
-from jvrc.coding.metadata import THUMBNAIL, read_metadata
+from jvrc.coding.metadata import THUMBNAIL, readable_metadata
 from jvrc.coding.packing import unpack
 from jvrc.frozen import zoo
 from jvrc.qstep import qstep_of
@@ -41,7 +41,7 @@ def inspect(data: bytes) -> Info:
     """
     check_data(data)
     coded = unpack(bytes(data), max_pixels=2**64)
-    icc, exif, xmp = read_metadata(coded.sections)
+    (icc, exif, xmp), _ = readable_metadata(coded.sections)
     return Info(
         width=coded.width,
         height=coded.height,
