@@ -20,7 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 import jvrc
 from jvrc.coding.container import GREY
-from jvrc.coding.metadata import read_metadata
+from jvrc.coding.metadata import readable_metadata
 from jvrc.coding.packing import MAGIC, unpack
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
@@ -52,7 +52,7 @@ class JvrcImageFile(ImageFile.ImageFile):
         self._data = self.fp.read()
         try:
             coded = unpack(self._data, max_pixels=_UNLIMITED)
-            beside = read_metadata(coded.sections)
+            beside, _ = readable_metadata(coded.sections)
         except BitstreamError as error:
             raise UnidentifiedImageError(f"cannot identify image file: {error}") from error
         pixel = np.zeros((1, 1) if coded.channels == GREY else (1, 1, 3), np.uint8)

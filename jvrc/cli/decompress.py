@@ -126,6 +126,8 @@ def _decompress_one(args: argparse.Namespace, job: Job) -> None:
     data = read_source(job.source)
     coded = _header(job.source, data)
     check_output(job.output, identities(args.inputs), force=args.force)
+    if not args.thumbnail:
+        library()
     found = _restore(args, job, suffix, data, Models())
     size = f"{found.height}x{found.width}"
     if args.crop or args.thumbnail:
@@ -166,7 +168,8 @@ def _restore(
         if args.thumbnail:
             begin, picture = time.perf_counter(), pictures.thumbnail_of(job.source, coded)
         else:
-            jvrc = library()
+            import jvrc
+
             model = models(args.model or _shipped_model(coded.model_id))
             begin = time.perf_counter()
             if not args.crop and pictures.stays_on_disk(job, suffix, coded):

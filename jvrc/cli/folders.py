@@ -18,6 +18,7 @@ from jvrc.cli.messages import counted, note, one_line
 from jvrc.cli.outputs import Job, check_output, identities, is_done
 
 BUDGET = 64e6  # pixels that are being coded at a time, unless it is one image
+_PATIENCE = 2.0  # seconds: a thread that compiles does not hear of an interrupt, but writes nothing
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 # What is wrong with one file; anything else ends the run.
 _FAILURES = (ValueError, OSError, MemoryError, RuntimeError)
@@ -144,8 +145,9 @@ def _outcomes(
         _empty(todo)
         for thread in threads:
             _interrupt(thread)
+        deadline = time.monotonic() + _PATIENCE
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _serve(

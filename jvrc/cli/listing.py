@@ -85,6 +85,7 @@ def _run_info(args: argparse.Namespace) -> None:
     print(f"metadata  {_metadata(info)}")
     print(f"qstep     {info['qstep']:.4g} (qstep_code {info['qstep_code']})")
     print(f"model     {info['model_id']} ({info['model'] or 'none of the shipped ones'})")
+    print(f"patches   {100 * info['patched']:.3g} % of the image, coded without the model")
     lanes = {name: _span(numbers) for name, numbers in info["lanes"].items()}
     print(f"lanes     z {lanes['z']}, y {lanes['y']} (of the range coder)")
     print(f"scales    adapted to the image in {info['scale_adapted']} of {info['tiles']} tiles")

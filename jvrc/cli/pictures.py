@@ -31,14 +31,14 @@ def write(output: Path, suffix: str, picture: Any) -> None:
     from jvrc.io.writing import encode_picture
 
     data, losses = encode_picture(output.with_suffix(suffix), picture)
-    for line in losses:
+    for line in (*picture.losses, *losses):
         note(f"jvrc: warning: {output}: {line}")
     write_output(output, data)
 
 
 def thumbnail_of(source: Path, coded: Any) -> Any:
     """Return the thumbnail of a file; ValueError if it has none."""
-    from jvrc.coding.metadata import THUMBNAIL, read_metadata
+    from jvrc.coding.metadata import THUMBNAIL, readable_metadata
     from jvrc.coding.thumbnail import decode
     from jvrc.io.picture import Picture
 
@@ -47,7 +47,7 @@ def thumbnail_of(source: Path, coded: Any) -> Any:
         raise ValueError(
             f"{name_of(source)}: holds no thumbnail; decompress it without --thumbnail"
         )
-    icc, _, _ = read_metadata(coded.sections)
+    (icc, _, _), _ = readable_metadata(coded.sections)
     return Picture(decode(found[0]), icc=icc)
 
 
@@ -74,7 +74,7 @@ def stays_on_disk(job: Job, suffix: str, coded: Any) -> bool:
 
 def write_large(output: Path, coded: Any, decode: Callable[..., Any]) -> None:
     """Decode a large image into its file; print what the file does not hold."""
-    from jvrc.coding.metadata import read_metadata
+    from jvrc.coding.metadata import readable_metadata
     from jvrc.io.large import create_large
 
     alpha = any(tile.alpha for tile in coded.tiles)
@@ -82,7 +82,7 @@ def write_large(output: Path, coded: Any, decode: Callable[..., Any]) -> None:
     with create_large(output, (coded.height, coded.width, *channels)) as out:
         decode(out=out)
     names = ("the colour profile", "EXIF", "XMP")
-    for name, data in zip(names, read_metadata(coded.sections), strict=True):
+    for name, data in zip(names, readable_metadata(coded.sections)[0], strict=True):
         if data:
             note(f"jvrc: warning: {output}: {name} is left out: the image is large")
 

@@ -257,8 +257,8 @@ def _train(
         raise SystemExit(128 + stop.signal) from None
     if not devices.is_first_process():
         return
-    _print_skipped(images)
     _write(run, args.output / _WEIGHTS, {}, images)
+    _print_skipped(images)
     following = next_command(args) if run_folder.is_finished(args.output) else None
     if following:
         print(f"next stage: {following}")

@@ -51,7 +51,7 @@ def decode_image(
         pixels = area.scaled(BLOCK)
         both = pixels.common(wanted)
         synthesise = partial(synthesise_area, model, y_hat, area, blocks, coded.qstep_code)
-        found = _with_patch(coded, number, pixels, synthesise)
+        found = _with_patch(coded, number, latents.patch(number), pixels, synthesise)
         img[both.within(wanted)] = found[both.within(pixels)]
     return img
 
@@ -100,13 +100,18 @@ def _areas(grid: TileGrid, wanted: Area) -> Iterator[tuple[int, Area]]:
 
 
 def _with_patch(
-    coded: Container, number: int, pixels: Area, synthesise: Callable[[], np.ndarray]
+    coded: Container,
+    number: int,
+    data: bytes,
+    pixels: Area,
+    synthesise: Callable[[], np.ndarray],
 ) -> np.ndarray:
     """Return an area of a tile, uint8 [h,w,3], with its patch.
 
-    pixels: of whole blocks. synthesise: what the model makes of them, not called if all is patched.
+    data: of the patch. pixels: of whole blocks. synthesise: what the model makes of them; it is not
+    called if all is patched.
     """
-    if not (data := coded.tiles[number].patch):
+    if not data:
         return synthesise()
     tile = coded.grid.area(number).scaled(BLOCK)
     inside = tile.common(Area(0, 0, coded.height, coded.width))

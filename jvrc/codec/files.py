@@ -22,7 +22,7 @@ from jvrc.codec.targets import Target, target_of
 from jvrc.coding import packing
 from jvrc.coding import thumbnail as thumbnails
 from jvrc.coding.container import GREY, MAX_PIXELS, MAX_TILE_SIDE, Container
-from jvrc.coding.metadata import THUMBNAIL, read_metadata
+from jvrc.coding.metadata import THUMBNAIL, readable_metadata
 from jvrc.coding.tile_grid import Area
 from jvrc.frozen.model import FrozenModel
 from jvrc.io.images import as_picture
@@ -147,11 +147,11 @@ def decompress_picture(
     """Restore an image with its alpha, colour profile and metadata; otherwise as `decompress`."""
     check_params(params)
     coded = _unpack(data, crop, max_pixels)
-    beside = read_metadata(coded.sections)
+    beside, losses = readable_metadata(coded.sections)
     wanted, grey = _pixels_of(crop, coded), coded.channels == GREY
     canvas = Canvas(wanted.size if grey else (*wanted.size, 3), grey)
     decode_image(params, coded, wanted=wanted, out=canvas)
-    return Picture(canvas.array, alpha_of(coded, wanted), *beside)
+    return Picture(canvas.array, alpha_of(coded, wanted), *beside, tuple(losses))
 
 
 def thumbnail(data: bytes) -> np.ndarray | None:

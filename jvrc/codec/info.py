@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from jvrc.codec.arguments import check_data
-from jvrc.coding.metadata import THUMBNAIL, read_metadata
+from jvrc.coding.container import Container
+from jvrc.coding.metadata import THUMBNAIL, readable_metadata
 from jvrc.coding.packing import unpack
 from jvrc.frozen import zoo
 from jvrc.qstep import qstep_of
@@ -28,6 +29,7 @@ class Info(NamedTuple):
     exif: int  # bytes of the EXIF data, uncompressed
     xmp: int  # bytes of the XMP packet, uncompressed
     thumbnail: int  # bytes of the thumbnail in the file
+    patched: float  # share of the blocks of 64x64 pixels that are coded without the model
 
 
 def inspect(data: bytes) -> Info:
@@ -41,7 +43,7 @@ def inspect(data: bytes) -> Info:
     """
     check_data(data)
     coded = unpack(bytes(data), max_pixels=2**64)
-    icc, exif, xmp = read_metadata(coded.sections)
+    (icc, exif, xmp), _ = readable_metadata(coded.sections)
     return Info(
         width=coded.width,
         height=coded.height,
@@ -59,7 +61,17 @@ def inspect(data: bytes) -> Info:
         exif=len(exif),
         xmp=len(xmp),
         thumbnail=sum(len(payload) for kind, payload in coded.sections if kind == THUMBNAIL),
+        patched=_patched(coded),
     )
+
+
+def _patched(coded: Container) -> float:
+    if not any(tile.patch for tile in coded.tiles):
+        return 0.0
+    from jvrc.coding.patch import patched_blocks  # imports NumPy
+
+    patched, blocks = patched_blocks(coded)
+    return patched / blocks
 
 
 def _description(icc: bytes) -> str:

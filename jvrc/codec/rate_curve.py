@@ -27,7 +27,7 @@ CODES = np.arange(QSTEP_CODE_MIN, QSTEP_CODE_MAX + 1)
 QSTEPS = np.array([qstep_of(int(code)) for code in CODES])
 
 _CODES_PER_INDEX = 16  # of qstep, between two scale indices (jvrc.integer.hyper_synthesis)
-_WORSE_MEANS = 28.0  # Delta at which coarse reconstructions double the bits of y; fitted on Kodak
+_WORSE_MEANS = 40.0  # Delta at which coarse reconstructions double the bits of y, about
 _TILE_BYTES = 40  # of a tile beside its streams, and the lanes' states
 _TRANSFORM_MSE = 4.0  # 255^2 * MSE that g_a and g_s lose by themselves: 41 dB
 _LEAST_EXPONENT = 1.1  # of Delta, by which the MSE of quantisation grows at coarse steps

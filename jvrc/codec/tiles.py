@@ -61,14 +61,21 @@ def encode_tile(quantised: QuantisedTile) -> Tile:
 
 
 def decode_tile(
-    model: FrozenModel, coded: Container, number: int, coder_of: CoderOf
+    model: FrozenModel,
+    coded: Container,
+    number: int,
+    coder_of: CoderOf,
+    tile: Tile | None = None,
 ) -> QuantisedTile:
     """Return the integers of a tile of a file; zeros of one without streams, patched all over.
+
+    tile: that of the number, if it has been read already.
 
     Raises:
       BitstreamError: it is damaged; the message names it.
     """
-    tile, blocks = coded.tiles[number], coded.grid.area(number).size
+    tile = tile or coded.tiles[number]
+    blocks = coded.grid.area(number).size
     try:
         if not tile.has_streams and tile.patch and patch.blocks_in(tile.patch, blocks).all():
             return _zeros(model, blocks)
@@ -94,6 +101,7 @@ class ReconstructedTiles:
         """areas: of the image's blocks, in the order in which `around` is going to be asked."""
         self._model, self._coded, self._coder_of = model, coded, coder_of
         self._held: dict[int, np.ndarray] = {}
+        self._patches: dict[int, bytes] = {}
         self._last_use = {
             number: area
             for area in areas
@@ -115,9 +123,15 @@ class ReconstructedTiles:
                 del self._held[number]
         return y_hat
 
+    def patch(self, number: int) -> bytes:
+        """Return the patch of a tile that `around` has needed; b"" if it has none."""
+        return self._patches.pop(number)
+
     def _tile(self, number: int) -> np.ndarray:
         if number not in self._held:
-            decoded = decode_tile(self._model, self._coded, number, self._coder_of)
+            tile = self._coded.tiles[number]
+            self._patches[number] = tile.patch
+            decoded = decode_tile(self._model, self._coded, number, self._coder_of, tile)
             coder, symbols = decoded.coder, decoded.symbols
             self._held[number] = coder.reconstruct(symbols) if coder else symbols.mu
         return self._held[number]

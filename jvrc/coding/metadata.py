@@ -41,6 +41,17 @@ def read_metadata(sections: Iterable[Section]) -> tuple[bytes, bytes, bytes]:
     return found.get(ICC, b""), found.get(EXIF, b""), found.get(XMP, b"")
 
 
+def readable_metadata(sections: Iterable[Section]) -> tuple[tuple[bytes, bytes, bytes], list[str]]:
+    """Return what `read_metadata` does, and what is lost where it fails, a line each.
+
+    The image is worth more than its metadata: nothing is raised.
+    """
+    try:
+        return read_metadata(sections), []
+    except BitstreamError as error:
+        return (b"", b"", b""), [f"colour profile, EXIF and XMP are left out: {error}"]
+
+
 def _expand(payload: bytes, name: str) -> bytes:
     stream = zlib.decompressobj()
     try:

@@ -25,16 +25,17 @@ _PNM = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[
 _PNM_HEADER = 4096  # bytes, at most
 
 
-def open_large(path: str | os.PathLike, *, least_pixels: int = LEAST_PIXELS) -> Picture | None:
+def open_large(path: str | os.PathLike, *, least_pixels: int | None = None) -> Picture | None:
     """Return the picture of a file, its pixels and alpha mapped and read-only.
 
-    None if the image is smaller than `least_pixels`, or if its samples don't lie in the file as
-    they are: compressed, of more than 8 bits, in tiles, or not upright.
+    None if the image is smaller than `least_pixels` (LEAST_PIXELS), or if its samples don't lie in
+    the file as they are: compressed, of more than 8 bits, in tiles, or not upright.
 
     Raises:
       OSError: the file can't be read.
       ValueError: it ends before its samples do.
     """
+    least_pixels = LEAST_PIXELS if least_pixels is None else least_pixels
     found = _open(Path(path))
     small = found is None or math.prod(found.pixels.shape[:2]) < least_pixels
     return None if small else found

@@ -48,8 +48,11 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            self._restore()
+            signal.raise_signal(number)
+            return
         self.signal = number
-        self._restore()
         line = "\nending with a checkpoint after this training step; once more: at once, without"
         print(line, file=sys.stderr, flush=True)
 

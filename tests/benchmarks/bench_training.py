@@ -34,11 +34,9 @@ def main() -> None:
         f"{recipe.model}, {recipe.batch} crops of {recipe.crop}x{recipe.crop}, {recipe.optimizer}"
     )
     count_operations(method, mesh)
-    tiles = tile_file.open_tiles(args.data).train if args.data else noise(recipe.crop)
-    state = run_folder.abstract_state(recipe)
-    feed = feeding.DeviceFeed(recipe, method.make_step(mesh), mesh, state, tiles)
     if not args.compile_only:
-        run(feed, method, mesh, args.steps)
+        tiles = tile_file.open_tiles(args.data).train if args.data else noise(recipe.crop)
+        run(tiles, method, mesh, args.steps)
 
 
 def parsed() -> argparse.Namespace:
@@ -86,16 +84,18 @@ def count_operations(method: SingleRate, mesh: jax.sharding.Mesh) -> None:
     compiled = timed("compile", lowered.compile)
     cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
     print(
-        f"a training step: {cost.get('flops', 0) / 1e9:.1f} Gflop, "
-        f"{cost.get('bytes accessed', 0) / 1e9:.2f} GB read and written"
+        f"a training step: {cost.get('flops', 0) / 1e9:.4g} Gflop, "
+        f"{cost.get('bytes accessed', 0) / 1e9:.3g} GB read and written"
     )
     if memory:
-        print(f"temporary memory: {memory.temp_size_in_bytes / 1e9:.2f} GB")
+        print(f"temporary memory: {memory.temp_size_in_bytes / 1e9:.3g} GB")
 
 
-def run(feed: feeding.DeviceFeed, method: SingleRate, mesh: jax.sharding.Mesh, steps: int) -> None:
+def run(tiles: tile_file.Tiles, method: SingleRate, mesh: jax.sharding.Mesh, steps: int) -> None:
     """Train, and print the speed."""
-    recipe, state = method.recipe, loop.first_state(method, mesh)
+    recipe, shapes = method.recipe, run_folder.abstract_state(method.recipe)
+    feed = feeding.DeviceFeed(recipe, method.make_step(mesh), mesh, shapes, tiles)
+    state = loop.first_state(method, mesh)
     feed.begin(None, 0, steps)
 
     def advance(state: Any, count: int) -> Any:

@@ -277,6 +277,16 @@ def test_metadata_is_stripped_and_colours_are_converted_on_request(tmp_path, img
         assert (info.exif > 0, info.icc > 0) == (has_exif, has_profile), options
 
 
+def test_text_is_coded_without_the_model_unless_asked_not_to(tmp_path, capsys):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[::2] = 255
+    write_image(tmp_path / "a.png", stripes)
+    for options, share in (((), "100"), (("--no-patches",), "0")):
+        assert main(["compress", "a.png", "--model", MODEL, "--force", *options]) == 0
+        assert main(["info", "a.jvrc"]) == 0
+        assert f"patches   {share} % of the image, coded without" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("12000", 12000), ("12k", 12000), ("1.5M", 1500000), ("64Ki", 65536), ("2kB", 2000)],

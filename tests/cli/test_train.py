@@ -292,7 +292,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_says_how_to_resume(
     run = tmp_path / "run"
     command = ["train", "--data", str(trained[0]), "-o", str(run), *TINY, "--init", "random"]
     with monkeypatch.context() as patch:
-        patch.setattr(data, "batch", signalling(number, 1))
+        patch.setattr(data, "batch", signalling(number, 0))
         with pytest.raises(SystemExit) as leaving:
             main([*command, "--steps", "20"])
     assert leaving.value.code == code
@@ -307,6 +307,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_says_how_to_resume(
     assert load_run(run).step == 2
 
 
+@pytest.mark.filterwarnings("default")  # which the command prints
 def test_damaged_images_are_listed_and_small_ones_announced(trained, tmp_path, capsys):
     photos = tmp_path / "photos"
     shutil.copytree(trained[0], photos)

@@ -1,5 +1,7 @@
 """Claims about coding in wavefronts, on tiny models with random weights."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from jvrc.codec.wavefront import WavefrontCoder
 from jvrc.coding import packing
 from jvrc.coding.container import Container
 from jvrc.qstep import qstep_code_of
+
+compress = partial(jvrc.compress, patches=False)  # claims are about the model's streams
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ def test_the_streams_of_a_batch_are_those_of_each_image_alone(model):
     given = [latents_and_psi(model, *pair) for pair in zip(images, codes, strict=True)]
     y, psi = zip(*given, strict=True)
     alone = [quantise_image(model, *pair)[1] for pair in zip(images, codes, strict=True)]
-    files = [jvrc.compress(model, *pair) for pair in zip(images, qsteps, strict=True)]
+    files = [compress(model, *pair) for pair in zip(images, qsteps, strict=True)]
     streams, index_shifts = zip(*(y_stream(model, data) for data in files), strict=True)
     assert any(shift.any() for shift in index_shifts)
     together = wavefront.quantise_batch(model, y, psi, codes)
@@ -121,9 +125,9 @@ def test_what_was_decoded_before_changes_what_comes_after(model):
 
 
 def test_a_new_size_of_the_same_bucket_compiles_nothing(model):
-    jvrc.compress(model, noise(100, 250), 2.0)
+    compress(model, noise(100, 250), 2.0)
     before = wavefront_loop.run_chunk._cache_size()
-    jvrc.compress(model, noise(120, 230), 3.0)
+    compress(model, noise(120, 230), 3.0)
     assert wavefront_loop.run_chunk._cache_size() == before
 
 
@@ -132,7 +136,7 @@ def test_a_damaged_stream_is_refused(model, damage):
     """The container's checksum finds damage first; below it nothing may crash or hang."""
     code = qstep_code_of(0.5)
     img = noise(64, 128)
-    stream, index_shift = y_stream(model, jvrc.compress(model, img, 0.5))
+    stream, index_shift = y_stream(model, compress(model, img, 0.5))
     _, psi = latents_and_psi(model, img, code)
     words = bytearray(stream.words)
     if damage == "flip":
@@ -148,5 +152,5 @@ def test_a_damaged_stream_is_refused(model, damage):
 
 
 def test_it_runs_on_the_cpu_wherever_the_model_lives(model):
-    data = jvrc.compress(jax.device_put(model), noise(64, 64), 2.0)
-    assert data == jvrc.compress(model, noise(64, 64), 2.0)
+    data = compress(jax.device_put(model), noise(64, 64), 2.0)
+    assert data == compress(model, noise(64, 64), 2.0)
