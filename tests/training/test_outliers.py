@@ -11,6 +11,7 @@ from jvrc.training import loop, objectives, outliers
 from jvrc.training.devices import make_mesh
 from jvrc.training.recipe import SingleRateRecipe
 from jvrc.training.single_rate import SingleRate
+from jvrc.training.state import apply_gradients, init_state
 
 RECIPE = SingleRateRecipe(
     **{"n": 4, "m": 6, "batch": 3, "crop": 64, "steps": 1000, "seed": 1, "optimizer": "adam"},
@@ -63,6 +64,34 @@ def test_weights_of_crops_are_constants():
     np.testing.assert_allclose(gradient, [1, 1, 0.04])
 
 
+def quadratic(losses_at):
+    """(losses, the last state) of a thousand steps of `apply_gradients` on a quadratic.
+
+    losses_at: step -> what the loss is multiplied by.
+    """
+    recipe = dataclasses.replace(RECIPE, learning_rate=0.05)
+    target = jnp.linspace(-3, 3, 12)
+
+    def loss(params, times):
+        return times * jnp.mean(jnp.square(params["g_a"]["first"]["bias"] - target))
+
+    def step(state, times):
+        value, grads = jax.value_and_grad(loss)(state.params, times)
+        return apply_gradients(recipe, state, grads)[0], value / times
+
+    params = {"g_a": {"first": {"bias": jnp.zeros(12)}}}
+    return jax.jit(jax.lax.scan, static_argnums=0)(step, init_state(recipe, params), losses_at)
+
+
+def test_a_thousand_steps_hold_although_some_are_no_numbers():
+    times = np.ones(1000, np.float32)
+    times[40::50], times[65::50] = np.nan, 1e12
+    state, losses = quadratic(jnp.asarray(times))
+    assert int(state.norms.skipped) >= 38
+    assert losses[-2] < 1e-2 * losses[0]
+    assert all(np.all(np.isfinite(a)) for a in jax.tree.leaves(state.params))
+
+
 def with_outliers(monkeypatch):
     """Let one batch in 40 have losses without bounds, and one in 20 losses that are no numbers."""
     whole = objectives.losses
@@ -91,7 +120,7 @@ def run(steps):
     return np.array(losses), state
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_thousand_steps_at_a_high_rate_hold_although_outliers_are_injected(monkeypatch):
     with_outliers(monkeypatch)
