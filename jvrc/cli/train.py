@@ -137,13 +137,20 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def _images(args: argparse.Namespace) -> Any:
     """Return the data set that --data or --tfds names."""
-    from jvrc.training import data, tfds_source, tile_file
+    from jvrc.training import tfds_source
 
     if args.tfds:
         return tfds_source.open_tfds(args.tfds, args.tfds_dir)
-    if tile_file.is_tile_file(args.data):
-        return tile_file.open_tiles(args.data)
-    return data.open_folder(args.data)
+    return _opened(args.data)
+
+
+def _opened(path: Path) -> Any:
+    """Return the data set of a folder of images, or of a file of `jvrc pack`."""
+    from jvrc.training import data, tile_file
+
+    if tile_file.is_tile_file(path):
+        return tile_file.open_tiles(path)
+    return data.open_folder(path)
 
 
 def _check_source(args: argparse.Namespace) -> None:
@@ -279,10 +286,8 @@ def _run_freeze(args: argparse.Namespace) -> None:
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder")
     _load_training()
-    from jvrc.training import data
-
     run = _run_to_freeze(args)
-    _write(run, output, notes, data.open_folder(args.data) if args.data else None)
+    _write(run, output, notes, _opened(args.data) if args.data else None)
 
 
 def _default_output(path: Path) -> Path:
