@@ -205,7 +205,7 @@ def test_the_stream_may_be_any_kind_of_bytes(one_pixel):
     model, _, data = one_pixel
     for same in (bytearray(data), memoryview(data)):
         np.testing.assert_array_equal(decompress(model, same), decompress(model, data))
-    with pytest.raises(TypeError, match="data must be bytes, got str"):
+    with pytest.raises(ValueError, match="data must be bytes, the content of a file; got 'photo"):
         decompress(model, "photo.jvrc")
 
 
@@ -563,7 +563,7 @@ def test_a_wrong_image_is_a_value_error_with_the_remedy(one_pixel, img, message)
 
 
 @pytest.mark.parametrize(
-    "qstep", [float("nan"), 0, -1, float("inf"), 0.49, 32.1, "2", None, 1j, np.ones(2)]
+    "qstep", [float("nan"), 0, -1, float("inf"), 0.49, 32.1, "2", 1j, np.ones(2)]
 )
 def test_a_wrong_step_is_a_value_error_with_the_range(one_pixel, qstep):
     message = "qstep must be a number in 0.5 ... 32, got .*; a smaller step gives"

@@ -33,9 +33,19 @@ containers = st.builds(
     height=st.integers(1, 2**13),
     width=st.integers(1, 2**13),
     qstep_code=st.integers(-(2**20), 2**20),
-    tiles=st.tuples(st.builds(Tile, scale_adapted=st.booleans(), z=streams, y=streams)),
+    tiles=st.tuples(
+        st.builds(
+            Tile,
+            scale_adapted=st.booleans(),
+            z=streams,
+            y=streams,
+            patch=st.just(b""),
+            alpha=st.just(b""),
+        )
+    ),
     tile_side=st.just(0),
     sections=st.just(()),
+    channels=st.just(3),
 )
 
 
