@@ -130,6 +130,7 @@ def test_golden_streams_decode_to_the_same_symbols_in_any_configuration(processe
     assert_golden(processes[name].result())
 
 
+@pytest.mark.slow
 def test_golden_streams_decode_to_the_same_symbols_with_the_least_precise_products():
     """One configuration of those above, which changes most."""
     settings = CONFIGURATIONS["bfloat16 products"]

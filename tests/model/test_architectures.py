@@ -44,7 +44,8 @@ def trained(config, params, x):
     """(gradients, losses) of a training step."""
     gradient = jax.grad(objectives.training_loss, argnums=1, has_aux=True)
     step = quick_jit(gradient, static_argnums=0)
-    return jax.device_get(step(config, params, x, QSTEP, KEY))
+    gradients, (losses, _) = jax.device_get(step(config, params, x, QSTEP, KEY))
+    return gradients, losses
 
 
 def test_noise_changes_the_rate_and_not_the_picture(x, rounded, trained):
