@@ -21,7 +21,11 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 # Blocks that no test can run, by page: a comment before each says why.
-NOT_RUN = {"docs/batches.md": ["needs Ray"], "docs/interop.md": ["needs CompressAI"]}
+NOT_RUN = {
+    "docs/batches.md": ["needs Ray"],
+    "docs/interop.md": ["needs CompressAI"],
+    "docs/usage.md": ["needs a large file"] * 2,
+}
 # Pages that tell of files and options that were.
 LOGS = [ROOT / "docs" / name for name in ("weights.md", "changelog.md")]
 

@@ -144,7 +144,7 @@ def test_a_shipped_model_is_a_source_by_its_name(tmp_path):
         jax.tree.leaves(plain["g_a"]), jax.tree.leaves(model.params["g_a"]), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
-    with pytest.raises(ValueError, match="must be a shipped model"):
+    with pytest.raises(FileNotFoundError, match="none: no such file"):
         warm_start.read_source(tmp_path / "none")
 
 
