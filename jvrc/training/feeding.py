@@ -68,13 +68,12 @@ class HostFeed:
 
     together = 1
 
-    def __init__(self, recipe: Recipe, step: Step, mesh: Mesh, state: State) -> None:
-        """Begin to compile. step: not jitted. state: shapes and dtypes."""
+    def __init__(self, recipe: Recipe, step: Any, mesh: Mesh, state: State) -> None:
+        """Begin to compile. step: a training step, jitted. state: shapes and dtypes."""
         self._recipe, self._spread = recipe, NamedSharding(mesh, PartitionSpec("data"))
         shape = (recipe.batch, recipe.crop, recipe.crop, 3)
         batch = jax.ShapeDtypeStruct(shape, np.uint8, sharding=self._spread)
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=devices.everywhere(mesh))
-        self._step = in_background(lambda: jitted.lower(abstract(state, mesh), batch).compile())
+        self._step = in_background(lambda: step.lower(abstract(state, mesh), batch).compile())
         self._batches: Generator[np.ndarray] = (made for made in ())
 
     def begin(self, images: data.Dataset, first: int, last: int) -> None:

@@ -142,13 +142,13 @@ def _feed(
     method: Method, images: data.Dataset, mesh: Mesh, on_device: bool | None
 ) -> feeding.HostFeed | feeding.DeviceFeed:
     """Return the feed of a run; its program compiles from now on."""
-    recipe, step = method.recipe, method.make_step(mesh)
-    state, tiles = run_folder.abstract_state(recipe), images.train
-    if not isinstance(tiles, Tiles):
-        return feeding.HostFeed(recipe, step, mesh, state)
-    if feeding.fits_on_device(tiles) if on_device is None else on_device:
-        return feeding.DeviceFeed(recipe, step, mesh, state, tiles)
-    return feeding.HostFeed(recipe, step, mesh, state)
+    recipe, tiles = method.recipe, images.train
+    state = run_folder.abstract_state(recipe)
+    if isinstance(tiles, Tiles) and (
+        feeding.fits_on_device(tiles) if on_device is None else on_device
+    ):
+        return feeding.DeviceFeed(recipe, method.make_step(mesh), mesh, state, tiles)
+    return feeding.HostFeed(recipe, jit_step(method, mesh), mesh, state)
 
 
 def _last_step(recipe: Recipe, state: State) -> int:

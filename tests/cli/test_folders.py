@@ -14,22 +14,9 @@ from PIL import Image
 import jvrc
 from jvrc.cli import main
 
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
 SUMMARY = r"{}, [\d.]+ MP, \d+ bytes, [\d.]+ bpp, [\d.]+ s, [\d.]+ files/s, [\d.]+ MP/s"
-
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JVRC_CACHE_DIR", "0")
-
-
-@pytest.fixture
-def model(tiny_2026, tmp_path):
-    """Options that choose the tiny model, which has its own file."""
-    from jvrc.frozen.file import save_model
-
-    save_model(tiny_2026, tmp_path / "m.safetensors")
-    return ["--model", "m.safetensors"]
 
 
 def image(number):

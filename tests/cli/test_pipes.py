@@ -12,19 +12,7 @@ from PIL import Image
 import jvrc
 from jvrc.cli import main
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JVRC_CACHE_DIR", "0")
-
-
-@pytest.fixture
-def model(tiny_2026, tmp_path):
-    """Options that choose the tiny model, which has its own file."""
-    from jvrc.frozen.file import save_model
-
-    return ["--model", str(save_model(tiny_2026, tmp_path / "m.safetensors") and "m.safetensors")]
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.fixture
