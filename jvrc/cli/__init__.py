@@ -38,7 +38,7 @@ _COMMANDS = {
     "pack": "pack",
     "train": "train",
     "posttrain": "train",
-    "freeze": "train",
+    "freeze": "freeze",
     "annotate": "listing",
     "import-compressai": "interop",
     "plot": "plot",

@@ -57,7 +57,7 @@ def lowering(function, seen):
 
 @pytest.fixture
 def lowered(monkeypatch):
-    """{"module.name": architectures} of the programs lowered so far; sets that are empty at first."""
+    """{"module.name": architectures} of the programs lowered so far."""
     programs = jitted_functions()
     seen = {path: set() for path in programs}
     for path, (module, name, function) in programs.items():

@@ -41,7 +41,7 @@ def assert_lowers(function, *shapes):
     assert exported.platforms == PLATFORMS
 
 
-@pytest.mark.weekly
+@pytest.mark.slow
 def test_post_training():
     method, mesh = METHODS["posttrain"], devices.make_mesh()
     batch = shape(np.uint8, 2, 64, 64, 3)
