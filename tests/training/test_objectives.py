@@ -48,6 +48,7 @@ def test_balance_is_a_power_of_the_qstep(power):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_compilation")
 def test_gradients_keep_their_direction_with_bfloat16_products():
     """For every part of the model; the CPU rounds operands as accelerators do."""
     config = small_config("jvrc2026")

@@ -152,7 +152,7 @@ def test_a_damaged_image_is_listed_and_no_other_one_takes_its_place(folder, tmp_
     np.testing.assert_array_equal(np.stack(list(found)), np.stack(expected))
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore:skipped")
 def test_nothing_is_packed_where_no_image_can_be_read(packed, tmp_path):
     def read(key):
         raise ValueError("damaged")
