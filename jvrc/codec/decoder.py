@@ -18,6 +18,7 @@ from jvrc.coding.container import Container
 from jvrc.coding.packing import unpack
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
 from jvrc.errors import BitstreamError
+from jvrc.frozen import zoo
 from jvrc.frozen.model import FrozenModel
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 
@@ -85,8 +86,8 @@ def check_model(model: FrozenModel, coded: Container) -> None:
     """Raise BitstreamError unless the model made the file, with a quantisation step that exists."""
     if coded.model_id != model.model_id:
         raise BitstreamError(
-            f"the stream was made with model {coded.model_id}, this is {model.model_id}: "
-            "load the model that made it"
+            f"the stream needs the model {coded.model_id}, this is {model.model_id}: load "
+            f"{zoo.name_of(coded.model_id) or 'the weights file that compressed the image'}"
         )
     if not QSTEP_CODE_MIN <= coded.qstep_code <= QSTEP_CODE_MAX:
         raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")

@@ -33,8 +33,16 @@ def test_a_model_loads_from_its_file_too():
     assert jvrc.load(str(jvrc.models()[MODEL])).model_id == jvrc.load(MODEL).model_id
 
 
+def test_a_model_loads_by_its_id_too():
+    model_id = zoo.describe(MODEL)["model_id"]
+    assert jvrc.load(model_id).model_id == model_id
+    assert zoo.shipped_file(model_id) == zoo.shipped_file(MODEL) == jvrc.models()[MODEL]
+
+
 def test_an_unknown_id_has_no_name():
-    assert zoo.name_of("00000000") is None
+    assert zoo.name_of("00000000") is zoo.shipped_file("00000000") is None
+    for name in zoo.models():
+        assert f"{name} {zoo.describe(name)['model_id']}" in zoo.missing("00000000")
 
 
 @pytest.mark.parametrize("name", ["no-such-model", ""])
