@@ -198,8 +198,8 @@ def test_package_index_gets_links_to_the_repository_and_its_own_command():
     text = README.read_text("utf-8")
     for rule in rules:
         text = re.sub(rule["pattern"], rule["replacement"], text)
-    place = r"https://github.com/OWNER/jvrc/(raw|blob)/v\$HFPR_VERSION/(.+)"
-    linked = [re.fullmatch(place, t)[2] for t in _LINK.findall(text) if "OWNER" in t]
+    place = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:raw|blob)/v\$HFPR_VERSION/(.+)")
+    linked = [found[1] for found in map(place.fullmatch, _LINK.findall(text)) if found]
     assert all((ROOT / path.partition("#")[0]).exists() for path in linked)
     assert len(linked) > 10
     assert all(re.match(r"https?:", target) for target in _LINK.findall(text))

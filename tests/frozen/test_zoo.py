@@ -12,8 +12,10 @@ from jvrc.frozen.header import read_header
 MODEL = "mbt2018-mean"
 
 
-def test_the_default_model_is_shipped():
-    assert MODEL in jvrc.models()
+def test_shipped_are_the_default_model_and_those_of_2018():
+    assert zoo.DEFAULT == "jvrc2026"
+    assert set(jvrc.models()) >= {zoo.DEFAULT, MODEL, "mbt2018", "bmshj2018-hyperprior"}
+    assert sum(path.stat().st_size for path in jvrc.models().values()) < 60e6  # the wheel's limit
 
 
 @pytest.mark.parametrize("name", zoo.models())
