@@ -12,6 +12,7 @@ from jvrc.cli.common import (
     calibrated,
     parse_notes,
 )
+from jvrc.cli.outputs import check_output, identities
 from jvrc.cli.recipe_options import first_recipe
 from jvrc.cli.sources import load_training, opened
 from jvrc.training.recipe import SingleRateRecipe, model_fields
@@ -47,10 +48,7 @@ def add_freeze(subparsers: Any) -> None:
 def _run_freeze(args: argparse.Namespace) -> None:
     notes = parse_notes(args.note)
     output = args.output or _default_output(args.input)
-    if output.exists() and not args.force:
-        raise FileExistsError(f"{output}: exists; --force overwrites it")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: no such folder")
+    check_output(output, identities([args.input]), force=args.force)
     load_training()
     run = _run_to_freeze(args)
     write_frozen(run, output, notes, opened(args.data) if args.data else None)

@@ -10,7 +10,9 @@ The decoder walks the lower half. Both see zeros outside of the tile, so a tile 
 section alone.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,12 +27,25 @@ from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 
 
-class QuantisedTile(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class QuantisedTile:
     """The integers of a tile, and what codes and reconstructs those of y."""
 
     z_q: np.ndarray  # int32 [h,w,N]
     symbols: Symbols  # of y, [4h,4w,M]
     coder: LatentCoder | None  # None: without streams, y^ is zero
+    patch: bytes = b""  # pixels that are coded without the model (jvrc.coding.patch)
+
+    @property
+    def y_hat(self) -> np.ndarray:
+        """What g_s makes the image of, float32 [4h,4w,M]."""
+        return self.coder.reconstruct(self.symbols) if self.coder else self.symbols.mu
+
+    @cached_property
+    def index_shift(self) -> np.ndarray:
+        """The shifts of scale indices, int32 [M], that suit the symbols best."""
+        symbols = self.symbols
+        return scale_adaptation.choose(symbols.y, symbols.index, self.coder.model.y_tables)
 
 
 def quantise_tile(
@@ -50,13 +65,13 @@ def quantise_latents(
 
 
 def encode_tile(quantised: QuantisedTile) -> Tile:
-    """Return the streams of a tile."""
-    z_q, symbols, coder = quantised
-    index_shift = scale_adaptation.choose(symbols.y, symbols.index, coder.model.y_tables)
+    """Return the streams of a tile, and its patch."""
+    coder, index_shift = quantised.coder, quantised.index_shift
     return Tile(
         scale_adapted=bool(index_shift.any()),
-        z=encode_z(coder.model, z_q, index_shift, coder.qstep_code),
-        y=coder.encode(symbols, index_shift),
+        z=encode_z(coder.model, quantised.z_q, index_shift, coder.qstep_code),
+        y=coder.encode(quantised.symbols, index_shift),
+        patch=quantised.patch,
     )
 
 
@@ -92,14 +107,22 @@ def _zeros(model: FrozenModel, blocks: tuple[int, int]) -> QuantisedTile:
     return QuantisedTile(np.zeros((*blocks, model.config.N), np.int32), symbols, None)
 
 
+YHatOf = Callable[[int, Tile], np.ndarray]  # the number of a tile, and it -> y^ of it
+
+
+def y_hat_by(model: FrozenModel, coded: Container, coder_of: CoderOf) -> YHatOf:
+    """Return what decodes a tile of an image to its y^."""
+    return lambda number, tile: decode_tile(model, coded, number, coder_of, tile).y_hat
+
+
 class ReconstructedTiles:
     """y^ of the areas that g_s is about to need, of which few tiles are held at a time."""
 
     def __init__(
-        self, model: FrozenModel, coded: Container, coder_of: CoderOf, areas: list[Area]
+        self, model: FrozenModel, coded: Container, y_hat_of: YHatOf, areas: list[Area]
     ) -> None:
         """areas: of the image's blocks, in the order in which `around` is going to be asked."""
-        self._model, self._coded, self._coder_of = model, coded, coder_of
+        self._model, self._coded, self._y_hat_of = model, coded, y_hat_of
         self._held: dict[int, np.ndarray] = {}
         self._patches: dict[int, bytes] = {}
         self._last_use = {
@@ -131,7 +154,5 @@ class ReconstructedTiles:
         if number not in self._held:
             tile = self._coded.tiles[number]
             self._patches[number] = tile.patch
-            decoded = decode_tile(self._model, self._coded, number, self._coder_of, tile)
-            coder, symbols = decoded.coder, decoded.symbols
-            self._held[number] = coder.reconstruct(symbols) if coder else symbols.mu
+            self._held[number] = self._y_hat_of(number, tile)
         return self._held[number]
