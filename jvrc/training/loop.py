@@ -88,19 +88,14 @@ def train(
         if resume:
             state = run_folder.restore_state(checkpoints, recipe, whole)
         else:
-            state = first_state(method, mesh, images.train, init)
-            if optimizer_of:
-                state = run_folder.with_optimizer_of(optimizer_of, state, whole)
+            state = _state_of_new_run(method, mesh, images.train, init, optimizer_of)
             with saving.counted():
                 _begin_run(folder, recipe, checkpoints, state)
         start_up.lap("parameters")
-        limits = Limits(
-            last=min(stop_after or _MOST, _last_step(recipe, state)),
-            pause=start_up.begun + (60 * pause_after if pause_after else math.inf),
-            validate_every=validate_every,
-            save_seconds=60 * save_minutes,
-        )
-        feed.begin(images, int(state.step), limits.last)
+        last = min(stop_after or _MOST, _last_step(recipe, state))
+        pause = start_up.begun + (60 * pause_after if pause_after else math.inf)
+        limits = Limits(last, pause, validate_every, save_seconds=60 * save_minutes)
+        feed.begin(images, int(state.step), last)
         log = MetricsFile(folder / METRICS_FILE, int(state.step))
         loop = Loop(recipe, feed, validate, checkpoints, log, limits, start_up, whole, saving)
         with StopRequest() as request:
@@ -177,6 +172,20 @@ def first_state(
     params = jax.tree.map(np.asarray, method.first_params(images, init))
     begin = partial(init_state, method.recipe)  # in one program: as many small ones compile longer
     return jax.jit(begin, out_shardings=devices.everywhere(mesh))(params)
+
+
+def _state_of_new_run(
+    method: Method,
+    mesh: Mesh,
+    images: Sequence[np.ndarray],
+    init: dict | None,
+    optimizer_of: str | Path | None,
+) -> State:
+    """Return the state before the first training step; arguments as in `train`."""
+    state = first_state(method, mesh, images, init)
+    if not optimizer_of:
+        return state
+    return run_folder.with_optimizer_of(optimizer_of, state, devices.everywhere(mesh))
 
 
 def _begin_run(folder: Path, recipe: Recipe, checkpoints: Checkpoints, state: State) -> None:

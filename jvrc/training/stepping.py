@@ -60,6 +60,7 @@ class Loop:
     saved: float = field(default_factory=time.monotonic)  # moment of the last checkpoint
     schedule: Schedule | None = None  # once training has begun, likewise the next one
     clock: Clock | None = None
+    saving_at_start: float = 0.0  # seconds of the checkpoint that a new run begins with
 
     def run(self, state: State, request: StopRequest) -> State:
         """Train until the last step, the end of the schedule, the pause or a signal.
@@ -69,6 +70,7 @@ class Loop:
         seconds, begun = 60 * self.recipe.minutes, self.start_up.begun
         earlier = float(state.seconds), float(state.progress)
         self.schedule = Schedule(seconds, *earlier, begun, self.limits.pause)
+        self.saving_at_start = self.saving.total
         first, total = int(state.step), None if seconds else self.recipe.steps
         together = math.gcd(self.feed.together, self.limits.validate_every, LOG_EVERY)
         with tqdm(total=total, initial=first, desc="compiling", unit="step") as bar:
@@ -177,11 +179,9 @@ class Loop:
     def _shares(self) -> str:
         """Return a line that says what took the time of this call."""
         total = time.monotonic() - self.start_up.begun
-        parts = {
-            "start": sum(self.start_up.parts.values()),
-            "validation": self.validating.total,
-            "checkpoints": self.saving.total,
-        }
+        start = sum(self.start_up.parts.values())  # with the first checkpoint of a new run
+        saving = self.saving.total - self.saving_at_start
+        parts = {"start": start, "validation": self.validating.total, "checkpoints": saving}
         parts["training"] = total - sum(parts.values())
         listed = ", ".join(f"{name} {s:.1f} s ({s / total:.1%})" for name, s in parts.items())
         return f"{total:.1f} s: {listed}"
