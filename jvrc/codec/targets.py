@@ -43,9 +43,8 @@ def target_of(
     value = _positive(name, given[name])
     if name == "target_psnr":
         return Target(psnr=value)
-    return Target(
-        bytes=math.floor(value if name == "target_bytes" else value * math.prod(size) / 8)
-    )
+    size_in_bytes = value if name == "target_bytes" else value * math.prod(size) / 8
+    return Target(bytes=max(1, math.floor(size_in_bytes)))  # no file has so few: out of reach
 
 
 def _positive(name: str, given: Any) -> float:

@@ -69,6 +69,8 @@ def _scaling(dtype: np.dtype) -> str:
         return "pass an array or a PIL image (of a file: PIL.Image.open(path))"
     if dtype == np.uint16:
         return "values 0 ... 65535: np.round(img / 257).astype(np.uint8)"
+    if dtype.kind in "iu":
+        return "values 0 ... 255: img.astype(np.uint8)"
     return "values in [0, 1]: np.round(255 * img).astype(np.uint8)"
 
 

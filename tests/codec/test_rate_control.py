@@ -131,6 +131,12 @@ def test_targets_out_of_reach_name_what_is_possible(trained, img):
         jvrc.compress(trained, img, target_psnr=70)
 
 
+@pytest.mark.parametrize("options", [{"target_bytes": 0.5}, {"target_bpp": 1e-9}])
+def test_less_than_a_byte_is_out_of_reach(tiny_2026, img, options):
+    with pytest.raises(ValueError, match="target of 1 bytes can't be reached: at least"):
+        jvrc.compress(tiny_2026, img, **options)
+
+
 def test_more_bytes_than_the_finest_step_takes_are_not_used(tiny_2026, img):
     data = jvrc.compress(tiny_2026, img, target_bytes=10**9)
     assert data == jvrc.compress(tiny_2026, img, QSTEP_MIN)
