@@ -14,12 +14,11 @@ from jvrc.codec.latent_coder import CoderOf, Symbols
 from jvrc.codec.regions import Y_UNIT, synthesise_area
 from jvrc.codec.tiles import ReconstructedTiles, decode_tile
 from jvrc.coding import patch
-from jvrc.coding.container import Container
+from jvrc.coding.container import Container, check_qstep_code
 from jvrc.coding.packing import unpack
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
-from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 
 
 def decode_image(
@@ -88,8 +87,7 @@ def check_model(model: FrozenModel, coded: Container) -> None:
             f"the stream was made with model {coded.model_id}, this is {model.model_id}: "
             "load the model that made it"
         )
-    if not QSTEP_CODE_MIN <= coded.qstep_code <= QSTEP_CODE_MAX:
-        raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")
+    check_qstep_code(coded)
 
 
 def _areas(grid: TileGrid, wanted: Area) -> Iterator[tuple[int, Area]]:

@@ -42,6 +42,11 @@ def check_picture(picture: Picture) -> Picture:
     found = picture_of_array(picture.pixels)
     if found.alpha is not None:
         raise ValueError("pixels of a Picture must be [H,W,3] or [H,W]; pass alpha by itself")
+    for field in ("icc", "exif", "xmp"):
+        if not isinstance(value := getattr(picture, field), bytes):
+            raise ValueError(
+                f'{field} of a Picture must be bytes, b"" for none, got {type(value).__name__}'
+            )
     if picture.alpha is None:
         return picture._replace(pixels=found.pixels)
     alpha, size = np.asarray(picture.alpha), found.pixels.shape[:2]

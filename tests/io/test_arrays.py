@@ -40,6 +40,8 @@ def test_alpha_of_an_array_is_kept_even_if_it_is_opaque():
         (RGB[0, 0], r"got \[3\]; pass one image"),
         (RGB[:, :0], r"at least one pixel, got shape \[5, 0, 3\]"),
         (Picture(RGBA), "pixels of a Picture must be .*; pass alpha by itself"),
+        (Picture(RGB, icc=None), 'icc of a Picture must be bytes, b"" for none, got NoneType'),
+        (Picture(RGB, xmp="<x/>"), "xmp of a Picture must be bytes, .* got str"),
         (Picture(RGB, RGB), r"alpha .* uint8 \[5, 7\] as its pixels, got uint8 \[5, 7, 3\]"),
         (Picture(RGB, RGB[..., 0] / 255), r"alpha .* got float64 \[5, 7\]"),
     ],
