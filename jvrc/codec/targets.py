@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from jvrc.qstep import qstep_code_of
 
+_MOST_BYTES = 2**62  # more is the same; less than one is out of reach, as one is
+
 
 class Target(NamedTuple):
     """One of three, the others are None."""
@@ -44,7 +46,7 @@ def target_of(
     if name == "target_psnr":
         return Target(psnr=value)
     size_in_bytes = value if name == "target_bytes" else value * math.prod(size) / 8
-    return Target(bytes=max(1, math.floor(size_in_bytes)))  # no file has so few: out of reach
+    return Target(bytes=math.floor(min(max(size_in_bytes, 1), _MOST_BYTES)))
 
 
 def _positive(name: str, given: Any) -> float:
