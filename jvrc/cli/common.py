@@ -17,7 +17,7 @@ from jvrc.runtime import compile_cache, devices, memory
 
 STANDARD = Path("-")  # standard input or output
 DEFAULT_MODEL = zoo.DEFAULT
-MODEL_HELP = "a shipped model's name (see `jvrc models`), a weights file or the folder of a run"
+MODEL_HELP = "a shipped model's name or id (see `jvrc models`), a weights file or a run's folder"
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),

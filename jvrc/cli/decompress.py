@@ -218,5 +218,7 @@ def _same_format(one: str, other: str) -> bool:
 def _shipped_model(model_id: str) -> str:
     name = zoo.name_of(model_id)
     if name is None:
-        raise ValueError(f"no shipped model has the id {model_id}: name its file with --model")
+        raise ValueError(
+            f"{zoo.missing(model_id)}: name the weights file that compressed the image with --model"
+        )
     return name

@@ -70,7 +70,7 @@ def add_models(subparsers: Any) -> None:
 
 
 def _run_info(args: argparse.Namespace) -> None:
-    path = args.input if args.input.exists() else zoo.models().get(str(args.input), args.input)
+    path = args.input if args.input.exists() else zoo.shipped_file(str(args.input)) or args.input
     if path.suffix == ".safetensors":
         _describe_model(path, as_json=args.json)
         return

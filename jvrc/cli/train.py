@@ -14,6 +14,7 @@ from jvrc.cli.common import (
     library,
     parse_notes,
 )
+from jvrc.cli.outputs import check_output, identities
 from jvrc.cli.recipe_options import (
     add_recipe_options,
     chosen_recipe,
@@ -281,10 +282,7 @@ def _print_skipped(images: Any) -> None:
 def _run_freeze(args: argparse.Namespace) -> None:
     notes = parse_notes(args.note)
     output = args.output or _default_output(args.input)
-    if output.exists() and not args.force:
-        raise FileExistsError(f"{output}: exists; --force overwrites it")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: no such folder")
+    check_output(output, identities([args.input]), force=args.force)
     _load_training()
     run = _run_to_freeze(args)
     _write(run, output, notes, _opened(args.data) if args.data else None)

@@ -226,7 +226,8 @@ def test_a_stream_of_an_unknown_model_asks_for_its_file(capsys, tmp_path, stream
     foreign = f"{int(known, 16) ^ 1:08x}"
     (tmp_path / "a.jvrc").write_bytes(pack(unpack(stream)._replace(model_id=foreign)))
     fails(capsys, f"no shipped model has the id {foreign}", "decompress", "a.jvrc")
-    fails(capsys, foreign, "decompress", "a.jvrc", "--model", MODEL)
+    fails(capsys, f"{MODEL} {known}", "decompress", "a.jvrc")
+    fails(capsys, f"needs the model {foreign}", "decompress", "a.jvrc", "--model", MODEL)
     assert main(["info", "a.jvrc"]) == 0
     assert "none of the shipped ones" in capsys.readouterr().out
 

@@ -399,7 +399,7 @@ def test_further_frames_and_pages_are_announced():
 
 def test_notes_of_people_are_announced_and_notes_of_programs_are_not():
     notes = PngImagePlugin.PngInfo()
-    for name in ("Title", "Software", "date:create"):
+    for name in ("Title", "Software", "source", "date:create", "Thumb::MTime"):
         notes.add_text(name, "x")
     noted = picture(Image.fromarray(RGB), pnginfo=notes)
     assert noted.losses == ("text notes are left out: Title",)
