@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jvrc.qstep import qstep_code_of
 
-_MOST_BYTES = 2**62  # more is the same; less than one is out of reach, as one is
+_MOST_BYTES = 2**62  # more is the same
 
 
 class Target(NamedTuple):
@@ -46,7 +46,7 @@ def target_of(
     if name == "target_psnr":
         return Target(psnr=value)
     size_in_bytes = value if name == "target_bytes" else value * math.prod(size) / 8
-    return Target(bytes=math.floor(min(max(size_in_bytes, 1), _MOST_BYTES)))
+    return Target(bytes=math.floor(min(size_in_bytes, _MOST_BYTES)))
 
 
 def _positive(name: str, given: Any) -> float:
