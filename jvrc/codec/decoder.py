@@ -14,13 +14,12 @@ from jvrc.codec.latent_coder import CoderOf, Symbols
 from jvrc.codec.regions import Y_UNIT, synthesise_area
 from jvrc.codec.tiles import ReconstructedTiles, YHatOf, decode_tile, y_hat_by
 from jvrc.coding import patch
-from jvrc.coding.container import Container
+from jvrc.coding.container import Container, check_qstep_code
 from jvrc.coding.packing import unpack
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
 from jvrc.frozen.model import FrozenModel
-from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 
 
 def decode_image(
@@ -92,8 +91,7 @@ def check_model(model: FrozenModel, coded: Container) -> None:
             f"the stream needs the model {coded.model_id}, this is {model.model_id}: load "
             f"{zoo.name_of(coded.model_id) or 'the weights file that compressed the image'}"
         )
-    if not QSTEP_CODE_MIN <= coded.qstep_code <= QSTEP_CODE_MAX:
-        raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")
+    check_qstep_code(coded)
 
 
 def _areas(grid: TileGrid, wanted: Area) -> Iterator[tuple[int, Area]]:

@@ -131,6 +131,12 @@ def test_targets_out_of_reach_name_what_is_possible(trained, img):
         jvrc.compress(trained, img, target_psnr=70)
 
 
+@pytest.mark.parametrize("options", [{"target_bytes": 1e300}, {"target_bpp": 1e308}])
+def test_there_is_no_largest_target(tiny_2026, img, options):
+    small = img[:20, :20]
+    assert jvrc.compress(tiny_2026, small, **options) == jvrc.compress(tiny_2026, small, 0.5)
+
+
 def test_more_bytes_than_the_finest_step_takes_are_not_used(tiny_2026, img):
     data = jvrc.compress(tiny_2026, img, target_bytes=10**9)
     assert data == jvrc.compress(tiny_2026, img, QSTEP_MIN)
