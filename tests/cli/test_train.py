@@ -340,5 +340,5 @@ def test_help_shows_defaults_and_choices_and_imports_no_jax(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded"
     text = " ".join(done.stdout.split())
-    assert "--precision {float32,bfloat16}" in text
+    assert "--precision {float32,bfloat16,bfloat16-products}" in text
     assert f"(default: {0.001 if command == 'train' else 0.0005})" in text
