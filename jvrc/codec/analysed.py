@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from jvrc.codec.latents import analyse_latents
+from jvrc.codec.patch_screen import Statistics, statistics
 from jvrc.codec.regions import analyse_area
-from jvrc.coding.tile_grid import TileGrid, tile_grid
+from jvrc.coding.tile_grid import BLOCK, Area, TileGrid, tile_grid
 from jvrc.frozen.model import FrozenModel
 
 _HELD_BYTES = 2**26  # of latents that are kept in memory; those of further tiles go to a file
@@ -17,8 +18,8 @@ _HELD_BYTES = 2**26  # of latents that are kept in memory; those of further tile
 class AnalysedImage:
     """The tiles of an image and their latents, which do not depend on qstep.
 
-    With `reused`, g_a and h_a run once, however often the latents are asked for: those of the first
-    sixteen megapixels or so stay in memory, others in a temporary file.
+    With `reused`, they and the statistics of blocks are computed once, however often they are asked
+    for: latents of the first sixteen megapixels or so stay in memory, others in a temporary file.
     """
 
     def __init__(
@@ -34,6 +35,21 @@ class AnalysedImage:
         self.model, self.img, self.tile_side = model, img, tile_side
         self.grid: TileGrid = tile_grid(*img.shape[:2], tile_side)
         self._kept = _KeptArrays(held_bytes) if reused else None
+        self._statistics: dict[int, Statistics] = {}
+
+    def pixels(self, number: int) -> np.ndarray:
+        """Return the pixels of a tile as far as they lie within the image, uint8 [h,w,3]."""
+        whole = Area(0, 0, *self.img.shape[:2])
+        return self.img[self.grid.area(number).scaled(BLOCK).common(whole).within(whole)]
+
+    def statistics(self, number: int) -> Statistics:
+        """Return the statistics of the blocks of a tile."""
+        found = self._statistics.get(number)
+        if found is None:
+            found = statistics(self.pixels(number))
+            if self._kept:
+                self._statistics[number] = found
+        return found
 
     def latents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return y, float32 [4h,4w,M], and z, float32 [h,w,N], of a tile."""

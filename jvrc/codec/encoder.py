@@ -9,6 +9,8 @@ symbols is computed on integers on both sides, since one scale index that differ
 a stream decodes to the same integers on every machine.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from tqdm import tqdm
 
@@ -94,7 +96,7 @@ def quantised(
         return found
     scene = scene_of(model, analysed.img, analysed.grid.area(number))
     chosen = found.coder.optimise(scene, found.symbols, effort=effort, progress=progress)
-    return found._replace(symbols=chosen)
+    return replace(found, symbols=chosen)
 
 
 def quantise_image(

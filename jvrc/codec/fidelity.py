@@ -52,20 +52,20 @@ class RememberedCoders:
     nothing is remembered.
     """
 
-    def __init__(self, tiles: int) -> None:
-        """tiles: of the image."""
-        self._remembers = tiles <= _MOST_TILES
+    def __init__(self, tiles: int, coder_of: CoderOf) -> None:
+        """tiles: of the image. coder_of: makes the coders."""
+        self._remembers, self._coder_of = tiles <= _MOST_TILES, coder_of
         self._known: dict[tuple[bytes, Stream], tuple[LatentCoder, Symbols]] = {}
 
     def encoding(self, model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> LatentCoder:
         """Return the coder of y with which a tile is encoded (jvrc.codec.latent_coder.CoderOf)."""
-        coder = coder_of(model, z_q, qstep_code)
+        coder = self._coder_of(model, z_q, qstep_code)
         return _Encoding(coder, z_q.tobytes(), self._known) if self._remembers else coder
 
     def decoding(self, model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> LatentCoder:
         """Return the coder of y with which a tile is decoded."""
         if not self._remembers:
-            return coder_of(model, z_q, qstep_code)
+            return self._coder_of(model, z_q, qstep_code)
         return _Decoding(z_q.tobytes(), self._known)
 
 

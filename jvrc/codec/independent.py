@@ -3,7 +3,9 @@
 All symbols of y are coded at once, in row-major order.
 """
 
+from copy import copy
 from functools import partial
+from typing import Self
 
 import numpy as np
 from jax import Array
@@ -30,13 +32,20 @@ class IndependentCoder:
 
     def __init__(self, model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> None:
         self.model, self.qstep_code = model, qstep_code
-        self._index, self._mu = self.entropy_parameters(z_q)
+        self._log_sigma, self._mu = self.entropy_parameters(z_q)
+        self._index = hyper_synthesis.scale_index(self._log_sigma, qstep_code)
+
+    def at(self, qstep_code: int) -> Self:
+        """Return the coder of the same z^ at another step."""
+        found = copy(self)
+        found.qstep_code = qstep_code
+        found._index = hyper_synthesis.scale_index(self._log_sigma, qstep_code)
+        return found
 
     def entropy_parameters(self, z_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (scale index uint8, mu float32), each [H/16,W/16,M], by the integer h_s."""
-        h_s = partial(_h_s, qstep_code=np.int32(self.qstep_code))
-        index, mu = hyper_synthesis_tiles(h_s, self.model, z_q, self.qstep_code)
-        return index, mu
+        """Return (log2 sigma int16, mu float32), each [H/16,W/16,M], by the integer h_s."""
+        log_sigma, mu = hyper_synthesis_tiles(_h_s, self.model, z_q, self.qstep_code)
+        return log_sigma, mu
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return q = round((y - mu) / Delta)."""
@@ -77,10 +86,8 @@ class IndependentCoder:
 
 
 @partial(stored, static_argnums=(0,))
-def _h_s(
-    config: Config, network: Network, z_hat: Array, qstep_code: Array, valid: Array
-) -> tuple[Array, Array]:
-    """Return (scale index uint8, mu float32) of a tile."""
+def _h_s(config: Config, network: Network, z_hat: Array, valid: Array) -> tuple[Array, Array]:
+    """Return (log2 sigma int16, mu float32) of a tile."""
     log_sigma, mu = hyper_synthesis.synthesise(config, network, z_hat[None], tuple(valid))
-    index = hyper_synthesis.scale_index(log_sigma[0], qstep_code)
-    return index, hyper_synthesis.mu_of(network, mu[0])
+    packed = hyper_synthesis.packed_log_sigma(log_sigma[0])
+    return packed, hyper_synthesis.mu_of(network, mu[0])

@@ -1,8 +1,9 @@
 """The contract for coding y, which each architecture fulfils in its own way.
 
 A latent coder is made for one tile of an image: from the model, the integers of z and the step. It
-knows what h_s says of y, and does six things:
+knows what h_s says of y, and does seven things:
 
+    at             the coder of the same z^ at another step: h_s need not run again
     quantise       y -> symbols            encoder
     scale_indices  y -> scale indices      encoder, to estimate rates
     optimise       symbols -> better ones  encoder, with effort
@@ -15,7 +16,7 @@ jvrc.codec.coders chooses.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -41,6 +42,10 @@ class LatentCoder(Protocol):
 
     model: FrozenModel
     qstep_code: int
+
+    def at(self, qstep_code: int) -> Self:
+        """Return the coder of the same z^ at another step."""
+        ...
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return the symbols nearest to y, float32 [H/16,W/16,M]."""

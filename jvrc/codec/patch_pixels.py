@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from jvrc.codec.near_lossless import STEPS, rounded
-from jvrc.codec.patch_screen import blocks_in, statistics
+from jvrc.codec.patch_screen import Statistics, blocks_in
 from jvrc.coding import patch
 from jvrc.coding.tile_grid import BLOCK
 from jvrc.qstep import rd_lambda
@@ -32,11 +32,10 @@ def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
 class PatchPixels:
     """A tile's pixels, any blocks of which can be patched. Masks are bool [rows,columns]."""
 
-    def __init__(self, img: np.ndarray, qstep: float, architecture: str) -> None:
-        """img: uint8 [h,w,3], the tile as far as it lies within the image."""
-        self._img, self._rounded = img, {}
+    def __init__(self, img: np.ndarray, seen: Statistics, qstep: float, architecture: str) -> None:
+        """img: uint8 [h,w,3], the tile as far as it lies within the image; seen: of its blocks."""
+        self._img, self.seen, self._rounded = img, seen, {}
         self.rate_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
-        self.seen = statistics(img)
         mse = [_mse(floor_psnr(qstep, architecture, simple=simple)) for simple in (False, True)]
         self.floor = _SAFETY * np.where(self.seen.simple, mse[1], mse[0])  # of squared errors
 
@@ -52,16 +51,27 @@ class PatchPixels:
             return cost
         for place in np.argwhere(simple).tolist():
             cost[*place] = self._round(*place)[1]
-        packed = 8 * len(self.patch(simple)) / max(cost[simple].sum(), 1.0)
+        packed = 8 * len(self._alone(simple)) / max(cost[simple].sum(), 1.0)
         return min(packed, _MOST_PACKED) * cost + _OVERHEAD
 
     def patch(self, blocks: np.ndarray) -> bytes:
         """Return the patch of blocks of the tile."""
+        return patch.encode(self._pixels(blocks), blocks)
+
+    def _alone(self, blocks: np.ndarray) -> bytes:
+        """Return the patch of blocks of a tile that has no other rows and columns of blocks."""
+        rows, columns = blocks.any(axis=1), blocks.any(axis=0)
+        pixels = self._pixels(blocks)
+        inside = rows.repeat(BLOCK)[: len(pixels)], columns.repeat(BLOCK)[: pixels.shape[1]]
+        return patch.encode(pixels[np.ix_(*inside)], blocks[np.ix_(rows, columns)])
+
+    def _pixels(self, blocks: np.ndarray) -> np.ndarray:
+        """Return the pixels of the tile with blocks as they are to be patched."""
         pixels = self._img.copy()
         for row, column in np.argwhere(blocks).tolist():
             block = pixels[BLOCK * row : BLOCK * (row + 1), BLOCK * column : BLOCK * (column + 1)]
             block[...] = self._round(row, column)[0]
-        return patch.encode(pixels, blocks)
+        return pixels
 
     def _round(self, row: int, column: int) -> tuple[np.ndarray, float]:
         """Return a block as it is to be patched, and about its cost."""

@@ -7,15 +7,13 @@ import numpy as np
 from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.block_errors import squared_errors
 from jvrc.codec.latent_coder import CoderOf
-from jvrc.codec.objective import tables_of
 from jvrc.codec.patch_fill import without
 from jvrc.codec.patch_pixels import PatchPixels
 from jvrc.codec.regions import Y_UNIT
 from jvrc.codec.scene import Scene, scene_of
 from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
-from jvrc.coding import tables
+from jvrc.coding import scale_adaptation, tables
 from jvrc.coding.container import Tile
-from jvrc.coding.tile_grid import BLOCK, Area
 from jvrc.qstep import qstep_of
 
 _SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least
@@ -32,10 +30,9 @@ class Search:
     def __init__(self, analysed: AnalysedImage, number: int, qstep_code: int) -> None:
         self._analysed, self._number, self._qstep_code = analysed, number, qstep_code
         self._area = analysed.grid.area(number)
-        whole = Area(0, 0, *analysed.img.shape[:2])
-        img = analysed.img[self._area.scaled(BLOCK).common(whole).within(whole)]
+        pixels, seen = analysed.pixels(number), analysed.statistics(number)
         architecture = analysed.model.config.architecture
-        self.pixels = PatchPixels(img, qstep_of(qstep_code), architecture)
+        self.pixels = PatchPixels(pixels, seen, qstep_of(qstep_code), architecture)
 
     @cached_property
     def latents(self) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +108,7 @@ class Search:
 def model_bits(found: QuantisedTile) -> np.ndarray:
     """Return the bits of y of each block of a tile, float32 [rows,columns]."""
     symbols, y_tables = found.symbols, found.coder.model.y_tables
-    table = tables_of(found.coder.model, symbols).ravel()
+    table = scale_adaptation.apply(symbols.index, found.index_shift, len(y_tables.low)).ravel()
     coded, _ = tables.to_symbols(symbols.y.ravel(), table, y_tables)
     bits = tables.bits_of_each(coded, table, y_tables).reshape(symbols.y.shape)
     height, width, channels = bits.shape

@@ -12,6 +12,8 @@ textures and noise. Only blocks whose statistics raise a suspicion
 surface.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from jvrc.codec.analysed import AnalysedImage
@@ -46,7 +48,7 @@ def encode_with_patches(
     if effort:
         options = {"effort": effort, "progress": progress}
         better = found.coder.optimise(search.scene, found.symbols, **options)
-        found = found._replace(symbols=better)
+        found = replace(found, symbols=better)
     if effort or blocks.any():
         blocks |= search.failing(found, (asked | search.disturbed(blocks)) & ~blocks)
     tile = encode_tile(found)

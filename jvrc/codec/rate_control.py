@@ -15,8 +15,9 @@ from jvrc.codec.encoder import encode_analysed
 from jvrc.codec.fidelity import RememberedCoders, psnr_of
 from jvrc.codec.rate_curve import CODES, RateCurve
 from jvrc.codec.search import Closeness, Found, first_that_fits
+from jvrc.codec.shared_coders import SharedCoders
 from jvrc.coding.container import Container
-from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
 
 # In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
 _BYTES = Closeness(margin=0.001, enough=0.006, late=0.01)
@@ -43,11 +44,13 @@ def within_bytes(
     Raises:
       ValueError: even the coarsest step takes more.
     """
-    estimated = np.log(RateCurve(analysed).file_bytes()) - np.log(target)
+    coder_of, bpp = SharedCoders(), 8 * target / (analysed.img.shape[0] * analysed.img.shape[1])
+    curve = RateCurve(analysed, _usual_code(bpp**-0.85), coder_of)
+    estimated = np.log(curve.file_bytes()) - np.log(target)
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
         options = {"effort": effort, "patches": patches, "progress": progress}
-        data = finish(encode_analysed(analysed, code, **options))
+        data = finish(encode_analysed(analysed, code, coder_of=coder_of, **options))
         return float(np.log(len(data) / target)), data
 
     found = _search(measure, estimated, CODES, _BYTES, effort)
@@ -81,11 +84,12 @@ def with_psnr(
     Raises:
       ValueError: even the finest step has less.
     """
-    estimated = target - RateCurve(analysed).psnr()[::-1]
-    tiles = analysed.grid.count
+    shared, tiles = SharedCoders(), analysed.grid.count
+    curve = RateCurve(analysed, _usual_code(2 ** ((38 - target) / 3.2)), shared)
+    estimated = target - curve.psnr()[::-1]
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
-        coders = RememberedCoders(tiles)
+        coders = RememberedCoders(tiles, shared)
         options = {"effort": effort, "patches": patches, "progress": progress}
         coded = encode_analysed(analysed, code, coder_of=coders.encoding, **options)
         value = min(_LOSSLESS, psnr_of(analysed.model, coded, pixels, coders.decoding))
@@ -98,6 +102,11 @@ def with_psnr(
             f"are possible, at qstep {QSTEP_MIN:g}"
         )
     return found.data
+
+
+def _usual_code(qstep: float) -> int:
+    """Return the code of about a step, by which z^ is chosen for estimates."""
+    return qstep_code_of(min(max(qstep, QSTEP_MIN), QSTEP_MAX))
 
 
 def _search(

@@ -7,6 +7,7 @@ reconstruction by about as much and changes no symbol.
 """
 
 from functools import partial
+from typing import Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +39,12 @@ class StepwiseCoder(IndependentCoder):
     """Implements jvrc.codec.latent_coder.LatentCoder; mu is that of the first step, of h_s."""
 
     _nearest: tuple[np.ndarray, np.ndarray] | None = None  # symbols of `quantise`, and their y^
+
+    def at(self, qstep_code: int) -> Self:
+        """Return the coder of the same z^ at another step."""
+        found = super().at(qstep_code)
+        found._nearest = None
+        return found
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return q = round((y - mu) / Delta), with the mu of each step."""

@@ -10,7 +10,8 @@ The decoder walks the lower half. Both see zeros outside of the tile, so a tile 
 section alone.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,12 +26,19 @@ from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 
 
-class QuantisedTile(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class QuantisedTile:
     """The integers of a tile, and what codes and reconstructs those of y."""
 
     z_q: np.ndarray  # int32 [h,w,N]
     symbols: Symbols  # of y, [4h,4w,M]
     coder: LatentCoder | None  # None: without streams, y^ is zero
+
+    @cached_property
+    def index_shift(self) -> np.ndarray:
+        """The shifts of scale indices, int32 [M], that suit the symbols best."""
+        symbols = self.symbols
+        return scale_adaptation.choose(symbols.y, symbols.index, self.coder.model.y_tables)
 
 
 def quantise_tile(
@@ -51,12 +59,11 @@ def quantise_latents(
 
 def encode_tile(quantised: QuantisedTile) -> Tile:
     """Return the streams of a tile."""
-    z_q, symbols, coder = quantised
-    index_shift = scale_adaptation.choose(symbols.y, symbols.index, coder.model.y_tables)
+    coder, index_shift = quantised.coder, quantised.index_shift
     return Tile(
         scale_adapted=bool(index_shift.any()),
-        z=encode_z(coder.model, z_q, index_shift, coder.qstep_code),
-        y=coder.encode(symbols, index_shift),
+        z=encode_z(coder.model, quantised.z_q, index_shift, coder.qstep_code),
+        y=coder.encode(quantised.symbols, index_shift),
     )
 
 

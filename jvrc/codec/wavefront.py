@@ -5,7 +5,9 @@ All positions of a wavefront (jvrc.codec.wavefront_order) are coded at once, in 
 """
 
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
+from typing import Self
 
 import numpy as np
 from jax import Array
@@ -36,6 +38,12 @@ class WavefrontCoder:
     def __init__(self, model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> None:
         self.model, self.qstep_code = model, qstep_code
         self._psi = self.psi(z_q)
+
+    def at(self, qstep_code: int) -> Self:
+        """Return the coder of the same z^ at another step."""
+        found = copy(self)
+        found.qstep_code = qstep_code
+        return found
 
     def psi(self, z_q: np.ndarray) -> np.ndarray:
         """Return what h_s tells the entropy parameters: int32 [H/16,W/16,10M/3]."""

@@ -10,6 +10,7 @@ jvrc/coding/FORMAT.md, section 5, specifies this network.
 """
 
 from functools import cache
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,9 @@ MU_EXPONENT = -6  # of the unit of mu, unless it has to be larger
 INDEX_COUNT = 90  # scale indices, one for each CDF table of y
 INDEX_SHIFT = 4  # 2**4 steps of 1 / SCALES_PER_OCTAVE, an eighth of an octave, to a scale index
 SCALE_CODE_MIN = -408  # log2 (sigma / Delta) of index 0, in steps of 1 / SCALES_PER_OCTAVE
+LOG_SIGMA_MAX = 2**13  # 64 octaves: beyond the first and the last scale index at every Delta
+
+T = TypeVar("T", np.ndarray, Array)
 
 
 def scale_table() -> np.ndarray:
@@ -49,13 +53,18 @@ def scale_table() -> np.ndarray:
     return 2.0 ** (codes / SCALES_PER_OCTAVE)
 
 
-def scale_index(log_sigma: Array, qstep_code: Array | int) -> Array:
+def scale_index(log_sigma: T, qstep_code: Array | int) -> T:
     """Return the index of the scale next to sigma / Delta: uint8, of log_sigma's shape.
 
-    log_sigma: log2 sigma, int32, in steps of 1 / SCALES_PER_OCTAVE.
+    log_sigma: log2 sigma, int32, in steps of 1 / SCALES_PER_OCTAVE. An array of NumPy or JAX.
     """
     rounded = log_sigma - qstep_code - (SCALE_CODE_MIN - (1 << INDEX_SHIFT >> 1))
-    return jnp.clip(rounded >> INDEX_SHIFT, 0, INDEX_COUNT - 1).astype(jnp.uint8)
+    return (rounded >> INDEX_SHIFT).clip(0, INDEX_COUNT - 1).astype(np.uint8)
+
+
+def packed_log_sigma(log_sigma: Array) -> Array:
+    """Return log_sigma as int16, clipped to what has the same scale index at every Delta."""
+    return log_sigma.clip(-LOG_SIGMA_MAX, LOG_SIGMA_MAX).astype(jnp.int16)
 
 
 def synthesise(

@@ -24,7 +24,6 @@ from jvrc.codec.independent import IndependentCoder
 from jvrc.codec.latents import dequantise_z
 from jvrc.coding.metadata import read_metadata
 from jvrc.coding.packing import unpack
-from jvrc.integer import hyper_synthesis
 from jvrc.model import transforms, variable_rate
 from jvrc.qstep import QSTEP_CODE_MIN, qstep_code_of, qstep_of
 
@@ -186,8 +185,7 @@ class FloatCoder(IndependentCoder):
         h_s = jax.jit(transforms.h_s, static_argnums=0)
         sigma, mu = h_s(self.model.config, self.weights(), z_hat)
         log_sigma = np.rint(128 * np.log2(np.maximum(sigma[0], 1e-9))).astype(np.int32)
-        index = hyper_synthesis.scale_index(log_sigma, self.qstep_code)
-        return np.asarray(index), np.asarray(mu[0])
+        return log_sigma, np.asarray(mu[0])
 
     def weights(self):
         return self.model.params["h_s"]

@@ -9,11 +9,14 @@ from PIL import Image
 
 import jvrc
 from jvrc.codec import analysed as analysed_module
-from jvrc.codec import rate_control
+from jvrc.codec import rate_control, shared_coders
 from jvrc.codec.analysed import AnalysedImage
+from jvrc.codec.coders import coder_of
 from jvrc.codec.encoder import encode_analysed, encode_image
+from jvrc.codec.latents import analyse, quantise_z
 from jvrc.codec.rate_control import with_psnr, within_bytes
 from jvrc.codec.rate_curve import RateCurve
+from jvrc.codec.shared_coders import SharedCoders
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.tile_grid import tile_grid
 from jvrc.evaluation.metrics import psnr
@@ -192,7 +195,7 @@ def tiled(model, img, **options):
 def test_g_a_runs_once_for_each_tile(monkeypatch, tiny_2026, photo, held_bytes):
     calls = count_calls(monkeypatch)
     image = tiled(tiny_2026, photo[:128, :256], reused=True, held_bytes=held_bytes)
-    target = int(0.7 * RateCurve(image).file_bytes()[qstep_code_of(1.0) + 128])
+    target = int(0.7 * RateCurve(image, 0, coder_of).file_bytes()[qstep_code_of(1.0) + 128])
     data = within_bytes(image, target, pack)
     assert 0.98 * target <= len(data) <= target
     assert len(calls) == tile_grid(128, 256, 1).count
@@ -219,7 +222,7 @@ def test_images_of_many_tiles_meet_a_psnr(trained, photo):
 
 
 def test_estimates_of_a_trained_model_are_close(trained, photo):
-    curve = RateCurve(AnalysedImage(trained, photo, 16))
+    curve = RateCurve(AnalysedImage(trained, photo, 16), qstep_code_of(8.0), coder_of)
     sizes, quality = curve.file_bytes(), curve.psnr()
     for qstep in (3, 8, 20):  # at finer steps what g_a loses by itself rules the PSNR
         place = qstep_code_of(qstep) + 128
@@ -243,3 +246,34 @@ def test_with_effort_targets_are_met_too(trained, img):
 def test_pil_images_take_targets(tiny_2026, img):
     data = jvrc.compress(tiny_2026, Image.fromarray(img), target_bytes=1500)
     assert data == jvrc.compress(tiny_2026, img, target_bytes=1500)
+
+
+# -- one z^ at several steps
+
+
+def test_h_s_runs_once_for_each_z(monkeypatch, tiny_2026, img):
+    made = []
+
+    def counted(model, z_q, qstep_code):
+        made.append(qstep_code)
+        return coder_of(model, z_q, qstep_code)
+
+    monkeypatch.setattr(shared_coders, "coder_of", counted)
+    shared, (_, z) = SharedCoders(), analyse(tiny_2026, img)
+    for code in (10, 11, 10, 12):  # of one Delta_z
+        shared(tiny_2026, quantise_z(tiny_2026, z, code), code)
+    assert made == [10]
+
+
+def test_a_coder_at_another_step_is_that_of_the_step(tiny, img):
+    y, z = analyse(tiny, img)
+    z_q = quantise_z(tiny, z, 10)
+    own, moved = coder_of(tiny, z_q, 12), coder_of(tiny, z_q, 10)
+    moved.quantise(y)  # what it remembers of its own step must not count
+    moved = moved.at(12)
+    for expected, found in zip(own.quantise(y), moved.quantise(y), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    symbols = own.quantise(y)
+    no_shift = np.zeros(tiny.config.M, np.int32)
+    assert moved.encode(symbols, no_shift) == own.encode(symbols, no_shift)
+    np.testing.assert_array_equal(moved.reconstruct(symbols), own.reconstruct(symbols))

@@ -41,8 +41,8 @@ def quick(monkeypatch):
 
 def quantised(model, img):
     """(coder, symbols) without effort."""
-    _, symbols, coder = quantise_image(model, img, CODE)
-    return coder, symbols
+    found = quantise_image(model, img, CODE)
+    return found.coder, found.symbols
 
 
 def searched(model, img, passes):

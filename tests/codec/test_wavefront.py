@@ -102,7 +102,7 @@ def test_the_streams_of_a_batch_are_those_of_each_image_alone(model):
     images = [noise(*shape, seed) for seed, shape in enumerate(shapes)]
     given = [latents_and_psi(model, *pair) for pair in zip(images, codes, strict=True)]
     y, psi = zip(*given, strict=True)
-    alone = [quantise_image(model, *pair)[1] for pair in zip(images, codes, strict=True)]
+    alone = [quantise_image(model, *pair).symbols for pair in zip(images, codes, strict=True)]
     files = [compress(model, *pair) for pair in zip(images, qsteps, strict=True)]
     streams, index_shifts = zip(*(y_stream(model, data) for data in files), strict=True)
     assert any(shift.any() for shift in index_shifts)
