@@ -2,8 +2,9 @@
 
     python tests/benchmarks/show_pictures.py A.png:300,100,256,192 B.png:0,0,256,192 -o page.webp
 
-Codes each image with a model, then with other codecs at the highest quality that fits into the same
-bytes, and shows them in a row beside the original, with bytes and PSNR (of the whole image) above.
+Codes each image with a model, with other codecs at the highest quality that fits into the same
+bytes, and with the model again in no more bytes than the smallest of these. Shows them in a row
+beside the original, with bytes and PSNR (of the whole image) above.
 """
 
 import argparse
@@ -44,14 +45,13 @@ def _versions(
     img: np.ndarray, model: jvrc.FrozenModel, codecs: list[peers.Peer], args: argparse.Namespace
 ) -> list[tuple[str, np.ndarray]]:
     """Return captions and images: the original, the model, and each codec in as many bytes."""
-    data = jvrc.compress(model, img, args.qstep, effort=args.effort)
-    name = f"{args.model}, effort {args.effort}" if args.effort else args.model
-    coded = [(name, data, jvrc.decompress(model, data))]
-    for codec in codecs:
-        found = codec.encode_within(img, len(data)) or codec.encode(img, 0)
-        coded.append((codec.title, found, peers.decode(found)))
-    bpp = 8 * len(data) / img[..., 0].size
-    return [(f"original; {bpp:.2f} bpp", img)] + [
+    limit = len(jvrc.compress(model, img, args.qstep))
+    others = [c.encode_within(img, limit) or c.encode(img, 0) for c in codecs]
+    data = jvrc.compress(model, img, target_bytes=min(map(len, others)), effort=args.effort)
+    coded = [(args.model, data, jvrc.decompress(model, data))]
+    for codec, file in zip(codecs, others, strict=True):
+        coded.append((codec.title, file, peers.decode(file)))
+    return [(f"original; {8 * len(data) / img[..., 0].size:.2f} bpp", img)] + [
         (f"{title}: {len(file)} bytes, {psnr(img, restored):.2f} dB", restored)
         for title, file, restored in coded
     ]
