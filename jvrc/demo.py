@@ -33,30 +33,19 @@ class Row(NamedTuple):
     jpeg_psnr: float | None  # dB, of the best JPEG of that size; None if none is as small
 
 
-def run(
-    folder: str | os.PathLike,
-    *,
-    image: str | os.PathLike | None = None,
-    model_name: str,
-    force: bool = False,
-) -> list[Row]:
+def run(folder: str | os.PathLike, source: str | os.PathLike, *, model_name: str) -> list[Row]:
     """Write a .jvrc file for each step and a sheet of the restored images; return the results.
 
     Args:
-      folder: where to write; made if missing.
-      image: the image to compress; by default the bundled photograph.
+      folder: where to write `outputs`; made if missing. Files of their names are overwritten.
+      source: the image to compress.
       model_name: as for `jvrc.load`.
-      force: overwrite files.
 
     Raises:
-      FileExistsError: a file to write exists and `force` is False.
       ValueError, OSError: as `read_image` and `write_bytes`.
     """
-    folder = Path(folder)
-    source = Path(image) if image else bundled_photo()
-    img = read_image(source)
-    paths = [folder / f"{source.stem}-{qstep:g}.jvrc" for qstep in QSTEPS]
-    _check_free([*paths, folder / SHEET], force)
+    folder, img = Path(folder), read_image(source)
+    *paths, sheet = outputs(folder, source)
     folder.mkdir(parents=True, exist_ok=True)
     model = jvrc.load(model_name)
     rows, shown, captions = [], [img], [f"original, {img.shape[0]}x{img.shape[1]}"]
@@ -67,8 +56,14 @@ def run(
         rows.append(_row(qstep, path, img, restored))
         shown.append(restored)
         captions.append(f"qstep {qstep:g}: {rows[-1].bpp:.3f} bpp, {rows[-1].psnr:.2f} dB")
-    write_image(folder / SHEET, contact_sheet(shown, captions))
+    write_image(sheet, contact_sheet(shown, captions))
     return rows
+
+
+def outputs(folder: str | os.PathLike, source: str | os.PathLike) -> list[Path]:
+    """Return the files that `run` writes: one for each of QSTEPS, and the sheet."""
+    names = [f"{Path(source).stem}-{qstep:g}.jvrc" for qstep in QSTEPS]
+    return [Path(folder, name) for name in (*names, SHEET)]
 
 
 def bundled_photo() -> Path:
@@ -130,12 +125,6 @@ def contact_sheet(images: list[np.ndarray], captions: list[str], columns: int = 
         draw.text((left, top + (_CAPTION_HEIGHT - _FONT_SIZE) // 2), caption, "black", font)
         sheet.paste(Image.fromarray(img), (left, top + _CAPTION_HEIGHT))
     return np.asarray(sheet)
-
-
-def _check_free(paths: list[Path], force: bool) -> None:
-    taken = [path for path in paths if path.exists()]
-    if taken and not force:
-        raise FileExistsError(f"{taken[0]}: exists; --force overwrites it")
 
 
 def _row(qstep: float, path: Path, img: np.ndarray, restored: np.ndarray) -> Row:

@@ -95,8 +95,8 @@ def _model_of(model_id: str) -> "FrozenModel":
     name = zoo.name_of(model_id)
     if name is None:
         raise ValueError(
-            f"no shipped model has the id {model_id}: load its file, "
-            "and pass the model to jvrc.pillow.add_model"
+            f"{zoo.missing(model_id)}: load the weights file that compressed the image, and "
+            "pass the model to jvrc.pillow.add_model"
         )
     return _loaded(name)
 

@@ -1,5 +1,6 @@
 """Small ICC profiles for tests, built from ICC.1:2001."""
 
+import functools
 import struct
 from io import BytesIO
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import ImageCms
 
 
+@functools.cache  # LittleCMS writes the time into it
 def srgb() -> bytes:
     """The profile of sRGB."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import jvrc
 from jvrc import demo
 from jvrc.cli import build_parser
 from jvrc.io.images import read_image, write_image
@@ -191,13 +192,29 @@ def test_structure_names_every_folder():
     assert named == folders
 
 
-def test_package_index_gets_no_relative_link():
+def test_package_index_gets_links_to_the_repository_and_its_own_command():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     rules = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
     text = README.read_text("utf-8")
     for rule in rules:
         text = re.sub(rule["pattern"], rule["replacement"], text)
+    place = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:raw|blob)/v\$HFPR_VERSION/(.+)")
+    linked = [found[1] for found in map(place.fullmatch, _LINK.findall(text)) if found]
+    assert all((ROOT / path.partition("#")[0]).exists() for path in linked)
+    assert len(linked) > 10
     assert all(re.match(r"https?:", target) for target in _LINK.findall(text))
+    assert "pip install jvrc && jvrc demo" in text
+
+
+def test_version_is_that_of_changelog_and_citation():
+    changelog, citation = (
+        (ROOT / name).read_text("utf-8") for name in ("CHANGELOG.md", "CITATION.cff")
+    )
+    version, date = re.search(r"^## \[(.+)\] - (\d{4}-\d\d-\d\d)$", changelog, re.M).groups()
+    assert jvrc.__version__ == version
+    assert f"\nversion: {version}\n" in citation
+    assert f"\ndate-released: {date}\n" in citation
+    assert len(changelog.partition("\n## ")[2].split()) <= 500  # read in two minutes
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ Each command is a pair of functions in a module of this package, `add_<command>`
 the `_run_` functions import JAX and other large packages themselves, after the checks that need
 none: so help and mistakes take no time. This module imports little before `run` sets up SIGINT.
 
-Exit codes: 0 done, 1 error (one line on stderr), 2 wrong usage, 130 interrupted (SIGINT), 141 the
-reader of the output has closed it (SIGPIPE).
+Exit codes: 0 done, 1 error (one line on stderr), 2 wrong usage, 130 interrupted (SIGINT), 143
+ended (SIGTERM), 141 the reader of the output has closed it (SIGPIPE).
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _COMMANDS = {
     "pack": "pack",
     "train": "train",
     "posttrain": "train",
-    "freeze": "train",
+    "freeze": "freeze",
     "annotate": "listing",
     "import-compressai": "interop",
     "plot": "plot",
@@ -50,7 +50,7 @@ _LIGHT = ("compress", "decompress", "info", "models")
 def run() -> NoReturn:
     """Run `jvrc` as a process: set up streams and SIGINT, call `main`, exit with its code."""
     streams.repair()
-    interrupts.install()
+    interrupts.install(_remove_unfinished)
     devices.add_cpu()
     try:
         code = main()
@@ -61,6 +61,12 @@ def run() -> NoReturn:
     if code or sys.argv[1] in _LIGHT:
         interrupts.leave(code)
     sys.exit(code)
+
+
+def _remove_unfinished() -> None:
+    """Delete temporary files, if the module that makes them has been imported."""
+    if files := sys.modules.get("jvrc.io.files"):
+        files.remove_unfinished()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from jvrc.runtime import compile_cache, devices, memory
 
 STANDARD = Path("-")  # standard input or output
 DEFAULT_MODEL = zoo.DEFAULT
-MODEL_HELP = "a shipped model's name (see `jvrc models`), a weights file or the folder of a run"
+MODEL_HELP = "a shipped model's name or id (see `jvrc models`), a weights file or a run's folder"
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),
@@ -43,7 +43,7 @@ def add_command(
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
     """Add -o and --force."""
-    parser.add_argument("-o", "--output", metavar=metavar, type=Path, help=text)
+    parser.add_argument("-o", "--output", metavar=metavar, type=parse_path, help=text)
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
@@ -73,6 +73,21 @@ def parse_qstep(text: str) -> float:
     return value
 
 
+def parse_path(text: str) -> Path:
+    """Return the path that an argument names; ArgumentTypeError if it is empty."""
+    return Path(parse_name(text))
+
+
+def parse_name(text: str) -> str:
+    """Return the name of a file or folder as it is; ArgumentTypeError if it is empty.
+
+    An empty one, as of an unset variable of a shell, would be the current folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or a folder, got an empty text")
+    return text
+
+
 def parse_notes(pairs: list[str]) -> dict[str, str]:
     """Return the values of --note by key; ValueError for no pair, or a key that jvrc uses."""
     for pair in pairs:
@@ -91,19 +106,6 @@ def calibrated(model: Any, photographs: Any) -> Any:
 
     size, limit = _CALIBRATION_CROP, _CALIBRATION_IMAGES
     return calibration.calibrate(model, data.centres(photographs.train, size=size, limit=limit))
-
-
-def read_stream(path: Path, **options: Any) -> tuple[bytes, Any]:
-    """Return a file's bytes and the Container they hold; options as for `packing.unpack`.
-
-    Raises:
-      BitstreamError: not an intact stream; the message names the file.
-    """
-    from jvrc.coding.packing import unpack
-
-    data = path.read_bytes()
-    with naming(path):
-        return data, unpack(data, **options)
 
 
 @contextmanager

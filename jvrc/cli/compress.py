@@ -12,6 +12,8 @@ from jvrc.cli.common import (
     MODEL_HELP,
     add_command,
     library,
+    parse_name,
+    parse_path,
     result_text,
 )
 from jvrc.cli.devices import Models, places
@@ -27,6 +29,7 @@ from jvrc.cli.outputs import (
     write_output,
 )
 from jvrc.cli.rate_options import add_rate_options, rate_of
+from jvrc.io.files import is_stream
 
 _IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl"),
@@ -60,7 +63,9 @@ def add_compress(subparsers: Any) -> None:
         "cat photo.png | jvrc compress - > photo.jvrc",
     )
     parser.description += _ABOUT
-    parser.add_argument("inputs", metavar="IN", nargs="+", type=Path, help="images or folders")
+    parser.add_argument(
+        "inputs", metavar="IN", nargs="+", type=parse_path, help="images or folders"
+    )
     add_output_options(parser)
     add_rate_options(parser)
     parser.add_argument(
@@ -95,6 +100,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="OUT|DIR",
+        type=parse_name,
         help="a file, - for standard output, or a folder, which several inputs need; "
         "default: beside IN",
     )
@@ -132,6 +138,7 @@ def _run_compress(args: argparse.Namespace) -> None:
 def _compress_one(args: argparse.Namespace, job: Job) -> None:
     """Compress one image and print a line of result."""
     check_output(job.output, identities(args.inputs), force=args.force)
+    _check_name(job.output)
     picture = pictures.read(job.source, srgb=args.srgb)
     jvrc = library()
     model = jvrc.load(args.model)
@@ -145,6 +152,15 @@ def _compress_one(args: argparse.Namespace, job: Job) -> None:
         line += f", {_psnr(model, picture, data):.2f} dB"
     write_output(job.output, data)
     report(job.output, line)
+
+
+def _check_name(output: Path) -> None:
+    """Raise ValueError for a name that an image would have: no program could read it as one."""
+    if output.suffix.lower() in _IMAGES and not is_stream(output):
+        raise ValueError(
+            f"{output}: names an image of another format; choose a name such as "
+            f"{output.with_suffix('.jvrc').name} with -o"
+        )
 
 
 def _work(args: argparse.Namespace) -> Callable[[Job], Done]:

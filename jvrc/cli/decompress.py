@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jvrc.cli import pictures
-from jvrc.cli.common import MODEL_HELP, STANDARD, add_command, library, naming, result_text
+from jvrc.cli.common import (
+    MODEL_HELP,
+    STANDARD,
+    add_command,
+    library,
+    naming,
+    parse_path,
+    result_text,
+)
 from jvrc.cli.compress import add_output_options
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
@@ -69,7 +77,7 @@ def add_decompress(subparsers: Any) -> None:
         "cat photo.jvrc | jvrc decompress - --format ppm | display",
     )
     parser.description += _ABOUT
-    parser.add_argument("inputs", metavar="IN", nargs="+", type=Path, help="files or folders")
+    parser.add_argument("inputs", metavar="IN", nargs="+", type=parse_path, help="files or folders")
     add_output_options(parser)
     parser.add_argument(
         "--format",
@@ -210,5 +218,7 @@ def _same_format(one: str, other: str) -> bool:
 def _shipped_model(model_id: str) -> str:
     name = zoo.name_of(model_id)
     if name is None:
-        raise ValueError(f"no shipped model has the id {model_id}: name its file with --model")
+        raise ValueError(
+            f"{zoo.missing(model_id)}: name the weights file that compressed the image with --model"
+        )
     return name

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import DEFAULT_MODEL, add_command, add_output, library
+from jvrc.cli.outputs import check_output, identities
 
 
 def add_demo(subparsers: Any) -> None:
@@ -27,7 +28,10 @@ def _run_demo(args: argparse.Namespace) -> None:
     library()
     from jvrc import demo
 
-    folder = args.output or demo.free_folder()
-    rows = demo.run(folder, image=args.image, model_name=DEFAULT_MODEL, force=args.force)
+    folder, source = args.output or demo.free_folder(), args.image or demo.bundled_photo()
+    if folder.exists():
+        for path in demo.outputs(folder, source):
+            check_output(path, identities([source]), force=args.force)
+    rows = demo.run(folder, source, model_name=DEFAULT_MODEL)
     print(demo.format_table(rows))
     print(f"files in {folder}, side by side in {folder / demo.SHEET}")

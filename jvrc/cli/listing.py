@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import add_command, library, parse_notes, read_stream
+from jvrc.cli.common import add_command, library, name_of, naming, parse_notes, parse_path
+from jvrc.cli.outputs import read_source
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
@@ -26,8 +27,8 @@ def add_info(subparsers: Any) -> None:
     parser.add_argument(
         "input",
         metavar="FILE|MODEL",
-        type=Path,
-        help="a compressed image, a weights file or a shipped model",
+        type=parse_path,
+        help="a compressed image, - for one from standard input, a weights file or a shipped model",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
@@ -69,7 +70,7 @@ def add_models(subparsers: Any) -> None:
 
 
 def _run_info(args: argparse.Namespace) -> None:
-    path = args.input if args.input.exists() else zoo.models().get(str(args.input), args.input)
+    path = args.input if args.input.exists() else zoo.shipped_file(str(args.input)) or args.input
     if path.suffix == ".safetensors":
         _describe_model(path, as_json=args.json)
         return
@@ -104,12 +105,15 @@ def _metadata(info: dict[str, Any]) -> str:
 
 def _info(path: Path) -> dict[str, Any]:
     from jvrc.codec.info import inspect
+    from jvrc.coding.packing import unpack
 
-    data, container = read_stream(path, max_pixels=2**64)  # nothing is decoded
+    data = read_source(path)
+    with naming(path):
+        container = unpack(data, max_pixels=2**64)  # nothing is decoded
     streams = {name: [getattr(tile, name) for tile in container.tiles] for name in ("z", "y")}
     more = {name: [getattr(tile, name) for tile in container.tiles] for name in ("patch", "alpha")}
     return (
-        {"file": str(path)}
+        {"file": name_of(path)}
         | inspect(data)._asdict()
         | {
             "qstep_code": container.qstep_code,

@@ -169,16 +169,21 @@ def _jobs_of(path: Path, folder: Path | None, naming: Naming) -> Iterator[Job]:
 
 def _files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Yield the files below a folder, sorted, without what is hidden; say what is left out."""
-    others = 0
+    others = streams = 0
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.lower().endswith(suffixes) and not name.startswith("."):
+            wanted = name.lower().endswith(suffixes) and not name.startswith(".")
+            if wanted and is_stream(Path(place, name)):
+                streams += 1  # reading one may wait for ever
+            elif wanted:
                 yield Path(place, name)
             else:
                 others += not name.startswith(".")
     if others:
         note(f"jvrc: {folder}: left out, for their suffixes: {counted(others, 'file')}")
+    if streams:
+        note(f"jvrc: {folder}: left out, as pipes or devices: {counted(streams, 'file')}")
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

@@ -50,9 +50,10 @@ def _run_pack(args: argparse.Namespace) -> None:
     count = tile_file.pack(images, output, tiling)
     for reason in (images.train.skipped | images.held_out.skipped).values():
         print(f"skipped: {reason}", file=sys.stderr)
+    packed, held_out = (len(part) - len(part.skipped) for part in images)
     print(
-        f"{output}: {count} tiles of {len(images.train)} images, {output.stat().st_size} bytes, "
-        f"{len(images.held_out)} images held out"
+        f"{output}: {count} tiles of {packed} images, {output.stat().st_size} bytes, "
+        f"{held_out} images held out"
     )
 
 

@@ -89,12 +89,17 @@ def write_large(output: Path, coded: Any, decode: Callable[..., Any]) -> None:
 
 def _mapped(source: Path) -> Any:
     """Return the picture of a large file on disk, None for others."""
-    from jvrc.io.large import LEAST_PIXELS, SUFFIXES, open_large
+    from jvrc.io.large import SUFFIXES, open_large
 
     suffix = source.suffix.lower()
     if suffix not in SUFFIXES or not source.is_file():
         return None
-    return open_large(source, least_pixels=1 if suffix == ".npy" else LEAST_PIXELS)
+    if suffix != ".npy":
+        return open_large(source)
+    picture = open_large(source, least_pixels=1)
+    if picture is None:
+        raise ValueError(f"{source}: holds no array uint8 [H,W,3], [H,W] or [H,W,4], of an image")
+    return picture
 
 
 def _loaded(source: Path, *, srgb: bool) -> Any:

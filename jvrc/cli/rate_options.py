@@ -1,6 +1,7 @@
 """The options of `compress` that choose the rate, one of four: --qstep, --bytes, --bpp, --psnr."""
 
 import argparse
+import math
 import re
 from typing import Any
 
@@ -59,7 +60,8 @@ def parse_size(text: str) -> int:
       ArgumentTypeError: not a positive number with one of these units.
     """
     found = _SIZE.fullmatch(text.strip())
-    size = int(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
+    number = float(found[1]) * _UNITS[(found[2] or "").lower()] if found else 0.0
+    size = int(number) if math.isfinite(number) else 0
     if not size:
         raise argparse.ArgumentTypeError(f"must be bytes as in 12000, 12k or 1.5M, got {text}")
     return size

@@ -1,4 +1,4 @@
-"""`jvrc train`, `jvrc posttrain` and `jvrc freeze`."""
+"""`jvrc train` and `jvrc posttrain`."""
 
 import argparse
 import sys
@@ -6,26 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import (
-    add_command,
-    add_freezing_options,
-    add_output,
-    calibrated,
-    library,
-    parse_notes,
-)
+from jvrc.cli.common import add_command
+from jvrc.cli.freeze import WEIGHTS, write_frozen
 from jvrc.cli.recipe_options import (
     add_recipe_options,
     chosen_recipe,
-    first_recipe,
     next_command,
     resume_command,
 )
-from jvrc.runtime import extras
+from jvrc.cli.sources import images_of, load_training, print_skipped, read_source
 from jvrc.training.clock import StartUp
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe, model_fields
-
-_WEIGHTS = "model.safetensors"
+from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
 
 
 def add_train(subparsers: Any) -> None:
@@ -77,31 +68,6 @@ def add_posttrain(subparsers: Any) -> None:
     add_recipe_options(parser, MultiRateRecipe)
 
 
-def add_freeze(subparsers: Any) -> None:
-    """Add the command."""
-    parser = add_command(
-        subparsers,
-        "freeze",
-        _run_freeze,
-        "write a run's newest weights as one file that compresses (needs the extra `train`)",
-        "jvrc freeze runs/small --data photos/ -o small.safetensors",
-        "jvrc freeze params.npz --recipe jvrc2026 --data photos/ -o jvrc2026.safetensors",
-    )
-    parser.add_argument(
-        "input",
-        metavar="RUN",
-        type=Path,
-        help="the folder that train wrote, or PARAMS.npz of jvrc2026's prototype",
-    )
-    parser.add_argument(
-        "--recipe",
-        metavar="NAME|FILE",
-        help="with PARAMS.npz: the recipe by which it was trained, but for its sizes",
-    )
-    add_freezing_options(parser)
-    add_output(parser, "FILE", f"default: RUN/{_WEIGHTS} or PARAMS.safetensors")
-
-
 def _add_from(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--from", dest="source", metavar="RUN|MODEL", type=Path, help=text)
 
@@ -135,24 +101,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _images(args: argparse.Namespace) -> Any:
-    """Return the data set that --data or --tfds names."""
-    from jvrc.training import tfds_source
-
-    if args.tfds:
-        return tfds_source.open_tfds(args.tfds, args.tfds_dir)
-    return _opened(args.data)
-
-
-def _opened(path: Path) -> Any:
-    """Return the data set of a folder of images, or of a file of `jvrc pack`."""
-    from jvrc.training import data, tile_file
-
-    if tile_file.is_tile_file(path):
-        return tile_file.open_tiles(path)
-    return data.open_folder(path)
-
-
 def _check_source(args: argparse.Namespace) -> None:
     if args.source and args.resume:
         raise ValueError("--from begins a new run, --resume continues one: pass one of them")
@@ -166,13 +114,13 @@ def _run_train(args: argparse.Namespace) -> None:
     recipe = chosen_recipe(args, SingleRateRecipe)
     if args.transforms_from and not args.source:
         raise ValueError("--transforms-from needs --from, the model that gets the transforms")
-    _load_training()
+    load_training()
     start_up.lap("importing")
     from jvrc.training import run_folder
     from jvrc.training.single_rate import SingleRate
 
     run_folder.check_run(args.output, recipe, args.resume)  # before images are read
-    images, init = _images(args), None
+    images, init = images_of(args), None
     if args.source:
         init, described = _warm_start(args, recipe, images)
         recipe = replace(recipe, warm_start=described)
@@ -187,23 +135,13 @@ def _warm_start(args: argparse.Namespace, recipe: SingleRateRecipe, images: Any)
         return single_rate.calibration_crops(recipe, data.ImageCache(images.train))
 
     config = recipe.config()
-    source = _read_source(args.source)
+    source = read_source(args.source)
     params, described = warm_start.params_from(source, config, crops, seed=recipe.seed)
     if args.transforms_from:
-        other = _read_source(args.transforms_from)
+        other = read_source(args.transforms_from)
         transforms, named = warm_start.transforms_from(other, config)
         params, described = params | transforms, f"{described}, transforms of {named}"
     return params, described
-
-
-def _read_source(path: Path) -> Any:
-    """Return the model to begin with that --from or --transforms-from names."""
-    from jvrc.interop import prototype
-    from jvrc.training import warm_start
-
-    if prototype.is_prototype(path):
-        return warm_start.Source(*prototype.read_prototype(path), f"parameters {path.name}")
-    return warm_start.read_source(path)
 
 
 def _run_posttrain(args: argparse.Namespace) -> None:
@@ -212,7 +150,7 @@ def _run_posttrain(args: argparse.Namespace) -> None:
     recipe, init = chosen_recipe(args, MultiRateRecipe), None
     if not args.source and not args.resume:
         raise ValueError("--from must name the run or weights file to post-train; got none")
-    _load_training()
+    load_training()
     start_up.lap("importing")
     from jvrc.training import run_folder
     from jvrc.training.multi_rate import MultiRate
@@ -222,10 +160,10 @@ def _run_posttrain(args: argparse.Namespace) -> None:
 
         jax.distributed.initialize()
     if args.source:
-        config, init, described = _read_source(args.source)
+        config, init, described = read_source(args.source)
         recipe = recipe.of_model(config, described)
     run_folder.check_run(args.output, recipe, args.resume)  # before images are read
-    method, images = MultiRate(recipe), _images(args)
+    method, images = MultiRate(recipe), images_of(args)
     _train(args, start_up, method, images, init, rate_devices=args.rate_devices)
 
 
@@ -258,82 +196,14 @@ def _train(
             start_up=start_up,
         )
     except stopping.Stopped as stop:
-        _print_skipped(images)
+        print_skipped(images)
         resuming = resume_command(args, method.recipe)
         print(f"jvrc: {stop}, checkpoint saved; resume with: {resuming}", file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
     if not devices.is_first_process():
         return
-    _write(run, args.output / _WEIGHTS, {}, images)
-    _print_skipped(images)
+    write_frozen(run, args.output / WEIGHTS, {}, images)
+    print_skipped(images)
     following = next_command(args) if run_folder.is_finished(args.output) else None
     if following:
         print(f"next stage: {following}")
-
-
-def _print_skipped(images: Any) -> None:
-    """Print a line for each image that could not be read."""
-    skipped = [getattr(part, "skipped", {}) for part in images]  # a packed file has none
-    for reason in (skipped[0] | skipped[1]).values():
-        print(f"skipped: {reason}", file=sys.stderr)
-
-
-def _run_freeze(args: argparse.Namespace) -> None:
-    notes = parse_notes(args.note)
-    output = args.output or _default_output(args.input)
-    if output.exists() and not args.force:
-        raise FileExistsError(f"{output}: exists; --force overwrites it")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: no such folder")
-    _load_training()
-    run = _run_to_freeze(args)
-    _write(run, output, notes, _opened(args.data) if args.data else None)
-
-
-def _default_output(path: Path) -> Path:
-    if path.suffix == ".npz":
-        return path.with_suffix(".safetensors")
-    return path / _WEIGHTS
-
-
-def _run_to_freeze(args: argparse.Namespace) -> Any:
-    """Return the run that was trained, or one that stands for parameters of the prototype."""
-    from jvrc.interop import prototype
-    from jvrc.training import run_folder
-
-    if prototype.is_prototype(args.input) != bool(args.recipe):
-        raise ValueError(
-            "--recipe says how PARAMS.npz was trained: pass both, or neither for a run"
-        )
-    if not args.recipe:
-        run = run_folder.load_run(args.input)
-        if run.step == 0:
-            raise ValueError(
-                f"run must hold a training step to freeze; {args.input} holds what training began "
-                "with: continue it with --resume"
-            )
-        return run
-    config, params = prototype.read_prototype(args.input)
-    recipe = replace(first_recipe(args.recipe, SingleRateRecipe), **model_fields(config))
-    return run_folder.Run(config, params, recipe, recipe.steps)
-
-
-def _load_training() -> None:
-    """Import JAX, with its compilation cache, and check that the extra `train` is there."""
-    library()
-    extras.require("train")
-
-
-def _write(run: Any, output: Path, notes: dict[str, str], images: Any) -> None:
-    """Freeze a run into a file, with tables fitted to images if there are any, and print lines."""
-    from jvrc.export.freezing import freeze_run
-    from jvrc.frozen.file import save_model
-    from jvrc.training import extremes
-
-    model = freeze_run(run, notes)
-    if images:
-        for line in extremes.described(run.config, run.params, images.held_out):
-            print(line)
-        model = calibrated(model, images)
-    model = save_model(model, output)
-    print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

@@ -4,7 +4,7 @@ The functions keep no state and pickle, as does a `FrozenModel`, so `functools.p
 a model runs in a pool of processes or under an engine for many machines (docs/batches.md).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,7 @@ def compress_batch(
     Raises:
       ValueError: as in `compress`; the message has the image's number, from 0 on.
     """
+    _check_list("images", images)
     files = []
     for number, img in enumerate(images):
         with _numbered("images", number):
@@ -49,11 +50,21 @@ def decompress_batch(
     Raises:
       BitstreamError, ValueError: as in `decompress`; the message has the file's number, from 0 on.
     """
+    _check_list("files", files)
     images = []
     for number, data in enumerate(files):
         with _numbered("files", number):
             images.append(decompress(params, data, **options))
     return images
+
+
+def _check_list(name: str, given: Any) -> None:
+    """Raise ValueError for what is one image or one file, not several."""
+    shape = getattr(given, "shape", ())
+    one = len(shape) == 3 and shape[-1] in (3, 4)  # not [B,H,W], grey
+    if one or not isinstance(given, Iterable) or isinstance(given, str | bytes | bytearray):
+        kind = f"an array {list(shape)}" if one else type(given).__name__
+        raise ValueError(f"{name} must be a list, got {kind}; of one, pass a list of one")
 
 
 @contextmanager

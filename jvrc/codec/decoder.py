@@ -12,14 +12,14 @@ import numpy as np
 from jvrc.codec.coders import coder_of
 from jvrc.codec.latent_coder import CoderOf, Symbols
 from jvrc.codec.regions import Y_UNIT, synthesise_area
-from jvrc.codec.tiles import ReconstructedTiles, decode_tile
+from jvrc.codec.tiles import ReconstructedTiles, YHatOf, decode_tile, y_hat_by
 from jvrc.coding import patch
-from jvrc.coding.container import Container
+from jvrc.coding.container import Container, check_qstep_code
 from jvrc.coding.packing import unpack
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
 from jvrc.errors import BitstreamError
+from jvrc.frozen import zoo
 from jvrc.frozen.model import FrozenModel
-from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 
 
 def decode_image(
@@ -28,11 +28,13 @@ def decode_image(
     *,
     wanted: Area | None = None,
     coder_of: CoderOf = coder_of,
+    y_hat_of: YHatOf | None = None,
     out: Any = None,
 ) -> Any:
     """Return the image, uint8 [h,w,3], that `jvrc.codec.encoder` coded, or a part of it.
 
-    wanted: pixels within the image, by default all. out: takes the pixels instead of a new array,
+    wanted: pixels within the image, by default all. y_hat_of: gives y^ of tiles in place of
+    decoding them. out: takes the pixels instead of a new array,
     window by window: out[rows, columns] = uint8 [h,w,3]; it is returned.
 
     Raises:
@@ -42,7 +44,8 @@ def decode_image(
     wanted = Area(0, 0, coded.height, coded.width) if wanted is None else wanted
     blocks, places = coded.grid.blocks, dict(_areas(coded.grid, wanted))
     areas = list(places.values())
-    latents = ReconstructedTiles(model, coded, coder_of, areas)
+    y_hat_of = y_hat_of or y_hat_by(model, coded, coder_of)
+    latents = ReconstructedTiles(model, coded, y_hat_of, areas)
     img = out
     for number, area in places.items():
         y_hat = latents.around(area)
@@ -85,11 +88,10 @@ def check_model(model: FrozenModel, coded: Container) -> None:
     """Raise BitstreamError unless the model made the file, with a quantisation step that exists."""
     if coded.model_id != model.model_id:
         raise BitstreamError(
-            f"the stream was made with model {coded.model_id}, this is {model.model_id}: "
-            "load the model that made it"
+            f"the stream needs the model {coded.model_id}, this is {model.model_id}: load "
+            f"{zoo.name_of(coded.model_id) or 'the weights file that compressed the image'}"
         )
-    if not QSTEP_CODE_MIN <= coded.qstep_code <= QSTEP_CODE_MAX:
-        raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")
+    check_qstep_code(coded)
 
 
 def _areas(grid: TileGrid, wanted: Area) -> Iterator[tuple[int, Area]]:

@@ -9,6 +9,7 @@ symbols is computed on integers on both sides, since one scale index that differ
 a stream decodes to the same integers on every machine.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.coders import coder_of
 from jvrc.codec.latent_coder import CoderOf
 from jvrc.codec.latents import analyse_image
-from jvrc.codec.patches import encode_with_patches, settle
+from jvrc.codec.patches import quantise_with_patches, settle
 from jvrc.codec.scene import scene_of
 from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_latents, quantise_tile
 from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
@@ -57,27 +58,41 @@ def encode_analysed(
     coder_of: CoderOf = coder_of,
 ) -> Container:
     """Return the coded image, of which g_a has been run already."""
+    options = {"effort": effort, "patches": patches, "progress": progress, "coder_of": coder_of}
+    tiles = tuple(map(encode_tile, quantise_tiles(analysed, qstep_code, **options)))
+    return coded_image(analysed, qstep_code, tiles, patches=patches, coder_of=coder_of)
+
+
+def quantise_tiles(
+    analysed: AnalysedImage,
+    qstep_code: int,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+    coder_of: CoderOf = coder_of,
+) -> Iterator[QuantisedTile]:
+    """Yield the integers of each tile; with patches, where one is needed or pays."""
     count = analysed.grid.count
     disable = None if progress and effort and count > 1 else True
     numbers = tqdm(range(count), desc="searching, tiles", leave=False, disable=disable)
     bar = progress and count == 1
-    encode = encode_with_patches if patches else encode_with_model
-    tiles = tuple(encode(analysed, number, qstep_code, effort, bar, coder_of) for number in numbers)
+    quantise = quantise_with_patches if patches else quantised
+    return (quantise(analysed, number, qstep_code, effort, bar, coder_of) for number in numbers)
+
+
+def coded_image(
+    analysed: AnalysedImage,
+    qstep_code: int,
+    tiles: tuple[Tile, ...],
+    *,
+    patches: bool = False,
+    coder_of: CoderOf = coder_of,
+) -> Container:
+    """Return the image of coded tiles."""
     size, side = analysed.img.shape[:2], analysed.tile_side
     coded = Container(analysed.model.model_id, *size, qstep_code, tiles, side)
     return settle(analysed, coded, coder_of) if patches else coded
-
-
-def encode_with_model(
-    analysed: AnalysedImage,
-    number: int,
-    qstep_code: int,
-    effort: int,
-    progress: bool,
-    coder_of: CoderOf,
-) -> Tile:
-    """Return the coded tile, without a patch."""
-    return encode_tile(quantised(analysed, number, qstep_code, effort, progress, coder_of))
 
 
 def quantised(

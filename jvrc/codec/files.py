@@ -167,7 +167,8 @@ def thumbnail(data: bytes) -> np.ndarray | None:
     Raises:
       BitstreamError: data is damaged, truncated or foreign. Damage within tiles is not noticed.
     """
-    sections = packing.unpack_lazily(data, max_pixels=2**64).sections
+    check_data(data)
+    sections = packing.unpack_lazily(bytes(data), max_pixels=2**64).sections
     found = [payload for kind, payload in sections if kind == THUMBNAIL]
     return thumbnails.decode(found[0]) if found else None
 

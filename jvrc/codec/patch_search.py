@@ -1,5 +1,6 @@
 """The search for the blocks of one tile to patch (see jvrc.codec.patches)."""
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +14,6 @@ from jvrc.codec.regions import Y_UNIT
 from jvrc.codec.scene import Scene, scene_of
 from jvrc.codec.tiles import QuantisedTile, encode_tile, quantise_tile
 from jvrc.coding import scale_adaptation, tables
-from jvrc.coding.container import Tile
 from jvrc.qstep import qstep_of
 
 _SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least
@@ -56,7 +56,7 @@ class Search:
         flat = seen.energy < _FLAT_ENERGY
         quantiser = 5 * qstep_of(self._qstep_code) ** 2
         error = np.minimum(seen.energy, seen.detail + quantiser) * seen.pixels
-        most = model_bits(found) + self.pixels.rate_weight * error
+        most = bits_about(found) + self.pixels.rate_weight * error
         pays = self.pixels.cost < _WORTH * most
         return low | pays | (seen.simple & (flat | around(low)))
 
@@ -91,26 +91,35 @@ class Search:
         saved = model_cost[chosen].sum() - 8 * len(self.pixels.patch(chosen))
         return chosen & (saved > _SAVED * bits.sum())
 
-    def cheaper(self, tile: Tile, blocks: np.ndarray, coder_of: CoderOf) -> Tile:
+    def cheaper(self, found: QuantisedTile, blocks: np.ndarray, coder_of: CoderOf) -> QuantisedTile:
         """Return a tile with a patch, or one that is patched all over if that takes fewer bytes."""
         if blocks.mean() < _MANY or blocks.all():
-            return tile
+            return found
         everywhere = np.ones_like(blocks)
         data = self.pixels.patch(everywhere)
+        tile = encode_tile(found)
         if len(data) > sum(map(len, (*tile.z[:2], *tile.y[:2], tile.patch))):
-            return tile
+            return found
         model = self._analysed.model
         y = without(model, self.scene, everywhere).tile_y
-        found = quantise_tile(model, y, self._qstep_code, coder_of)
-        return encode_tile(found)._replace(patch=data)
+        return replace(quantise_tile(model, y, self._qstep_code, coder_of), patch=data)
+
+
+def bits_about(found: QuantisedTile) -> np.ndarray:
+    """Return the bits of y of each block, float32 [rows,columns], without scale adaptation."""
+    return _bits_of(found, found.symbols.index)
 
 
 def model_bits(found: QuantisedTile) -> np.ndarray:
     """Return the bits of y of each block of a tile, float32 [rows,columns]."""
-    symbols, y_tables = found.symbols, found.coder.model.y_tables
-    table = scale_adaptation.apply(symbols.index, found.index_shift, len(y_tables.low)).ravel()
-    coded, _ = tables.to_symbols(symbols.y.ravel(), table, y_tables)
-    bits = tables.bits_of_each(coded, table, y_tables).reshape(symbols.y.shape)
+    count = len(found.coder.model.y_tables.low)
+    return _bits_of(found, scale_adaptation.apply(found.symbols.index, found.index_shift, count))
+
+
+def _bits_of(found: QuantisedTile, table: np.ndarray) -> np.ndarray:
+    y, y_tables = found.symbols.y, found.coder.model.y_tables
+    coded, _ = tables.to_symbols(y.ravel(), table.ravel(), y_tables)
+    bits = tables.bits_of_each(coded, table.ravel(), y_tables).reshape(y.shape)
     height, width, channels = bits.shape
     shape = (height // Y_UNIT, Y_UNIT, width // Y_UNIT, Y_UNIT, channels)
     return bits.reshape(shape).sum(axis=(1, 3, 4))

@@ -23,21 +23,27 @@ from jvrc.codec.patch_fill import without
 from jvrc.codec.patch_search import Search, around
 from jvrc.codec.regions import window_of
 from jvrc.codec.scene import Scene
-from jvrc.codec.tiles import ReconstructedTiles, encode_tile, quantise_latents, quantise_tile
+from jvrc.codec.tiles import (
+    QuantisedTile,
+    ReconstructedTiles,
+    quantise_latents,
+    quantise_tile,
+    y_hat_by,
+)
 from jvrc.coding import patch
-from jvrc.coding.container import NO_STREAM, Container, Tile
+from jvrc.coding.container import NO_STREAM, Container
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
 
 
-def encode_with_patches(
+def quantise_with_patches(
     analysed: AnalysedImage,
     number: int,
     qstep_code: int,
     effort: int,
     progress: bool,
     coder_of: CoderOf,
-) -> Tile:
-    """Return the coded tile, with a patch where one is needed or pays."""
+) -> QuantisedTile:
+    """Return the integers of a tile, with a patch where one is needed or pays."""
     model, search = analysed.model, Search(analysed, number, qstep_code)
     found = quantise_latents(model, *search.latents, qstep_code, coder_of)
     asked = search.suspects(found)
@@ -51,11 +57,10 @@ def encode_with_patches(
         found = replace(found, symbols=better)
     if effort or blocks.any():
         blocks |= search.failing(found, (asked | search.disturbed(blocks)) & ~blocks)
-    tile = encode_tile(found)
     if not blocks.any():
-        return tile
-    tile = tile._replace(patch=search.pixels.patch(blocks))
-    return search.cheaper(tile, blocks, coder_of)
+        return found
+    found = replace(found, patch=search.pixels.patch(blocks))
+    return search.cheaper(found, blocks, coder_of)
 
 
 def settle(analysed: AnalysedImage, coded: Container, coder_of: CoderOf) -> Container:
@@ -84,7 +89,8 @@ def _with_borders(
     beside = around(whole) & ~whole
     asked = {n: beside[grid.area(n).within(image)] for n in range(grid.count)}
     asked = {n: found for n, found in asked.items() if _others(whole, grid, n) and found.any()}
-    latents = ReconstructedTiles(model, coded, coder_of, [grid.area(n) for n in asked])
+    areas = [grid.area(n) for n in asked]
+    latents = ReconstructedTiles(model, coded, y_hat_by(model, coded, coder_of), areas)
     for number, blocks in asked.items():
         area, search = grid.area(number), Search(analysed, number, coded.qstep_code)
         window = window_of(model.config, area, grid.blocks)

@@ -1,29 +1,32 @@
 """Rate control: the quantisation step at which a file meets a target of bytes or of PSNR.
 
 g_a and h_a run once. The search begins at the step that estimates (jvrc.codec.rate_curve) give;
-then it measures whole real files, each coded and for a PSNR target decoded, which correct the
+then it measures real files, or for a PSNR target real images (jvrc.codec.trial), which correct the
 estimates (jvrc.codec.search). So the file that it returns meets the target whatever the encoder
 does.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
 from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.encoder import encode_analysed
-from jvrc.codec.fidelity import RememberedCoders, psnr_of
-from jvrc.codec.rate_curve import CODES, RateCurve
+from jvrc.codec.rate_curve import CODES, RateCurve, usual_code_of_bytes, usual_code_of_psnr
 from jvrc.codec.search import Closeness, Found, first_that_fits
 from jvrc.codec.shared_coders import SharedCoders
+from jvrc.codec.trial import Code, psnr_at
 from jvrc.coding.container import Container
-from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 # In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
 _BYTES = Closeness(margin=0.001, enough=0.006, late=0.01)
 _PSNR = Closeness(margin=0.05, enough=0.1, late=0.1)
 
 _LOSSLESS = 200.0  # dB, that stand for the infinite PSNR of equal images
+
+T = TypeVar("T")
 
 Finish = Callable[[Container], bytes]  # makes the whole file of a coded image
 
@@ -44,24 +47,24 @@ def within_bytes(
     Raises:
       ValueError: even the coarsest step takes more.
     """
-    coder_of, bpp = SharedCoders(), 8 * target / (analysed.img.shape[0] * analysed.img.shape[1])
-    curve = RateCurve(analysed, _usual_code(bpp**-0.85), coder_of)
-    estimated = np.log(curve.file_bytes()) - np.log(target)
+    coder_of, wanted = SharedCoders(), max(target, 1)
+    curve = RateCurve(analysed, usual_code_of_bytes(analysed, wanted), coder_of)
+    estimated = np.log(curve.file_bytes()) - np.log(wanted)
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
         options = {"effort": effort, "patches": patches, "progress": progress}
         data = finish(encode_analysed(analysed, code, coder_of=coder_of, **options))
-        return float(np.log(len(data) / target)), data
+        return float(np.log(len(data) / wanted)), data
 
     found = _search(measure, estimated, CODES, _BYTES, effort)
     if found.excess > 0:
         height, width = analysed.img.shape[:2]
-        bpp = 8 * len(found.data) / (height * width)
+        bpp = 8 * len(found.result) / (height * width)
         raise ValueError(
-            f"the target of {target} bytes can't be reached: at least {len(found.data)} bytes "
+            f"the target of {target} bytes can't be reached: at least {len(found.result)} bytes "
             f"({bpp:.4f} bpp) are possible, at qstep {QSTEP_MAX:g}"
         )
-    return found.data
+    return found.result
 
 
 def with_psnr(
@@ -84,16 +87,14 @@ def with_psnr(
     Raises:
       ValueError: even the finest step has less.
     """
-    shared, tiles = SharedCoders(), analysed.grid.count
-    curve = RateCurve(analysed, _usual_code(2 ** ((38 - target) / 3.2)), shared)
+    coder_of = SharedCoders()
+    curve = RateCurve(analysed, usual_code_of_psnr(analysed, target), coder_of)
     estimated = target - curve.psnr()[::-1]
 
-    def measure(code: int, effort: int) -> tuple[float, bytes]:
-        coders = RememberedCoders(tiles, shared)
+    def measure(code: int, effort: int) -> tuple[float, Code]:
         options = {"effort": effort, "patches": patches, "progress": progress}
-        coded = encode_analysed(analysed, code, coder_of=coders.encoding, **options)
-        value = min(_LOSSLESS, psnr_of(analysed.model, coded, pixels, coders.decoding))
-        return target - value, finish(coded)
+        value, encode = psnr_at(analysed, code, pixels, coder_of=coder_of, **options)
+        return target - min(_LOSSLESS, value), encode
 
     found = _search(measure, estimated, CODES[::-1], _PSNR, effort)
     if found.excess > 0:
@@ -101,24 +102,19 @@ def with_psnr(
             f"the target of {target:g} dB can't be reached: at most {target - found.excess:.2f} dB "
             f"are possible, at qstep {QSTEP_MIN:g}"
         )
-    return found.data
-
-
-def _usual_code(qstep: float) -> int:
-    """Return the code of about a step, by which z^ is chosen for estimates."""
-    return qstep_code_of(min(max(qstep, QSTEP_MIN), QSTEP_MAX))
+    return finish(found.result())
 
 
 def _search(
-    measure: Callable[[int, int], tuple[float, bytes]],
+    measure: Callable[[int, int], tuple[float, T]],
     estimated: np.ndarray,
     codes: np.ndarray,
     closeness: Closeness,
     effort: int,
-) -> Found:
+) -> Found[T]:
     """Return the first of the codes that fits; with effort, searched without it before."""
 
-    def at(effort: int) -> Callable[[int], tuple[float, bytes]]:
+    def at(effort: int) -> Callable[[int], tuple[float, T]]:
         return lambda place: measure(int(codes[place]), effort)
 
     found = first_that_fits(at(0), estimated, closeness)

@@ -89,10 +89,8 @@ class RateCurve:
 
     def _transform_loss(self) -> float:
         """Return about 255^2 * MSE of what g_a and g_s lose by themselves."""
-        seen = [self._analysed.statistics(n) for n in range(self._analysed.grid.count)]
-        detail = sum(float(np.sum(s.detail * s.pixels)) for s in seen) / self._pixels
         lost = _LOST if self._model.config.architecture == "jvrc2026" else _LOST_2018
-        return _LEAST_LOSS + lost * detail
+        return _LEAST_LOSS + lost * _detail(self._analysed)
 
     def _add_z(self, z: np.ndarray) -> None:
         """Add the bits of a tile's z for each Delta_z."""
@@ -102,6 +100,29 @@ class RateCurve:
             if codes.size:
                 code = int(CODES[codes[0]])
                 self._z_bits[step] += z_bits(self._model, quantise_z(self._model, z, code), code)
+
+
+def usual_code_of_bytes(analysed: AnalysedImage, target: int) -> int:
+    """Return the qstep code at which images like this one take about so many bytes."""
+    bpp = 8 * target / (analysed.img.shape[0] * analysed.img.shape[1])
+    return _code_near(-0.85 * np.log2(bpp))
+
+
+def usual_code_of_psnr(analysed: AnalysedImage, target: float) -> int:
+    """Return the qstep code at which images like this one have about so many dB."""
+    return _code_near(16.4 - 0.35 * target - 0.48 * np.log2(max(_detail(analysed), 1.0)))
+
+
+def _code_near(log_qstep: float) -> int:
+    """Return the qstep code next to log2 Delta."""
+    return int(np.clip(np.rint(CODES_PER_OCTAVE * log_qstep), QSTEP_CODE_MIN, QSTEP_CODE_MAX))
+
+
+def _detail(analysed: AnalysedImage) -> float:
+    """Return the detail of an image (jvrc.codec.patch_screen), averaged over its pixels."""
+    seen = [analysed.statistics(number) for number in range(analysed.grid.count)]
+    total = sum(float(np.sum(s.detail * s.pixels)) for s in seen)
+    return total / (analysed.img.shape[0] * analysed.img.shape[1])
 
 
 _COARSER = (CODES - QSTEP_CODE_MIN)[:, None] / _CODES_PER_INDEX  # in scale indices, [codes,1]

@@ -5,7 +5,7 @@ strictly: what is found fits and stands beside a place that does not, unless it 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,30 +22,33 @@ class Closeness(NamedTuple):
     late: float  # the same, once three places have been measured
 
 
-class Found(NamedTuple):
+T = TypeVar("T")
+
+
+class Found(NamedTuple, Generic[T]):
     """The place that a search ends at."""
 
     excess: float  # positive: nothing fits, and this is the last place
-    data: bytes
+    result: T  # of measuring it
     corrected: np.ndarray  # the estimates as the measurements have corrected them
 
 
 def first_that_fits(
-    measure: Callable[[int], tuple[float, bytes]], estimated: np.ndarray, closeness: Closeness
-) -> Found:
+    measure: Callable[[int], tuple[float, T]], estimated: np.ndarray, closeness: Closeness
+) -> Found[T]:
     """Return the first place that fits.
 
-    measure: place -> (excess, what was measured). estimated: the excess of each place, float [n].
+    measure: place -> (excess, result). estimated: the excess of each place, float [n].
     """
     low, high = -1, len(estimated)  # what does not fit, and what does
     trials: dict[int, float] = {}
-    best = (np.inf, b"")
+    best = (np.inf, None)
     while high - low > 1:
         place = _next_place(low, high, trials, estimated, closeness.margin)
-        excess, data = measure(place)
+        excess, result = measure(place)
         trials[place] = excess
         if excess <= 0 or place == len(estimated) - 1:
-            best = excess, data
+            best = excess, result
         near = closeness.enough if len(trials) < _LATE else closeness.late
         if -near <= excess <= 0:
             break

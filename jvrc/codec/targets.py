@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from jvrc.qstep import qstep_code_of
 
+_MOST_BYTES = 2**62  # more is the same
+
 
 class Target(NamedTuple):
     """One of three, the others are None."""
@@ -43,9 +45,8 @@ def target_of(
     value = _positive(name, given[name])
     if name == "target_psnr":
         return Target(psnr=value)
-    return Target(
-        bytes=math.floor(value if name == "target_bytes" else value * math.prod(size) / 8)
-    )
+    size_in_bytes = value if name == "target_bytes" else value * math.prod(size) / 8
+    return Target(bytes=math.floor(min(size_in_bytes, _MOST_BYTES)))
 
 
 def _positive(name: str, given: Any) -> float:

@@ -10,6 +10,7 @@ The decoder walks the lower half. Both see zeros outside of the tile, so a tile 
 section alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,12 @@ class QuantisedTile:
     z_q: np.ndarray  # int32 [h,w,N]
     symbols: Symbols  # of y, [4h,4w,M]
     coder: LatentCoder | None  # None: without streams, y^ is zero
+    patch: bytes = b""  # pixels that are coded without the model (jvrc.coding.patch)
+
+    @property
+    def y_hat(self) -> np.ndarray:
+        """What g_s makes the image of, float32 [4h,4w,M]."""
+        return self.coder.reconstruct(self.symbols) if self.coder else self.symbols.mu
 
     @cached_property
     def index_shift(self) -> np.ndarray:
@@ -58,12 +65,13 @@ def quantise_latents(
 
 
 def encode_tile(quantised: QuantisedTile) -> Tile:
-    """Return the streams of a tile."""
+    """Return the streams of a tile, and its patch."""
     coder, index_shift = quantised.coder, quantised.index_shift
     return Tile(
         scale_adapted=bool(index_shift.any()),
         z=encode_z(coder.model, quantised.z_q, index_shift, coder.qstep_code),
         y=coder.encode(quantised.symbols, index_shift),
+        patch=quantised.patch,
     )
 
 
@@ -99,14 +107,22 @@ def _zeros(model: FrozenModel, blocks: tuple[int, int]) -> QuantisedTile:
     return QuantisedTile(np.zeros((*blocks, model.config.N), np.int32), symbols, None)
 
 
+YHatOf = Callable[[int, Tile], np.ndarray]  # the number of a tile, and it -> y^ of it
+
+
+def y_hat_by(model: FrozenModel, coded: Container, coder_of: CoderOf) -> YHatOf:
+    """Return what decodes a tile of an image to its y^."""
+    return lambda number, tile: decode_tile(model, coded, number, coder_of, tile).y_hat
+
+
 class ReconstructedTiles:
     """y^ of the areas that g_s is about to need, of which few tiles are held at a time."""
 
     def __init__(
-        self, model: FrozenModel, coded: Container, coder_of: CoderOf, areas: list[Area]
+        self, model: FrozenModel, coded: Container, y_hat_of: YHatOf, areas: list[Area]
     ) -> None:
         """areas: of the image's blocks, in the order in which `around` is going to be asked."""
-        self._model, self._coded, self._coder_of = model, coded, coder_of
+        self._model, self._coded, self._y_hat_of = model, coded, y_hat_of
         self._held: dict[int, np.ndarray] = {}
         self._patches: dict[int, bytes] = {}
         self._last_use = {
@@ -138,7 +154,5 @@ class ReconstructedTiles:
         if number not in self._held:
             tile = self._coded.tiles[number]
             self._patches[number] = tile.patch
-            decoded = decode_tile(self._model, self._coded, number, self._coder_of, tile)
-            coder, symbols = decoded.coder, decoded.symbols
-            self._held[number] = coder.reconstruct(symbols) if coder else symbols.mu
+            self._held[number] = self._y_hat_of(number, tile)
         return self._held[number]

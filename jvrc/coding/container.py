@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from jvrc.coding.tile_grid import BLOCK, Area, TileGrid, blocks_of, tile_grid
 from jvrc.errors import BitstreamError
+from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 
 MAX_PIXELS = 2**27  # of an image, padded
 MAX_LANES_LOG2 = 12
@@ -100,6 +101,12 @@ def check_dimensions(height: int, width: int, max_pixels: int) -> None:
             f"an image of {height} x {width} pixels, padded to whole blocks of {BLOCK}, exceeds "
             f"the limit of {max_pixels} pixels: pass max_pixels=..., or out=np.memmap(...)"
         )
+
+
+def check_qstep_code(coded: Container) -> None:
+    """Raise BitstreamError if a file claims a quantisation step that does not exist."""
+    if not QSTEP_CODE_MIN <= coded.qstep_code <= QSTEP_CODE_MAX:
+        raise BitstreamError(f"damaged stream: there is no qstep code {coded.qstep_code}")
 
 
 def lanes_of(lanes_log2: int) -> int:

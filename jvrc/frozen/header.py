@@ -28,9 +28,13 @@ def read_header(path: str | Path) -> dict[str, Any]:
             end = 8 + length + max(tensor["data_offsets"][1] for tensor in described.values())
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: not a weights file of jvrc") from error
-    complete = isinstance(header, dict) and set(header) >= _REQUIRED
-    if not complete or header["format"] != WEIGHTS_FORMAT:
-        raise ValueError(f"{path}: not a weights file of jvrc of the format {WEIGHTS_FORMAT}")
+    if not isinstance(header, dict) or not set(header) >= _REQUIRED:
+        raise ValueError(f"{path}: not a weights file of jvrc")
+    if header["format"] != WEIGHTS_FORMAT:
+        raise ValueError(
+            f"{path}: weights of the format {header['format']}; this version of jvrc reads "
+            f"{WEIGHTS_FORMAT}: use the version that wrote them, or freeze the run anew"
+        )
     if size < end:
         raise ValueError(f"{path}: truncated: it has {size} of {end} bytes")
     return header

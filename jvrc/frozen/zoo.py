@@ -20,18 +20,23 @@ def models() -> dict[str, Path]:
 
 
 def load(name: str | Path) -> "FrozenModel":
-    """Load a shipped model by its name, or any frozen model by the path of its weights file.
+    """Load a shipped model by its name or id, or any frozen model by the path of its weights file.
 
-    name: also the folder of a training run that was frozen.
+    Nothing is downloaded. name: also the folder of a training run that was frozen.
 
     Raises:
       FileNotFoundError: there is no such weights file.
       ValueError: neither a shipped name nor a file, or the file is not a frozen model.
     """
-    path = models().get(str(name)) or _weights_file(name)
+    path = shipped_file(str(name)) or _weights_file(name)
     from jvrc.frozen.file import read_model  # imports JAX
 
     return read_model(path)
+
+
+def shipped_file(name: str) -> Path | None:
+    """Return the weights file of the shipped model with this name or id, None if there is none."""
+    return models().get(name) or models().get(name_of(name) or "")
 
 
 def _weights_file(name: str | Path) -> Path:
@@ -48,7 +53,9 @@ def _weights_file(name: str | Path) -> Path:
     if path.suffix == ".safetensors" or path.name != str(name) != "":
         raise FileNotFoundError(f"{name}: no such file")
     known = ", ".join(models()) or "none"
-    raise ValueError(f"name must be a shipped model ({known}) or a weights file; got {name!s}")
+    raise ValueError(
+        f"name must be a shipped model ({known}), its id or a weights file; got {name!s}"
+    )
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -59,3 +66,9 @@ def describe(name: str) -> dict[str, Any]:
 def name_of(model_id: str) -> str | None:
     """Return the name of the shipped model with this id, None if there is none."""
     return next((name for name in models() if describe(name)["model_id"] == model_id), None)
+
+
+def missing(model_id: str) -> str:
+    """Return the beginning of an error for a stream of a model that is not shipped."""
+    known = ", ".join(f"{name} {describe(name)['model_id']}" for name in models())
+    return f"no shipped model has the id {model_id} that the stream needs (there are {known})"

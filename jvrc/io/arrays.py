@@ -42,6 +42,11 @@ def check_picture(picture: Picture) -> Picture:
     found = picture_of_array(picture.pixels)
     if found.alpha is not None:
         raise ValueError("pixels of a Picture must be [H,W,3] or [H,W]; pass alpha by itself")
+    for field in ("icc", "exif", "xmp"):
+        if not isinstance(value := getattr(picture, field), bytes):
+            raise ValueError(
+                f'{field} of a Picture must be bytes, b"" for none, got {type(value).__name__}'
+            )
     if picture.alpha is None:
         return picture._replace(pixels=found.pixels)
     alpha, size = np.asarray(picture.alpha), found.pixels.shape[:2]
@@ -69,6 +74,8 @@ def _scaling(dtype: np.dtype) -> str:
         return "pass an array or a PIL image (of a file: PIL.Image.open(path))"
     if dtype == np.uint16:
         return "values 0 ... 65535: np.round(img / 257).astype(np.uint8)"
+    if dtype.kind in "iu":
+        return "values 0 ... 255: img.astype(np.uint8)"
     return "values in [0, 1]: np.round(255 * img).astype(np.uint8)"
 
 

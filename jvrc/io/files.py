@@ -5,12 +5,15 @@ import os
 import re
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Names of files that the process has open already.
 _OPEN = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdin|stdout|stderr)")
 _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+_unfinished: set[Path] = set()  # temporary files of this process
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -33,6 +36,29 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         if error.strerror is None:
             raise OSError(f"{path}: {error}") from error
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file, to be made, that replaces the target at the end.
+
+    Nothing is left of it if the block raises.
+    """
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name
+    _unfinished.add(temporary)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Delete the temporary files of this process, which is about to end without cleaning up."""
+    for temporary in tuple(_unfinished):
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def is_stream(path: str | os.PathLike) -> bool:
@@ -74,10 +100,5 @@ def _append(path: str | os.PathLike, data: bytes) -> None:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as temporary, temporary.open("xb") as file:
+        file.write(data)

@@ -4,10 +4,10 @@ PPM and PGM (binary, 8 bits), TIFF and BigTIFF (uncompressed, 8 bits, in strips 
 another) and .npy hold samples as they are. Such a file is mapped into memory, not loaded.
 """
 
+import errno
 import math
 import os
 import re
-import secrets
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from jvrc.io import tiff
+from jvrc.io.files import replacing
 from jvrc.io.picture import Picture
 
 LEAST_PIXELS = 2**26  # of images that need not be loaded: 67 megapixels, 200 MB
@@ -69,20 +70,34 @@ def create_large(path: str | os.PathLike, shape: tuple[int, ...]) -> Iterator[np
     """
     target = Path(os.path.realpath(path))
     header = _header_of(path, shape)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(header)
-            file.truncate(len(header) + int(np.prod(shape, dtype=np.int64)))
+    with replacing(target) as temporary:
+        try:
+            _create(temporary, header, int(np.prod(shape, dtype=np.int64)))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path}: no such folder") from error
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         array = np.memmap(temporary, np.uint8, "r+", len(header), shape)
         yield array
         array.flush()
         del array
-        os.replace(temporary, target)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _create(path: Path, header: bytes, size: int) -> None:
+    """Write a header with room for so many bytes behind it.
+
+    The room is taken on the disk where the system can do that: a disk that is full later would end
+    the process (SIGBUS).
+    """
+    with path.open("xb") as file:
+        file.write(header)
+        file.truncate(len(header) + size)
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, len(header) + size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
 
 
 def check_large(path: str | os.PathLike, shape: tuple[int, ...]) -> None:
@@ -126,7 +141,11 @@ def _open_pnm(path: Path, head: bytes) -> np.ndarray | None:
 
 
 def _open_npy(path: Path) -> np.ndarray | None:
-    array = np.load(path, mmap_mode="r")
+    """Return an array on disk, None if it is no image; ValueError if the file is damaged."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: damaged, or no array of numbers: {error}") from error
     usual = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     return array if array.dtype == np.uint8 and usual and array.size else None
 

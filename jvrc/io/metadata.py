@@ -23,7 +23,10 @@ _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _IPTC = 0x0404  # of the Photoshop resources in a JPEG
 _DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error)  # Pillow's, of EXIF
 _OF_A_PROGRAM = re.compile(rb"(created|creator|file written|compressed|optimi[sz]ed|lavc)\b", re.I)
-_NO_NOTES = {"Software", "XML:com.adobe.xmp"}
+# Names of a PNG's notes that state how the file was made: "Source" is the device or the scan, as
+# in "Kodak PCD0992".
+_NO_NOTES = {"software", "source", "xml:com.adobe.xmp"}
+_NO_NOTES_BEGIN = ("raw profile type", "date:", "exif:", "png:", "thumb::")
 
 
 class Metadata(NamedTuple):
@@ -140,4 +143,4 @@ def _losses_beside(img: Image.Image) -> Iterator[str]:
 
 def _is_technical(name: str) -> bool:
     """Return whether a PNG's note of this name says something about the file, not the image."""
-    return name in _NO_NOTES or name.startswith(("Raw profile type", "date:", "exif:"))
+    return name.lower() in _NO_NOTES or name.lower().startswith(_NO_NOTES_BEGIN)

@@ -142,6 +142,8 @@ def _split(img: Image.Image) -> _Samples:
 
 def _deep_grey(loaded: _Loaded) -> _Samples:
     """Return the samples of grey of more than 8 bits."""
+    if loaded.bits > 16:
+        raise ValueError(f"samples of {loaded.bits} bits; convert to 8 bits first")
     values, key = np.asarray(loaded.img), loaded.img.info.get("transparency")
     white = 2**loaded.bits - 1 if 8 < loaded.bits < 16 else 2**16 - 1
     alpha = None if key is None else _keyed(values == key)

@@ -5,6 +5,7 @@ samples alone.
 """
 
 import os
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,10 @@ from jvrc.io.picture import MAX_METADATA, Picture
 
 _XMP_TAG = 700  # of TIFF
 _JPEG_SEGMENT = 65000  # bytes of EXIF or XMP that fit into one
+
+
+# What Pillow's writers raise; the last two, of EXIF data that are damaged.
+_FAILURES = (OSError, ValueError, SyntaxError, struct.error, TypeError)
 
 
 class _Format(NamedTuple):
@@ -71,12 +76,23 @@ def write_picture(path: str | os.PathLike, picture: Picture) -> tuple[str, ...]:
 
 def encode_picture(path: str | os.PathLike, picture: Picture) -> tuple[bytes, tuple[str, ...]]:
     """Return (the file, the lines) of `write_picture`, without writing."""
-    fitted, form, buffer = _fitted(path, picture), _format_of(path), BytesIO()
+    fitted, form = _fitted(path, picture), _format_of(path)
     try:
-        to_pil(fitted).save(buffer, form.name, **(form.options | _beside(fitted, form.name)))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{path}: can't be written as {form.name}: {error}") from error
-    return buffer.getvalue(), fitted.losses
+        return _encoded(fitted, form), fitted.losses
+    except _FAILURES as error:
+        if not fitted.exif:
+            raise ValueError(f"{path}: can't be written as {form.name}: {error}") from error
+    # TIFF and AVIF take EXIF data apart, which may be damaged.
+    lost = f"{form.name} can't hold the EXIF data, which are damaged: left out"
+    rest, others = encode_picture(path, picture._replace(exif=b""))
+    return rest, (*others, lost)
+
+
+def _encoded(picture: Picture, form: _Format) -> bytes:
+    """Return a file; raises one of _FAILURES."""
+    buffer = BytesIO()
+    to_pil(picture).save(buffer, form.name, **(form.options | _beside(picture, form.name)))
+    return buffer.getvalue()
 
 
 def write_image(path: str | os.PathLike, img: np.ndarray) -> None:

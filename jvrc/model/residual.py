@@ -4,16 +4,58 @@ Features are [B,H,W,C], float32. `valid` names the part of a tile inside the ima
 jvrc.model.transforms.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jvrc.model.transforms import Valid, within
+
+_in_bfloat16 = ContextVar("_in_bfloat16", default=False)
+
+
+@contextmanager
+def bfloat16_products(on: bool = True) -> Iterator[None]:
+    """Let `dense` round its float32 operands to bfloat16, while the body is traced."""
+    token = _in_bfloat16.set(on)
+    try:
+        yield
+    finally:
+        _in_bfloat16.reset(token)
+
+
+@jax.custom_vjp
+def bfloat16_product(x: Array, kernel: Array) -> Array:
+    """Return x @ kernel, float32 [...,O], of operands in bfloat16; so are gradients' products."""
+    return _bfloat16_dot(x, kernel, (x.ndim - 1, 0))
+
+
+def _bfloat16_dot(a: Array, b: Array, axes: tuple[int, int]) -> Array:
+    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    contracted = (((axes[0],), (axes[1],)), ((), ()))
+    return lax.dot_general(a, b, contracted, preferred_element_type=jnp.float32)
+
+
+def _bfloat16_product_fwd(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return bfloat16_product(x, kernel), (x.astype(jnp.bfloat16), kernel)
+
+
+def _bfloat16_product_bwd(res: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = res
+    flat = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    return _bfloat16_dot(g, kernel, (g.ndim - 1, 1)), _bfloat16_dot(*flat, (0, 0))
+
+
+bfloat16_product.defvjp(_bfloat16_product_fwd, _bfloat16_product_bwd)
 
 
 def dense(params: dict, x: Array) -> Array:
     """1x1 convolution, with a bias if there is one: [...,I] -> [...,O]."""
-    y = x @ params["kernel"]
+    rounds = _in_bfloat16.get() and x.dtype == jnp.float32
+    y = bfloat16_product(x, params["kernel"]) if rounds else x @ params["kernel"]
     return y + params["bias"][None, None, None] if "bias" in params else y
 
 

@@ -4,11 +4,14 @@ All moments are those of `time.monotonic`, in seconds.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 OVERHEAD = 0.01  # of the time that validation may take, and that checkpoints may take
+LEAST = 0.25  # of the time of a schedule's rest that a call that resumes it trains at least
 
 
 @dataclass
@@ -31,6 +34,34 @@ class Clock:
         share = passed / (passed + left) if left > 0 else 1.0
         self.fraction = 1.0 if left <= 0 else self.fraction + (1 - self.fraction) * share
         return self.fraction
+
+
+class Schedule(NamedTuple):
+    """What a call knows of a schedule by the clock before it trains."""
+
+    seconds: float  # of the whole schedule
+    spent: float  # seconds that earlier calls took
+    fraction: float  # done by them
+    begun: float  # moment of this call's command
+    pause: float  # moment at which this call ends; inf: none
+
+    def clock(self, now: float) -> Clock:
+        """Return the clock of this call; now: the moment at which training begins."""
+        return Clock(self._end(now), self.fraction, now)
+
+    def _end(self, now: float) -> float:
+        """Return the moment at which the schedule has to end.
+
+        Later calls will take as long to start as this one did. If that leaves them less than half
+        of their time to train, this call comes to the end of the schedule, at its pause. A call
+        that resumes trains a while in any case, although it then ends late.
+        """
+        end, start = self.begun + self.seconds - self.spent, now - self.begun
+        if now < self.pause < end:
+            later = math.ceil((end - self.pause) / (self.pause - self.begun))
+            end = self.pause if 2 * start * later > end - self.pause else end - start * later
+        least = LEAST * (1 - self.fraction) * self.seconds if self.spent else 0.0
+        return max(end, now + least)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import hashlib
 import queue
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +77,14 @@ class Reader(Sequence):
                 first_error = first_error or error
                 self._skip(key, error)
         raise first_error
+
+    def read(self, i: int) -> np.ndarray | None:
+        """Return image i alone; None, with a warning, if it cannot be read."""
+        try:
+            return self._read(self._keys[i])
+        except (OSError, ValueError) as error:
+            self._skip(self._keys[i], error)
+            return None
 
     def _skip(self, key: Any, error: Exception) -> None:
         if key not in self.skipped:
@@ -208,14 +216,28 @@ def in_advance(make: Callable[[int], np.ndarray], first: int, last: int) -> Gene
         thread.join()
 
 
+def read_each(images: Sequence[np.ndarray], indices: Iterable[int]) -> Iterator[np.ndarray]:
+    """Yield images by index, without those that cannot be read."""
+    read = images.read if isinstance(images, Reader) else images.__getitem__
+    for i in indices:
+        img = read(i)
+        if img is not None:
+            yield img
+
+
 def centres(images: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -> np.ndarray:
     """Return the centres of at most `limit` images, spread over the sequence.
 
-    They are uint8 [n,size,size,3]; see `pad_to`.
+    They are uint8 [n,size,size,3]; see `pad_to`. Images that cannot be read are left out.
+
+    Raises:
+      ValueError: none of them can be read.
     """
     crops = []
-    for i in range(0, len(images), max(1, -(-len(images) // limit))):
-        img = pad_to(images[i], size)
+    for img in read_each(images, range(0, len(images), max(1, -(-len(images) // limit)))):
+        img = pad_to(img, size)
         top, left = ((n - size) // 2 for n in img.shape[:2])
         crops.append(img[top : top + size, left : left + size])
+    if not crops:
+        raise ValueError("held-out images must be readable; got none that is: replace them")
     return np.stack(crops)

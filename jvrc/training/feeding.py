@@ -5,7 +5,7 @@ is a state: in a thread, while images are read and parameters initialised.
 """
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jvrc.training import data, devices, tile_crops
+from jvrc.training.background import in_background
 from jvrc.training.method import Step
 from jvrc.training.recipe import Recipe
 from jvrc.training.state import State
@@ -31,6 +32,7 @@ class Feed(Protocol):
     """Takes a state through training steps."""
 
     together: int  # training steps to a dispatch, at most
+    compiled: Future  # the program of a dispatch
 
     def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
         """Return the state after the next `count` steps, and their reports.
@@ -46,15 +48,6 @@ def fits_on_device(tiles: Tiles) -> bool:
     device = jax.local_devices()[0]
     memory = (device.memory_stats() or {}) if device.platform != "cpu" else {}
     return tiles.array.nbytes <= _SHARE_OF_MEMORY * memory.get("bytes_limit", 0)
-
-
-def in_background(compile: Callable[[], Any]) -> Future:
-    """Return the future result of a function that runs in a thread of its own."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(compile)
-    finally:
-        pool.shutdown(wait=False)
 
 
 def abstract(tree: Any, mesh: Mesh) -> Any:
@@ -73,7 +66,7 @@ class HostFeed:
         self._recipe, self._spread = recipe, NamedSharding(mesh, PartitionSpec("data"))
         shape = (recipe.batch, recipe.crop, recipe.crop, 3)
         batch = jax.ShapeDtypeStruct(shape, np.uint8, sharding=self._spread)
-        self._step = in_background(lambda: step.lower(abstract(state, mesh), batch).compile())
+        self.compiled = in_background(lambda: step.lower(abstract(state, mesh), batch).compile())
         self._batches: Generator[np.ndarray] = (made for made in ())
 
     def begin(self, images: data.Dataset, first: int, last: int) -> None:
@@ -92,7 +85,7 @@ class HostFeed:
         with waiting():
             made = next(self._batches)
         batch = jax.make_array_from_callback(made.shape, self._spread, made.__getitem__)
-        return self._step.result()(state, batch)
+        return self.compiled.result()(state, batch)
 
     def close(self) -> None:
         self._batches.close()
@@ -110,7 +103,7 @@ class DeviceFeed:
         many = steps_on_device(recipe, step, mesh, side=tiles.array.shape[1])
         jitted = jax.jit(many, donate_argnums=0, out_shardings=self._whole)
         shapes = abstract((state, self._inputs, np.int32(0)), mesh)
-        self._step = in_background(lambda: jitted.lower(*shapes).compile())
+        self.compiled = in_background(lambda: jitted.lower(*shapes).compile())
 
     def begin(self, images: data.Dataset, first: int, last: int) -> None:
         """Copy the tiles to the device."""
@@ -119,7 +112,7 @@ class DeviceFeed:
     def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
         """Take `count` steps."""
         steps = jax.device_put(np.int32(count), self._whole)
-        return self._step.result()(state, self._inputs, steps)
+        return self.compiled.result()(state, self._inputs, steps)
 
     def close(self) -> None:
         self._inputs = ()

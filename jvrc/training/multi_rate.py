@@ -14,6 +14,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jvrc.model import entropy_models
+from jvrc.model.residual import bfloat16_products
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, rd_lambda
 from jvrc.training import moo, objectives, rate_gradients
 from jvrc.training.devices import check_divides
@@ -115,7 +116,7 @@ def _setup(recipe: MultiRateRecipe) -> rate_gradients.Setup:
         weighting_of(recipe),
         exact_gram=recipe.gram == "exact",
         fixed=recipe.fixed_parts(),
-        dtype=jnp.dtype(recipe.precision),
+        dtype=jnp.dtype(recipe.transforms_dtype()),
     )
 
 
@@ -132,7 +133,8 @@ def _step(
         index = jax.random.randint(k_draw, (1,), 0, count)
         rates = jax.tree.map(lambda a: a[index], rates)
     x = images.astype(jnp.float32) / 255
-    grads, weights, report, d_qstep = update(params, x, rates, k_noise)
+    with bfloat16_products(recipe.rounds_products()):
+        grads, weights, report, d_qstep = update(params, x, rates, k_noise)
     grads["bottleneck"] |= _quantile_gradient(params["bottleneck"])
     if recipe.learn_qsteps:  # each by its own objective alone; by the chain rule, of log Delta
         own = weights * d_qstep * rates.qstep

@@ -17,7 +17,7 @@ from jvrc.training.options import Rule, at_least, between, check, option, other_
 
 INITIALISATIONS = ("klt", "random")
 OPTIMIZERS = ("muon", "muon-all", "soap", "adam")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "bfloat16-products")
 WEIGHTINGS = ("mgda", "frank-wolfe", "mean", "random", "upgrad", "cagrad")
 OBJECTIVE_SCALES = ("none", "loss", "rate", "gradient", "lambda")
 GRAMS = ("exact", "latents")
@@ -103,7 +103,9 @@ class Recipe:
     log_scale: bool = option(True, "predict log sigma, or else sigma as models of CompressAI do")
     seed: int = option(0, "seed of all random numbers", rule=at_least(0))
     precision: str = option(
-        "float32", "precision of the convolutions in g_a and g_s", choices=PRECISIONS
+        "float32",
+        "of g_a and g_s; bfloat16-products: of the 1x1 products of jvrc2026 alone, sums in float32",
+        choices=PRECISIONS,
     )
     warm_start: str = option("")  # a record of the run or file that training began from
 
@@ -114,6 +116,10 @@ class Recipe:
 
     def check_together(self) -> None:
         """Raise ValueError if one field contradicts another."""
+        if self.rounds_products() and self.model != "jvrc2026":
+            raise ValueError(
+                f"precision must be float32 or bfloat16 for {self.model}; got {self.precision!r}"
+            )
 
     def check_beginning(self, *, warm: bool) -> None:
         """Raise ValueError if a run cannot begin.
@@ -126,6 +132,14 @@ class Recipe:
         if not self.warm_start:
             return self.seed
         return zlib.crc32(f"{self.seed}, {self.warm_start}".encode()) >> 1
+
+    def rounds_products(self) -> bool:
+        """Return True if 1x1 products have bfloat16 operands, while all else is float32."""
+        return self.precision == "bfloat16-products"
+
+    def transforms_dtype(self) -> str:
+        """Return the name of the dtype of g_a and g_s."""
+        return "float32" if self.rounds_products() else self.precision
 
     def config(self) -> Config:
         """Return the configuration of the model, with the scales in which it is trained."""

@@ -10,6 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jvrc.model.modules import init_params
+from jvrc.model.residual import bfloat16_products
 from jvrc.training import data, klt_init, objectives, outliers
 from jvrc.training.devices import check_divides
 from jvrc.training.method import Step
@@ -51,9 +52,10 @@ class SingleRate:
 
         def loss(params: dict) -> tuple[Array, tuple]:
             params = objectives.stop_gradients(params, *recipe.fixed_parts())
-            params = objectives.cast_transforms(params, jnp.dtype(recipe.precision))
+            params = objectives.cast_transforms(params, jnp.dtype(recipe.transforms_dtype()))
             config = recipe.config()
-            return objectives.training_loss(config, params, x, qstep, k_noise, recipe.balance)
+            with bfloat16_products(recipe.rounds_products()):
+                return objectives.training_loss(config, params, x, qstep, k_noise, recipe.balance)
 
         (_, (parts, weights)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         after, protection = apply_gradients(recipe, state, grads)

@@ -96,8 +96,10 @@ def pack(images: data.Dataset, path: str | Path, tiling: Tiling, *, progress: bo
 
     The file appears complete or not at all. A few images are in memory at a time.
 
+    Images that cannot be read are left out.
+
     Raises:
-      ValueError: tiling is no tiling.
+      ValueError: tiling is no tiling, or no image can be read.
     """
     _check(tiling)
     weights, some = [], []
@@ -108,6 +110,8 @@ def pack(images: data.Dataset, path: str | Path, tiling: Tiling, *, progress: bo
             weights += [len(tiles) ** (_IMAGE_POWER - 1)] * len(tiles)
             if len(some) < _HELD_OUT:
                 some.append(np.array(tiles[len(some) % len(tiles)]))
+        if not some:
+            raise ValueError("images to pack must be readable; got none that is: replace them")
         for i in range(tiling.unnatural):
             rng = np.random.default_rng((_HELD_OUT, i))
             file.write(unnatural.tile(rng, i, some[i % len(some)]).tobytes())
@@ -151,12 +155,16 @@ def _cut(img: np.ndarray, tiling: Tiling) -> list[np.ndarray]:
 def _tiles_of_all(
     images: Sequence[np.ndarray], tiling: Tiling, progress: bool
 ) -> Iterator[list[np.ndarray]]:
-    """Yield the tiles of each image; several threads read."""
+    """Yield the tiles of each image that can be read; several threads read."""
+
+    def tiles(i: int) -> list[list[np.ndarray]]:
+        return [tiles_of(img, tiling) for img in data.read_each(images, [i])]
+
     bar = tqdm(total=len(images), desc="packing", unit="img", disable=not progress)
     with bar, ThreadPoolExecutor(_TOGETHER) as pool:
         for some in _groups(range(len(images)), _TOGETHER):
-            for tiles in pool.map(lambda i: tiles_of(images[i], tiling), some):
-                yield tiles
+            for found in pool.map(tiles, some):
+                yield from found
                 bar.update()
 
 

@@ -5,7 +5,9 @@
 
 Crops are drawn on the device, as in `jvrc train` on an accelerator; without --data from tiles of
 noise, which cost the same. Operations and bytes are XLA's count for one training step (that of a
-program with one step in it). --compile-only: for sizes that this machine can't train.
+program with one step in it), and the table has the time that they would take at the published peak
+rates of accelerators: no step can be faster than the longer of the two. --compile-only: for sizes
+that this machine can't train. Seconds are those of the clock and of the processor.
 """
 
 import argparse
@@ -22,6 +24,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jvrc.training import devices, feeding, loop, recipe_files, run_folder, tile_file
 from jvrc.training.recipe import SingleRateRecipe
 from jvrc.training.single_rate import SingleRate
+
+# Published peaks, of dense products: (Tflop/s in bfloat16, Tflop/s in TF32 or None, TB/s of memory)
+PEAKS = {"NVIDIA H200": (989.0, 494.0, 4.8), "TPU v5e": (197.0, None, 0.819)}
 
 
 def main() -> None:
@@ -46,6 +51,8 @@ def parsed() -> argparse.Namespace:
     for name in ("batch", "crop", "n", "m"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--optimizer")
+    parser.add_argument("--precision")
+    parser.add_argument("--sizes", help="of jvrc2026: C=64,K=64,…")
     parser.add_argument("--steps", type=int, default=30, help="to measure")
     parser.add_argument("--compile-only", action="store_true")
     return parser.parse_args()
@@ -54,8 +61,11 @@ def parsed() -> argparse.Namespace:
 def chosen_recipe(args: argparse.Namespace) -> SingleRateRecipe:
     """Return the first stage of the recipe, as the options change it, from random parameters."""
     recipe = recipe_files.read_stages(recipe_files.recipe_path(args.recipe))[0].recipe
-    names = ("batch", "crop", "n", "m", "optimizer")
+    names = ("batch", "crop", "n", "m", "optimizer", "precision")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.sizes:
+        pairs = (part.split("=") for part in args.sizes.split(","))
+        given["sizes"] = dict(recipe.sizes) | {name: int(value) for name, value in pairs}
     return replace(recipe, **given, initialisation="random")
 
 
@@ -67,9 +77,10 @@ def noise(crop: int) -> tile_file.Tiles:
 
 def timed(text: str, function: Callable[..., Any], *args: Any) -> Any:
     """Return the function's result, and print how long it took."""
-    begin = time.perf_counter()
+    begin, processor = time.perf_counter(), time.process_time()
     result = jax.block_until_ready(function(*args))
-    print(f"{text}: {time.perf_counter() - begin:.1f} s", flush=True)
+    seconds, processor = time.perf_counter() - begin, time.process_time() - processor
+    print(f"{text}: {seconds:.1f} s, of the processor {processor:.1f} s", flush=True)
     return result
 
 
@@ -89,6 +100,17 @@ def count_operations(method: SingleRate, mesh: jax.sharding.Mesh) -> None:
     )
     if memory:
         print(f"temporary memory: {memory.temp_size_in_bytes / 1e9:.3g} GB")
+    print_limits(cost.get("flops", 0) / 1e12, cost.get("bytes accessed", 0) / 1e12)
+
+
+def print_limits(tflop: float, tbyte: float) -> None:
+    """Print the least time of a step on accelerators, by operations and by memory traffic."""
+    print("| device | operations, bfloat16 | operations, TF32 | memory |")
+    print("|---|---|---|---|")
+    for device, (bfloat16, tf32, memory) in PEAKS.items():
+        exact = f"{1e3 * tflop / tf32:.2f} ms" if tf32 else "-"
+        least = (f"{1e3 * tflop / bfloat16:.2f} ms", exact, f"{1e3 * tbyte / memory:.1f} ms")
+        print(f"| {device} | {' | '.join(least)} |")
 
 
 def run(tiles: tile_file.Tiles, method: SingleRate, mesh: jax.sharding.Mesh, steps: int) -> None:

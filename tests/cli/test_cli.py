@@ -196,6 +196,8 @@ def test_the_format_is_an_option_or_the_suffix(capsys, tmp_path, name, form):
     [
         (["compress", "none.png"], "none.png: no such file"),
         (["compress", "photo.png", "-o", "no/a.jvrc"], "no: no such folder"),
+        (["compress", "photo.png", "-o", "a.PNG"], "a.PNG: names an image of another format"),
+        (["compress", "photo.png", "-o", "a.jvrc", "--bpp", "1e-9"], "0 bytes can't be reached"),
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "no-such-model"], "no-such-model"),
         (["decompress", "none.jvrc"], "none.jvrc: No such file"),
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "photo.png"], "photo.png"),
@@ -211,6 +213,12 @@ def test_errors_take_one_line_and_exit_code_1(capsys, argv, message):
     fails(capsys, message, *argv)
 
 
+@pytest.mark.parametrize("array", [np.zeros((5, 7, 3)), np.zeros((5, 7, 2), np.uint8)])
+def test_an_array_that_is_no_image_is_refused_with_the_rule(capsys, array):
+    np.save("x.npy", array)
+    fails(capsys, "x.npy: holds no array uint8 [H,W,3], [H,W] or [H,W,4]", "compress", "x.npy")
+
+
 def test_a_stream_of_an_unknown_model_asks_for_its_file(capsys, tmp_path, stream):
     from jvrc.coding.packing import pack, unpack
 
@@ -218,7 +226,8 @@ def test_a_stream_of_an_unknown_model_asks_for_its_file(capsys, tmp_path, stream
     foreign = f"{int(known, 16) ^ 1:08x}"
     (tmp_path / "a.jvrc").write_bytes(pack(unpack(stream)._replace(model_id=foreign)))
     fails(capsys, f"no shipped model has the id {foreign}", "decompress", "a.jvrc")
-    fails(capsys, foreign, "decompress", "a.jvrc", "--model", MODEL)
+    fails(capsys, f"{MODEL} {known}", "decompress", "a.jvrc")
+    fails(capsys, f"needs the model {foreign}", "decompress", "a.jvrc", "--model", MODEL)
     assert main(["info", "a.jvrc"]) == 0
     assert "none of the shipped ones" in capsys.readouterr().out
 
@@ -234,6 +243,23 @@ def test_a_step_outside_the_range_is_wrong_usage(capsys, qstep):
 )
 def test_wrong_usage_exits_with_2(capsys, argv):
     fails_as_usage(capsys, "usage: jvrc", *argv)
+
+
+@pytest.mark.usefixtures("photo", "compressed")
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["compress", ""],
+        ["compress", "photo.png", ""],
+        ["compress", "photo.png", "-o", ""],
+        ["decompress", ""],
+        ["decompress", "photo.jvrc", "-o", ""],
+        ["info", ""],
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(capsys, tmp_path, argv):
+    fails_as_usage(capsys, "must name a file or a folder, got an empty text", *argv)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.jvrc", "photo.png"]
 
 
 @pytest.mark.usefixtures("photo")
@@ -297,7 +323,7 @@ def test_sizes_have_units(text, expected):
 
 def test_rates_are_chosen_in_one_way(capsys):
     fails_as_usage(capsys, "not allowed with", "compress", "a", "--qstep", "2", "--bpp", "1")
-    for text in ("0", "-1", "12x", "k", "1e3"):
+    for text in ("0", "-1", "12x", "k", "1e3", "9" * 400):
         fails_as_usage(capsys, "must be bytes as in", "compress", "a", f"--bytes={text}")
     for text in ("0", "-1", "nan", "inf", "high"):
         fails_as_usage(capsys, "must be a positive number", "compress", "a", f"--psnr={text}")

@@ -1,6 +1,7 @@
 """Claims about the demonstration: its files, its table and JPEG at the same size."""
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_bundled_photograph_is_in_colour():
 
 def test_rows_describe_the_written_files(tmp_path, crop):
     write_image("crop.png", crop)
-    rows = demo.run("out", image="crop.png", model_name=MODEL)
+    rows = demo.run("out", "crop.png", model_name=MODEL)
     assert [row.qstep for row in rows] == list(demo.QSTEPS)
     assert [row.size for row in rows] == sorted((row.size for row in rows), reverse=True)
     model = jvrc.load(MODEL)
@@ -45,8 +46,7 @@ def test_rows_describe_the_written_files(tmp_path, crop):
         assert row.psnr == pytest.approx(psnr(crop, jvrc.decompress(model, data)))
     sheet = read_image(tmp_path / "out" / demo.SHEET)
     np.testing.assert_array_equal(sheet[32 : 32 + 96, 4 : 4 + 128], crop)
-    with pytest.raises(FileExistsError, match="crop-1.jvrc: exists; --force"):
-        demo.run("out", image="crop.png", model_name=MODEL)
+    assert set(demo.outputs("out", "crop.png")) == set(Path("out").iterdir())
 
 
 def test_command_prints_the_table_and_takes_a_new_folder(capsys, tmp_path, crop):
@@ -57,6 +57,17 @@ def test_command_prints_the_table_and_takes_a_new_folder(capsys, tmp_path, crop)
     assert lines[0].split()[:3] == ["qstep", "bytes", "bpp"]
     assert [line.split()[0] for line in lines[1:-1]] == ["1", "2", "4", "8", "16"]
     assert (tmp_path / "jvrc-demo-2" / demo.SHEET).exists()
+
+
+def test_command_overwrites_nothing_unless_forced(capsys, tmp_path, crop):
+    write_image("crop.png", crop)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "crop-4.jvrc").write_text("mine")
+    assert main(["demo", "--image", "crop.png", "-o", "out"]) == 1
+    refused = "out/crop-4.jvrc: exists; choose another output with -o, or overwrite it with --force"
+    assert refused in capsys.readouterr().err.replace("\\", "/")
+    assert (tmp_path / "out" / "crop-4.jvrc").read_text() == "mine"
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 @pytest.mark.parametrize("quality", [1, 30, 75, 100])

@@ -57,6 +57,15 @@ def test_folders_go_into_the_same_tree_and_back(capsys, model, photos, tmp_path,
         np.testing.assert_array_equal(img, jvrc.decompress(tiny_2026, data))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+def test_a_named_pipe_is_left_out(capsys, model, photos, tmp_path):
+    """Reading it would wait for ever."""
+    os.mkfifo(photos / "pipe.png")
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    assert "photos: left out, as pipes or devices: 1 file\n" in capsys.readouterr().err
+    assert names(tmp_path / "out") == CODED
+
+
 def test_without_an_output_files_lie_beside_their_inputs(model, photos):
     before = names(photos)
     assert main(["compress", "photos", *model]) == 0

@@ -48,6 +48,13 @@ def test_standard_input_goes_to_standard_output(capsysbinary, monkeypatch, model
     assert err.startswith(b"40x56 from %d bytes, " % len(stream))
 
 
+def test_standard_input_is_described(capsysbinary, monkeypatch, stream):
+    feed(monkeypatch, stream)
+    assert main(["info", "-"]) == 0
+    described = b"file      standard input\nsize      %d bytes" % len(stream)
+    assert described in capsysbinary.readouterr().out
+
+
 def test_standard_input_goes_to_a_file_and_files_to_standard_output(
     capsysbinary, monkeypatch, model, png, stream, tmp_path
 ):

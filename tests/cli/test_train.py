@@ -198,7 +198,7 @@ def test_parameters_of_the_prototype_are_frozen_by_the_range_of_a_recipe(tmp_pat
             "run `jvrc train --recipe mbt2018 --stage entropy-1`",
         ),
         (["freeze", "PHOTOS"], "a folder that `jvrc train` wrote"),
-        (["freeze", "RUN"], "--force overwrites"),
+        (["freeze", "RUN"], "choose another output with -o, or overwrite it"),
         (["freeze", "RUN", "--note", "text"], "KEY=TEXT"),
         (["freeze", "RUN", "--note", "recipe=mine"], "KEY none of recipe"),
         (["freeze", "RUN", "-o", "missing/m.safetensors"], "missing: no such folder"),

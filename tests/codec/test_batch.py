@@ -8,6 +8,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import jvrc
 
@@ -37,6 +38,20 @@ def test_errors_tell_which_of_a_batch_is_wrong(tiny_2026, images):
     data = jvrc.compress(tiny_2026, images[0], 4)
     with pytest.raises(jvrc.BitstreamError, match=r"files\[1\]: truncated stream"):
         jvrc.decompress_batch(tiny_2026, [data, data[:-1]])
+
+
+def test_one_image_or_file_is_no_batch(tiny_2026, images):
+    """An array [H,W,3] would be H grey images of three columns."""
+    for one in (images[0], Image.fromarray(images[0]), None):
+        with pytest.raises(ValueError, match="images must be a list, got .*; of one, pass a list"):
+            jvrc.compress_batch(tiny_2026, one, 4)
+    with pytest.raises(ValueError, match="files must be a list, got bytes; of one, pass a list"):
+        jvrc.decompress_batch(tiny_2026, jvrc.compress(tiny_2026, images[0], 4))
+    stacks = np.stack([images[0], images[0]]), np.stack([images[2], images[2]])
+    for stack in stacks:
+        assert jvrc.compress_batch(tiny_2026, stack, 4) == jvrc.compress_batch(
+            tiny_2026, list(stack), 4
+        )
 
 
 def test_a_model_pickles_to_itself(tiny, images):

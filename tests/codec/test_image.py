@@ -491,7 +491,7 @@ def test_foreign_bytes_are_named_as_such(one_pixel):
 def test_another_models_stream_names_both(one_pixel):
     model, _, data = one_pixel
     other = with_fields(data, model_id="01234567")
-    fails(model, other, f"made with model 01234567, this is {model.model_id}")
+    fails(model, other, f"needs the model 01234567, this is {model.model_id}")
 
 
 @pytest.mark.parametrize("code", [QSTEP_CODE_MIN - 1, QSTEP_CODE_MAX + 1, 2**30 - 1])

@@ -1,5 +1,6 @@
 """Claims about what a file keeps beside the model's pixels: grey, alpha, profile and metadata."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -150,6 +151,13 @@ def test_inspect_describes_without_a_model(model, full):
     assert info.thumbnail == 0
     assert info.patched == 1.0  # noise
     assert jvrc.inspect(jvrc.compress(model, RGB, 4.0, patches=False)).patched == 0.0
+
+
+def test_a_step_that_does_not_exist_is_damage(model, full):
+    damaged = pack(unpack(full)._replace(qstep_code=641))
+    for read in (jvrc.inspect, functools.partial(jvrc.decompress, model)):
+        with pytest.raises(jvrc.BitstreamError, match="there is no qstep code 641"):
+            read(damaged)
 
 
 def test_inspect_names_shipped_models_and_grey():

@@ -131,6 +131,12 @@ def test_targets_out_of_reach_name_what_is_possible(trained, img):
         jvrc.compress(trained, img, target_psnr=70)
 
 
+@pytest.mark.parametrize("options", [{"target_bytes": 1e300}, {"target_bpp": 1e308}])
+def test_there_is_no_largest_target(tiny_2026, img, options):
+    small = img[:20, :20]
+    assert jvrc.compress(tiny_2026, small, **options) == jvrc.compress(tiny_2026, small, 0.5)
+
+
 def test_more_bytes_than_the_finest_step_takes_are_not_used(tiny_2026, img):
     data = jvrc.compress(tiny_2026, img, target_bytes=10**9)
     assert data == jvrc.compress(tiny_2026, img, QSTEP_MIN)
@@ -277,3 +283,17 @@ def test_a_coder_at_another_step_is_that_of_the_step(tiny, img):
     no_shift = np.zeros(tiny.config.M, np.int32)
     assert moved.encode(symbols, no_shift) == own.encode(symbols, no_shift)
     np.testing.assert_array_equal(moved.reconstruct(symbols), own.reconstruct(symbols))
+
+
+def test_a_target_below_one_byte_is_out_of_reach(tiny_2026, img):
+    with pytest.raises(ValueError, match="target of 0 bytes can't be reached: at least"):
+        jvrc.compress(tiny_2026, img, target_bpp=1e-9)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_images_meet_targets(tiny_2026, level):
+    flat = np.full((70, 130, 3), level, np.uint8)
+    finest = jvrc.compress(tiny_2026, flat, QSTEP_MIN)
+    assert jvrc.compress(tiny_2026, flat, target_bytes=10**6) == finest
+    data = jvrc.compress(tiny_2026, flat, target_psnr=10)
+    assert psnr(flat, jvrc.decompress(tiny_2026, data)) >= 10

@@ -12,8 +12,10 @@ from jvrc.frozen.header import read_header
 MODEL = "mbt2018-mean"
 
 
-def test_the_default_model_is_shipped():
-    assert MODEL in jvrc.models()
+def test_shipped_are_the_default_model_and_those_of_2018():
+    assert zoo.DEFAULT == "jvrc2026"
+    assert set(jvrc.models()) >= {zoo.DEFAULT, MODEL, "mbt2018", "bmshj2018-hyperprior"}
+    assert sum(path.stat().st_size for path in jvrc.models().values()) < 60e6  # the wheel's limit
 
 
 @pytest.mark.parametrize("name", zoo.models())
@@ -33,8 +35,16 @@ def test_a_model_loads_from_its_file_too():
     assert jvrc.load(str(jvrc.models()[MODEL])).model_id == jvrc.load(MODEL).model_id
 
 
+def test_a_model_loads_by_its_id_too():
+    model_id = zoo.describe(MODEL)["model_id"]
+    assert jvrc.load(model_id).model_id == model_id
+    assert zoo.shipped_file(model_id) == zoo.shipped_file(MODEL) == jvrc.models()[MODEL]
+
+
 def test_an_unknown_id_has_no_name():
-    assert zoo.name_of("00000000") is None
+    assert zoo.name_of("00000000") is zoo.shipped_file("00000000") is None
+    for name in zoo.models():
+        assert f"{name} {zoo.describe(name)['model_id']}" in zoo.missing("00000000")
 
 
 @pytest.mark.parametrize("name", ["no-such-model", ""])

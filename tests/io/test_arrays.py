@@ -30,6 +30,7 @@ def test_alpha_of_an_array_is_kept_even_if_it_is_opaque():
     [
         (RGB.astype(np.uint16) * 257, r"got dtype uint16; .*: np.round\(img / 257\)"),
         (RGB / 255, r"got dtype float64; .*: np.round\(255 \* img\)"),
+        (RGB.tolist(), r"got dtype int64; values 0 ... 255: img.astype\(np.uint8\)"),
         (RGB > 9, r"got dtype bool; black and white: np.uint8\(255\) \* img"),
         ("a.png", r"got dtype <U5; pass .*of a file: PIL.Image.open"),
         (RGB[..., :1], r"\[H,W,3\], \[H,W\] or \[H,W,4\], got \[5, 7, 1\]; grey: img\[..., 0\]"),
@@ -39,6 +40,8 @@ def test_alpha_of_an_array_is_kept_even_if_it_is_opaque():
         (RGB[0, 0], r"got \[3\]; pass one image"),
         (RGB[:, :0], r"at least one pixel, got shape \[5, 0, 3\]"),
         (Picture(RGBA), "pixels of a Picture must be .*; pass alpha by itself"),
+        (Picture(RGB, icc=None), 'icc of a Picture must be bytes, b"" for none, got NoneType'),
+        (Picture(RGB, xmp="<x/>"), "xmp of a Picture must be bytes, .* got str"),
         (Picture(RGB, RGB), r"alpha .* uint8 \[5, 7\] as its pixels, got uint8 \[5, 7, 3\]"),
         (Picture(RGB, RGB[..., 0] / 255), r"alpha .* got float64 \[5, 7\]"),
     ],

@@ -1,10 +1,17 @@
 """Claims about writing files, and about checking beforehand that it can be done."""
 
+import contextlib
 import os
 
 import pytest
 
-from jvrc.io.files import check_writable, is_stream, write_bytes
+from jvrc.io.files import (
+    check_writable,
+    is_stream,
+    remove_unfinished,
+    replacing,
+    write_bytes,
+)
 
 
 def test_an_error_names_the_path_that_was_given(tmp_path, monkeypatch):
@@ -26,6 +33,14 @@ def test_the_longest_name_can_be_written_and_a_longer_one_is_refused_before(tmp_
     check_writable(longest)
     with pytest.raises(OSError, match="File name too long"):
         check_writable(tmp_path / ("x" * 256))
+
+
+def test_temporary_files_can_be_removed_before_the_process_ends(tmp_path):
+    with contextlib.suppress(FileNotFoundError), replacing(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"part")
+        remove_unfinished()
+        assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_links_are_followed(tmp_path):

@@ -1,7 +1,9 @@
 """Claims about image files that are mapped instead of loaded."""
 
 import contextlib
+import errno
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -56,6 +58,37 @@ def test_nothing_is_left_of_a_file_that_was_not_completed(tmp_path):
     assert old.read_bytes() == b"old"
     with pytest.raises(FileNotFoundError, match="no such folder"):
         create_large(tmp_path / "none" / "x.ppm", (5, 7, 3)).__enter__()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system can't take room")
+def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
+    """A map of a file that the disk has no room for would end the process."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        create_large(tmp_path / "x.ppm", (5, 7, 3)).__enter__()
+    assert caught.value.filename == str(tmp_path / "x.ppm")
+    assert not list(tmp_path.iterdir())
+
+
+def test_room_is_taken_on_the_disk(tmp_path):
+    with create_large(tmp_path / "x.ppm", (500, 700, 3)):
+        (temporary,) = tmp_path.iterdir()
+        stat = temporary.stat()
+        if hasattr(os, "posix_fallocate"):
+            assert 512 * stat.st_blocks >= stat.st_size > 500 * 700 * 3
+
+
+def test_a_damaged_array_is_named(tmp_path):
+    np.save(tmp_path / "x.npy", noise((50, 70)))
+    (tmp_path / "y.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-9])
+    np.save(tmp_path / "z.npy", np.array([{}]), allow_pickle=True)
+    for name in ("y.npy", "z.npy"):
+        with pytest.raises(ValueError, match=f"{name}: damaged, or no array of numbers"):
+            open_large(tmp_path / name)
 
 
 def test_a_tiff_of_more_than_four_gigabytes_is_a_bigtiff(tmp_path, monkeypatch):

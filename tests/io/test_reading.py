@@ -232,6 +232,15 @@ def test_deep_colour_of_ppm_is_announced():
     assert found.losses == DEEPER
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.uint32])
+def test_a_file_of_thirty_two_bits_is_refused_whatever_its_values(kind):
+    """Values up to 255, read as 16 bits, would be an image that is black."""
+    bits = {258: 32, 339: {np.int32: 2, np.uint32: 1}[kind]}  # bits, and the kind of samples
+    file = saved(Image.fromarray(GREY.astype(np.int32)), "TIFF", tiffinfo=bits)
+    with pytest.raises(ValueError, match="samples of 32 bits; convert to 8 bits first"):
+        read_picture(file)
+
+
 def test_more_than_sixteen_bits_and_floats_are_refused():
     for img, message in (
         (Image.fromarray(np.array([[70000]], np.int32)), "img: samples exceed 16 bits; convert"),
@@ -390,7 +399,7 @@ def test_further_frames_and_pages_are_announced():
 
 def test_notes_of_people_are_announced_and_notes_of_programs_are_not():
     notes = PngImagePlugin.PngInfo()
-    for name in ("Title", "Software", "date:create"):
+    for name in ("Title", "Software", "source", "date:create", "Thumb::MTime"):
         notes.add_text(name, "x")
     noted = picture(Image.fromarray(RGB), pnginfo=notes)
     assert noted.losses == ("text notes are left out: Title",)

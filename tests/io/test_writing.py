@@ -130,6 +130,20 @@ def test_colour_as_pgm_is_refused(tmp_path):
         losses_of_writing(tmp_path / "a.pgm", Picture(RGB))
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".avif"])
+@pytest.mark.parametrize("exif", [b"no byte order mark", b"II*\0"])
+def test_damaged_exif_does_not_cost_the_image(tmp_path, suffix, exif):
+    """Pillow takes them apart in order to write TIFF and AVIF."""
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / f"a{suffix}"
+    name = {".tif": "TIFF", ".avif": "AVIF"}[suffix]
+    losses = write_picture(path, Picture(RGB, xmp=XMP, exif=exif))
+    assert losses == (f"{name} can't hold the EXIF data, which are damaged: left out",)
+    found = read_picture(path)
+    assert (found.exif, found.xmp, found.pixels.shape) == (b"", XMP, RGB.shape)
+
+
 def test_a_suffix_is_checked_without_a_picture(tmp_path):
     check_image_suffix(tmp_path / "a.TIF")
     with pytest.raises(ValueError, match=r"unknown image format '.xyz'; possible suffixes: .png"):

@@ -1,4 +1,4 @@
-"""Claims about Ctrl-C: exit code 130 and no traceback, whatever the process does."""
+"""Claims about signals: Ctrl-C is exit code 130, without a traceback, whatever the process does."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 
 BEGIN = "from jvrc.runtime import interrupts; interrupts.install(); import os, sys, signal, time\n"
 INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)\n"
@@ -51,6 +51,26 @@ def test_code_that_python_cannot_interrupt_is_ended(tmp_path):
         "c.pthread_mutex_lock(lock); c.pthread_mutex_lock(lock)\n"
     )
     assert ends(code, tmp_path) == (130, "waits\n", "")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_other_signals_end_the_process_after_it_has_cleaned_up(tmp_path, name, code):
+    text = f"os.kill(os.getpid(), signal.{name}); time.sleep(9)"
+    clean_up = "interrupts.install(lambda: os.write(1, b'cleaned\\n'))\n"
+    found, out, err = ends(clean_up + text, tmp_path)
+    assert (found, set(out.splitlines()), err) == (code, {"cleaned"}, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="knows the mutex of glibc")
+def test_code_that_python_cannot_interrupt_is_terminated(tmp_path):
+    code = (
+        "import ctypes, threading\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "lock = ctypes.create_string_buffer(256)\n"
+        "c = ctypes.CDLL(None)\n"
+        "c.pthread_mutex_lock(lock); c.pthread_mutex_lock(lock)\n"
+    )
+    assert ends(code, tmp_path) == (143, "", "")
 
 
 def test_another_handler_takes_over_even_if_it_does_so_once(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import time
 
@@ -15,9 +16,10 @@ from jvrc.cli import main
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.training import data, devices, klt_scales, loop, tile_file, warm_start
+from jvrc.training import clock, data, devices, klt_scales, loop, stepping, tile_file, warm_start
 from jvrc.training.checkpoint import Checkpoints
 from jvrc.training.clock import StartUp
+from jvrc.training.divergence import has_diverged
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
 from jvrc.training.recipe_files import save_recipe
@@ -162,7 +164,8 @@ def test_a_run_pauses_in_time_with_a_checkpoint_and_goes_on(whole, dataset, tmp_
         train(RECIPE, dataset, tmp_path / "s", pause_after=-1.0)
 
 
-def test_a_schedule_by_the_clock_ends_in_time_also_if_it_is_cut(dataset, tmp_path):
+def test_a_schedule_by_the_clock_ends_in_time_also_if_it_is_cut(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(clock, "LEAST", 0.0)
     recipe = dataclasses.replace(RECIPE, minutes=60.0)
     part = train(recipe, dataset, tmp_path / "r", pause_after=1e-9)
     assert part.step == 1
@@ -201,6 +204,12 @@ def test_transforms_may_compute_in_bfloat16(whole, dataset, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
     assert losses[0] != losses[1]
     assert all(a.dtype == np.float32 for a in jax.tree.leaves(run.params))
+
+
+def test_a_call_ends_with_what_took_its_time(dataset, tmp_path, capsys):
+    train(RECIPE, dataset, tmp_path / "r", stop_after=1)
+    shown = capsys.readouterr().out
+    assert re.search(r"s: start .*%\), validation .*%\), checkpoints .*%\), training .*%\)", shown)
 
 
 def test_a_run_is_read_back_from_its_folder(whole):
@@ -269,7 +278,7 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_refused(tmp_path, content):
     ],
 )
 def test_a_loss_beyond_five_times_the_lowest_or_not_finite_is_divergence(losses, diverged):
-    assert loop.has_diverged(losses) is diverged
+    assert has_diverged(losses) is diverged
 
 
 def test_a_nan_stops_the_run_with_the_remedy_and_leaves_a_sound_checkpoint(dataset, tmp_path):
@@ -282,7 +291,7 @@ def test_a_nan_stops_the_run_with_the_remedy_and_leaves_a_sound_checkpoint(datas
 
 
 def test_a_run_whose_loss_grows_fivefold_stops(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(stepping, "LOG_EVERY", 1)
     recipe = dataclasses.replace(RECIPE, learning_rate=0.9, warmup=0, steps=20)
     with pytest.raises(FloatingPointError, match="diverged near step"):
         train(recipe, dataset, tmp_path / "r")

@@ -1,4 +1,8 @@
-"""Every program lowers for TPUs and GPUs, on a machine that has none."""
+"""Training steps lower for TPUs and GPUs, on a machine that has neither.
+
+tests/codec/test_lowering.py has all programs of coding and freezing; those here that belong to them
+are quick ones.
+"""
 
 from functools import partial
 
@@ -37,11 +41,22 @@ def assert_lowers(function, *shapes):
     assert exported.platforms == PLATFORMS
 
 
-@pytest.mark.weekly
+@pytest.mark.slow
 def test_post_training():
     method, mesh = METHODS["posttrain"], devices.make_mesh()
     batch = shape(np.uint8, 2, 64, 64, 3)
     assert_lowers(method.make_step(mesh), abstract_state(method.recipe), batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "optimizer"),
+    [("bmshj2018-hyperprior", "adam"), ("mbt2018-mean", "soap"), ("mbt2018", "muon-all")],
+)
+def test_training_of_the_architectures_of_2018(architecture, optimizer):
+    recipe = SingleRateRecipe(model=architecture, n=4, m=6, optimizer=optimizer, **TINY)
+    step = SingleRate(recipe).make_step(devices.make_mesh())
+    assert_lowers(step, abstract_state(recipe), shape(np.uint8, 2, 64, 64, 3))
 
 
 @pytest.mark.slow

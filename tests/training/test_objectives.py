@@ -1,8 +1,13 @@
+from functools import partial
+
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import random_params, small_config
 
+from jvrc.model.residual import bfloat16_product, bfloat16_products
 from jvrc.qstep import rd_lambda
 from jvrc.training import objectives
 
@@ -40,3 +45,31 @@ def test_balance_is_a_power_of_the_qstep(power):
     qstep, rd = jnp.array([1.0, 16.0]), jnp.array([3.0, 5.0])
     expected = (3 / 4**power + 5 * 4**power) / 2
     np.testing.assert_allclose(objectives.balanced_mean(rd, qstep, power), expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compilation")
+def test_gradients_keep_their_direction_with_bfloat16_products():
+    """For every part of the model; the CPU rounds operands as accelerators do."""
+    config = small_config("jvrc2026")
+    params, key = random_params(config), jax.random.key(3)
+    x, qstep = jax.random.uniform(key, (2, 64, 64, 3)), jnp.array([1.0, 8.0])
+
+    def loss(rounds, params):
+        with bfloat16_products(rounds):
+            return objectives.training_loss(config, params, x, qstep, key)[0]
+
+    exact, found = (jax.jit(jax.grad(partial(loss, rounds)))(params) for rounds in (False, True))
+    for part in config.parts:
+        a, b = (jax.flatten_util.ravel_pytree(g[part])[0] for g in (exact, found))
+        assert float(a @ b / jnp.linalg.norm(a) / jnp.linalg.norm(b)) > 0.999, part
+    assert np.any(exact["g_a"]["first"]["kernel"] != found["g_a"]["first"]["kernel"])
+
+
+def test_a_bfloat16_product_sums_in_float32_and_so_do_its_gradients():
+    x, kernel = jnp.ones((3, 512)), jnp.ones((512, 4))
+    np.testing.assert_array_equal(bfloat16_product(x + 1e-4, kernel), jnp.full((3, 4), 512.0))
+    gradient = jax.grad(lambda k: jnp.sum(bfloat16_product(jnp.ones((513, 2)), k)))(
+        jnp.ones((2, 2))
+    )
+    np.testing.assert_array_equal(gradient, jnp.full((2, 2), 513.0))  # no bfloat16 number

@@ -1,14 +1,21 @@
 """Batches and crops that blow up don't move the model."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.training import loop, objectives, outliers
+from jvrc.training import clock, data, loop, objectives, outliers
 from jvrc.training.devices import make_mesh
+from jvrc.training.log import read_metrics
 from jvrc.training.recipe import SingleRateRecipe
 from jvrc.training.single_rate import SingleRate
 from jvrc.training.state import apply_gradients, init_state
@@ -98,6 +105,8 @@ def with_outliers(monkeypatch):
 
     def losses(config, params, x, qstep, key):
         parts = whole(config, params, x, qstep, key)
+        if key is None:  # validation
+            return parts
         draw = jax.random.uniform(jax.random.fold_in(key, 1))
         # a way out to absurd parameters, as a normalisation that divides by almost nothing has it
         steep = 1e6 * jnp.square(9 - sum(jnp.sum(a) for a in jax.tree.leaves(params["g_s"])))
@@ -131,6 +140,59 @@ def test_a_thousand_steps_at_a_high_rate_hold_although_outliers_are_injected(mon
     monkeypatch.setattr(outliers, "record", lambda norms, norm: (jnp.bool(True), norms))
     losses, _ = run(60)
     assert not np.isfinite(losses[-1])  # the same run without protection
+
+
+class Coarse(Sequence):
+    """Images that need no file."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        rng = np.random.default_rng(range(4)[i])
+        return rng.integers(0, 256, (9, 11, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def thousand(folder, **options):
+    """A run of a thousand steps with outliers, as `jvrc train` does it; checkpoints come often."""
+    with pytest.MonkeyPatch.context() as patch:
+        with_outliers(patch)
+        patch.setattr(clock, "OVERHEAD", 0.1)
+        method, images = SingleRate(RECIPE), data.Dataset(Coarse(), Coarse())
+        return loop.train(method, images, folder, save_minutes=0.0, **options)
+
+
+KILLED = """
+import sys, jax
+jax.config.update("jax_disable_most_optimizations", True)
+sys.path[:0] = [{folder!r}, {folder!r} + "/.."]  # and tests/small.py
+from test_outliers import thousand
+thousand({run!r})
+"""
+
+
+@pytest.mark.weekly
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_thousand_steps_with_outliers_resume_to_the_same_bits_after_a_kill(tmp_path):
+    code = KILLED.format(folder=os.path.dirname(__file__), run=str(tmp_path / "r"))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    checkpoints, deadline = tmp_path / "r" / "checkpoints", time.monotonic() + 900
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(p.name.isdecimal() and int(p.name) > 200 for p in checkpoints.glob("*")):
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed, whole = thousand(tmp_path / "r", resume=True), thousand(tmp_path / "whole")
+    assert resumed.step == whole.step == 1000
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+    skipped = [sum(r.get("skipped", 0) for r in rows(tmp_path / name)) for name in ("r", "whole")]
+    assert skipped[0] == skipped[1] > 50
+
+
+def rows(run):
+    return read_metrics(run / "metrics.jsonl")
 
 
 def test_the_protection_is_the_same_for_all_recipes():

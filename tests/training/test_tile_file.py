@@ -1,5 +1,7 @@
 """Training files: what `jvrc pack` writes is what was in the images, mapped and drawn evenly."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,12 +114,11 @@ def test_a_tiling_must_cover_images(packed, tmp_path, wrong):
 
 
 def test_a_file_appears_complete_or_not_at_all(packed, tmp_path):
-    class Broken(data.Reader):
-        def __getitem__(self, i):
-            raise ValueError("damaged")
+    def read(key):
+        raise RuntimeError("no more memory")
 
-    broken = data.Dataset(Broken(None, range(2)), packed[1].held_out)
-    with pytest.raises(ValueError, match="damaged"):
+    broken = data.Dataset(data.Reader(read, range(2)), packed[1].held_out)
+    with pytest.raises(RuntimeError, match="no more memory"):
         tile_file.pack(broken, tmp_path / "x", TILING, progress=False)
     assert not list(tmp_path.iterdir())
 
@@ -131,3 +132,32 @@ def test_the_command_writes_a_file_once(folder, packed, tmp_path, capsys):
     assert out.read_bytes() == packed[0].read_bytes()
     assert main(command) == 1
     assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")  # which the command prints
+def test_a_damaged_image_is_listed_and_no_other_one_takes_its_place(folder, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    shutil.copytree(folder, photos)
+    source = data.open_folder(photos)
+    kept = len(source.train) - 1
+    damaged = data.split_paths(images.list_images(photos))[0][0]
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    expected = [t for i in range(1, kept + 1) for t in tile_file.tiles_of(source.train[i], TILING)]
+    options = ["--side", "64", "--stride", "48", "--scales", "1,0.5", "--unnatural", "0"]
+    assert main(["pack", str(photos), "-o", str(tmp_path / "x.tiles"), *options]) == 0
+    shown = capsys.readouterr()
+    assert f"of {kept} images" in shown.out
+    assert str(damaged) in shown.err.splitlines()[-1]
+    found = tile_file.open_tiles(tmp_path / "x.tiles").train
+    np.testing.assert_array_equal(np.stack(list(found)), np.stack(expected))
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_nothing_is_packed_where_no_image_can_be_read(packed, tmp_path):
+    def read(key):
+        raise ValueError("damaged")
+
+    broken = data.Dataset(data.Reader(read, range(2)), packed[1].held_out)
+    with pytest.raises(ValueError, match="images to pack must be readable"):
+        tile_file.pack(broken, tmp_path / "x", TILING, progress=False)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,97 @@
+"""`jvrc freeze`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jvrc.cli.common import (
+    add_command,
+    add_freezing_options,
+    add_output,
+    calibrated,
+    parse_notes,
+)
+from jvrc.cli.outputs import check_output, identities
+from jvrc.cli.recipe_options import first_recipe
+from jvrc.cli.sources import load_training, opened
+from jvrc.training.recipe import SingleRateRecipe, model_fields
+
+WEIGHTS = "model.safetensors"  # in a run's folder
+
+
+def add_freeze(subparsers: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers,
+        "freeze",
+        _run_freeze,
+        "write a run's newest weights as one file that compresses (needs the extra `train`)",
+        "jvrc freeze runs/small --data photos/ -o small.safetensors",
+        "jvrc freeze params.npz --recipe jvrc2026 --data photos/ -o jvrc2026.safetensors",
+    )
+    parser.add_argument(
+        "input",
+        metavar="RUN",
+        type=Path,
+        help="the folder that train wrote, or PARAMS.npz of jvrc2026's prototype",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="with PARAMS.npz: the recipe by which it was trained, but for its sizes",
+    )
+    add_freezing_options(parser)
+    add_output(parser, "FILE", f"default: RUN/{WEIGHTS} or PARAMS.safetensors")
+
+
+def _run_freeze(args: argparse.Namespace) -> None:
+    notes = parse_notes(args.note)
+    output = args.output or _default_output(args.input)
+    check_output(output, identities([args.input]), force=args.force)
+    load_training()
+    run = _run_to_freeze(args)
+    write_frozen(run, output, notes, opened(args.data) if args.data else None)
+
+
+def _default_output(path: Path) -> Path:
+    if path.suffix == ".npz":
+        return path.with_suffix(".safetensors")
+    return path / WEIGHTS
+
+
+def _run_to_freeze(args: argparse.Namespace) -> Any:
+    """Return the run that was trained, or one that stands for parameters of the prototype."""
+    from jvrc.interop import prototype
+    from jvrc.training import run_folder
+
+    if prototype.is_prototype(args.input) != bool(args.recipe):
+        raise ValueError(
+            "--recipe says how PARAMS.npz was trained: pass both, or neither for a run"
+        )
+    if not args.recipe:
+        run = run_folder.load_run(args.input)
+        if run.step == 0:
+            raise ValueError(
+                f"run must hold a training step to freeze; {args.input} holds what training began "
+                "with: continue it with --resume"
+            )
+        return run
+    config, params = prototype.read_prototype(args.input)
+    recipe = replace(first_recipe(args.recipe, SingleRateRecipe), **model_fields(config))
+    return run_folder.Run(config, params, recipe, recipe.steps)
+
+
+def write_frozen(run: Any, output: Path, notes: dict[str, str], images: Any) -> None:
+    """Freeze a run into a file, with tables fitted to images if there are any, and print lines."""
+    from jvrc.export.freezing import freeze_run
+    from jvrc.frozen.file import save_model
+    from jvrc.training import extremes
+
+    model = freeze_run(run, notes)
+    if images:
+        for line in extremes.described(run.config, run.params, images.held_out):
+            print(line)
+        model = calibrated(model, images)
+    model = save_model(model, output)
+    print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")

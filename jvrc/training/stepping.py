@@ -1,0 +1,187 @@
+"""The loop over training steps: when it logs, validates, saves and ends.
+
+What a training step does depends on the recipe and the number of the step alone (and, in a schedule
+by the clock, on the fraction of it that is done). Moments are those of `time.monotonic`.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from jvrc.training import clock, devices, run_folder, tile_crops
+from jvrc.training.checkpoint import Checkpoints
+from jvrc.training.clock import Clock, Cost, Schedule, StartUp
+from jvrc.training.divergence import check_divergence
+from jvrc.training.feeding import Feed
+from jvrc.training.log import Meter, MetricsFile
+from jvrc.training.recipe import Recipe
+from jvrc.training.state import State
+from jvrc.training.stopping import StopRequest
+
+LOG_EVERY = 50  # training steps
+_AHEAD = 2  # dispatches that the host may be ahead of the devices
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a call ends, validates and saves."""
+
+    last: int  # training step to end at
+    pause: float  # moment to end this call at
+    validate_every: int  # training steps
+    save_seconds: float  # between two checkpoints
+
+
+@dataclass
+class Loop:
+    """The loop, with what it calls."""
+
+    recipe: Recipe
+    feed: Feed
+    validate: Callable[[dict], dict]
+    checkpoints: Checkpoints
+    log: MetricsFile
+    limits: Limits
+    start_up: StartUp
+    whole: jax.sharding.Sharding
+    saving: Cost  # of checkpoints
+    validating: Cost = field(default_factory=Cost)
+    losses: list[float] = field(default_factory=list)  # that were logged
+    skipped: int = 0  # training steps, as outliers
+    pending: deque = field(default_factory=deque)  # reports of dispatches
+    meter: Meter = field(default_factory=Meter)
+    saved: float = field(default_factory=time.monotonic)  # moment of the last checkpoint
+    schedule: Schedule | None = None  # once training has begun, likewise the next one
+    clock: Clock | None = None
+    saving_at_start: float = 0.0  # seconds of the checkpoint that a new run begins with
+
+    def run(self, state: State, request: StopRequest) -> State:
+        """Train until the last step, the end of the schedule, the pause or a signal.
+
+        Returns the final state.
+        """
+        seconds, begun = 60 * self.recipe.minutes, self.start_up.begun
+        earlier = float(state.seconds), float(state.progress)
+        self.schedule = Schedule(seconds, *earlier, begun, self.limits.pause)
+        self.saving_at_start = self.saving.total
+        first, total = int(state.step), None if seconds else self.recipe.steps
+        together = math.gcd(self.feed.together, self.limits.validate_every, LOG_EVERY)
+        with tqdm(total=total, initial=first, desc="compiling", unit="step") as bar:
+            for begin, i in tile_crops.chunks(first, self.limits.last, together):
+                state = self._advance(state, i - begin, bar)
+                stopped = self._agreed(request.signal is not None, i)
+                state, ending = self._on_the_clock(state, i)
+                ending |= stopped
+                if i % LOG_EVERY == 0 or ending:
+                    bar.set_postfix(self._write_metrics(i, state))
+                self._validate_and_save(state, i, ending=ending, stopped=stopped)
+                if ending:
+                    bar.write(self._shares())
+                    break
+        return state
+
+    def _advance(self, state: State, count: int, bar: tqdm) -> State:
+        """Return the state after so many steps, and count their reports."""
+        state, reports = self.feed.advance(state, count, self.meter.waiting)
+        self.pending.append(reports["loss"])
+        begins = self.clock is None
+        # the host is a few dispatches ahead of the devices at most
+        if begins or len(self.pending) > _AHEAD:
+            jax.block_until_ready(self.pending.popleft())
+        if begins:
+            self._begin(count, bar)
+        else:
+            bar.update(count)
+        self.meter.add(reports, count if self.feed.together > 1 else None)
+        return state
+
+    def _begin(self, steps: int, bar: tqdm) -> None:
+        """Count the first steps, and estimate the time from here on: they compiled."""
+        self.start_up.lap("first step")
+        self.clock = self.schedule.clock(time.monotonic())
+        bar.n += steps
+        bar.initial = bar.last_print_n = bar.n
+        bar.start_t = bar.last_print_t = time.time()
+        bar.set_description("training")
+        bar.write(str(self.start_up))
+
+    def _on_the_clock(self, state: State, i: int) -> tuple[State, bool]:
+        """Return the state at the fraction of the schedule that is done, and True to end here."""
+        paused = i == self.limits.last or self._due(self.limits.pause, i)
+        if not self.recipe.minutes:
+            return state, paused
+        done = devices.shared(self.clock.advance(self._reserve(i)))
+        progress = jax.device_put(np.float32(done), self.whole)
+        return state._replace(progress=progress), paused or done >= 1
+
+    def _reserve(self, i: int) -> float:
+        """Return the seconds that the last validation and checkpoint will take, or an estimate."""
+        speed = (time.monotonic() - self.schedule.begun) / max(1, i)
+        validating = self.validating.newest or min(0.05 * self.schedule.seconds, 20 * speed)
+        return 1.2 * (validating + self.saving.newest)
+
+    def _due(self, moment: float, step: int) -> bool:
+        """Return True after the moment; all processes agree on it."""
+        return self._agreed(time.monotonic() > moment, step)
+
+    def _agreed(self, decision: bool, step: int) -> bool:
+        return devices.agree(decision, ask=step % LOG_EVERY == 0)
+
+    def _affordable(self) -> bool:
+        return devices.agree(self.validating.affordable(), ask=True)
+
+    def _write_metrics(self, step: int, state: State) -> dict[str, str]:
+        """Write a line of metrics.jsonl and return what the progress bar shows of it."""
+        metrics = self.meter.means()
+        every_step = metrics["skipped"] == LOG_EVERY  # nothing is learnt any more
+        self.losses.append(np.nan if every_step else metrics["loss"])
+        self.skipped += metrics["skipped"]
+        check_divergence(self.losses, step)
+        times = {"validation_s": self.validating.total, "checkpoint_s": self.saving.total}
+        progress = float(state.progress) if self.recipe.minutes else step / self.recipe.steps
+        self.log.write(step, **metrics, progress=progress, **times)
+        shown = {k: f"{np.nanmean(metrics[k]):.3f}" for k in ("loss", "bpp", "psnr")}
+        shown |= {"skipped": str(self.skipped)} if self.skipped else {}
+        return shown | ({"done": f"{progress:.0%}"} if self.recipe.minutes else {})
+
+    def _validate_and_save(self, state: State, step: int, *, ending: bool, stopped: bool) -> None:
+        """Do what is due after a step; a signal leaves no time to validate."""
+        due = ending or (step % self.limits.validate_every == 0 and self._affordable())
+        if due and not stopped:
+            self._validate(state, step)
+        interval = max(self.limits.save_seconds, self.saving.newest / clock.OVERHEAD)
+        if ending or self._due(self.saved + interval, step):
+            self._save(state, step)
+            self.saved = time.monotonic()
+
+    def _validate(self, state: State, step: int) -> None:
+        averaged = run_folder.model_params(self.recipe, state.ema)
+        jax.block_until_ready(averaged)  # training is no cost of validation
+        with self.validating.counted():
+            report = self.validate(averaged)
+        self.log.write(step, validation=report | {"seconds": self.validating.newest})
+
+    def _save(self, state: State, step: int) -> None:
+        """Save a checkpoint, unless a parameter is not finite."""
+        check_divergence([float(optax.tree.norm(state.params))], step)
+        spent = self.schedule.spent + time.monotonic() - self.schedule.begun
+        seconds = jax.device_put(np.float32(spent), self.whole)
+        with self.saving.counted():
+            run_folder.save_state(self.checkpoints, state._replace(seconds=seconds))
+
+    def _shares(self) -> str:
+        """Return a line that says what took the time of this call."""
+        total = time.monotonic() - self.start_up.begun
+        start = sum(self.start_up.parts.values())  # with the first checkpoint of a new run
+        saving = self.saving.total - self.saving_at_start
+        parts = {"start": start, "validation": self.validating.total, "checkpoints": saving}
+        parts["training"] = total - sum(parts.values())
+        listed = ", ".join(f"{name} {s:.1f} s ({s / total:.1%})" for name, s in parts.items())
+        return f"{total:.1f} s: {listed}"
