@@ -18,7 +18,6 @@ from jvrc.io.images import read_image, write_image
 QSTEPS = (1.0, 2.0, 4.0, 8.0, 16.0)
 SHEET = "side-by-side.png"
 
-_COLUMNS = 3
 # All in pixels. Of larger images the contact sheet shows the centre, not a reduced view.
 _CAPTION_HEIGHT, _CAPTION_WIDTH, _FONT_SIZE = 32, 280, 18
 _GAP, _CENTRE_LIMIT = 8, 960
@@ -109,8 +108,8 @@ def jpeg_within(img: np.ndarray, limit: int) -> np.ndarray | None:
     return max(restored, key=lambda candidate: psnr(img, candidate), default=None)
 
 
-def contact_sheet(images: list[np.ndarray], captions: list[str]) -> np.ndarray:
-    """Return uint8 [H,W,3] with images of one shape in rows of three, a caption above each.
+def contact_sheet(images: list[np.ndarray], captions: list[str], columns: int = 3) -> np.ndarray:
+    """Return uint8 [H,W,3] with images of one shape in rows of `columns`, a caption above each.
 
     Of images with a side above 960 pixels it shows the centre.
     """
@@ -118,11 +117,11 @@ def contact_sheet(images: list[np.ndarray], captions: list[str]) -> np.ndarray:
     height, width = centres[0].shape[:2]
     cell_width = max(width, _CAPTION_WIDTH) + _GAP
     cell_height = height + _CAPTION_HEIGHT + _GAP
-    rows = -(-len(centres) // _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * cell_width, rows * cell_height), "white")
+    rows = -(-len(centres) // columns)
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=_FONT_SIZE)
     for i, (img, caption) in enumerate(zip(centres, captions, strict=True)):
-        left, top = i % _COLUMNS * cell_width + _GAP // 2, i // _COLUMNS * cell_height
+        left, top = i % columns * cell_width + _GAP // 2, i // columns * cell_height
         draw.text((left, top + (_CAPTION_HEIGHT - _FONT_SIZE) // 2), caption, "black", font)
         sheet.paste(Image.fromarray(img), (left, top + _CAPTION_HEIGHT))
     return np.asarray(sheet)

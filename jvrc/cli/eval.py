@@ -19,6 +19,7 @@ Every measured point is a real file, written, read back and decoded. The output 
 results.json (points, means, BD-rates), results.csv (points), curves.png, and report.html with a
 slider between original, model and other codecs at equal bytes. An interrupted run goes on where it
 stopped: points that the output folder has already are not measured again."""
+_DRAWN = ("psnr", "ms_ssim_db_of_mean", "ssimulacra2")
 _FILES = ("results.json", "results.csv", "curves.png", "report.html")
 
 
@@ -31,7 +32,7 @@ def add_eval(subparsers: Any) -> None:
         "measure models and other codecs on a folder of images (needs the extra `eval`)",
         "jvrc eval photos/",
         "jvrc eval photos/ --model mbt2018-mean --model runs/mine/model.safetensors --qsteps 2,4,8",
-        "jvrc eval photos/ --against jpeg,webp,avif,jpegxl --between 0.15,1.0 -o comparison",
+        "jvrc eval photos/ --against jpeg,webp,avif,jpegxl --between 0.1,2.0 -o comparison",
         "jvrc eval photos/ --effort 0,3 --qsteps 2,4,8,16",
         "jvrc eval kodak/ --curves published.json --json results.json",
     )
@@ -67,7 +68,8 @@ def _add_what_to_measure(parser: argparse.ArgumentParser) -> None:
         type=lambda text: text.split(","),
         default=[],
         metavar="CODECS",
-        help="other codecs, by Pillow: some of jpeg,webp,avif,jpegxl",
+        help="other codecs, by Pillow: some of jpeg, jpeg444, webp, jpegxl, avif (4:4:4, speed 6, "
+        "tuned for PSNR), avif-iq (tuned for the eye), avif-slow (speed 0: minutes an image)",
     )
     parser.add_argument(
         "--curves",
@@ -79,7 +81,8 @@ def _add_what_to_measure(parser: argparse.ArgumentParser) -> None:
         "--between",
         type=_two_rates,
         metavar="LOW,HIGH",
-        help="bits per pixel: the part of a tested curve that counts in its BD-rate; default: all",
+        help="bits per pixel: the part of a tested curve that counts in its BD-rate; default: all. "
+        "BD-rates between 0.1 and 0.3 and between 1 and 2 are given as well",
     )
 
 
@@ -112,14 +115,17 @@ def _run_eval(args: argparse.Namespace) -> None:
     paths = list_images(args.input)
     against = [peers.peer(name) for name in dict.fromkeys(args.against)]
     read = summary.read_curves(args.curves) if args.curves else {}
-    published = {f"{name} (published)": curve for name, curve in read.items()}
+    published = {
+        metric: {f"{name} (published)": curve for name, curve in found.items()}
+        for metric, found in read.items()
+    }
     if args.json and not args.json.parent.is_dir():
         raise FileNotFoundError(f"{args.json.parent}: no such folder")
     models = _model_coders(args)
     from jvrc.evaluation import coders, measure
 
     measured = [*models, *map(coders.of_peer, against)]
-    _check_names([c.name for c in measured] + list(published))
+    _check_names([c.name for c in measured] + list(published.get("psnr", {})))
     args.output.mkdir(parents=True, exist_ok=True)
     points = measure.measure(paths, measured, args.output, args.input)
     _write(args, points, models, against, published)
@@ -146,10 +152,12 @@ def _write(
     from jvrc.io.files import write_bytes
 
     rows = summary.means(points)
-    curves = {metric: summary.curves(rows, metric) for metric in summary.METRICS}
-    curves["psnr"] |= published
-    pairs = [p for m in curves for p in summary.bd_rates(curves[m], m, args.between)]
-    facts = _facts(args, points)
+    curves = {
+        m.name: summary.curves(rows, m.name) | published.get(m.name, {}) for m in summary.METRICS
+    }
+    ranges = (args.between, *summary.ENDS)
+    pairs = [p for r in ranges for m in curves for p in summary.bd_rates(curves[m], m, r)]
+    facts = _facts(points, ranges)
     results = {
         "facts": facts,
         "points": [asdict(p) for p in points],
@@ -157,9 +165,10 @@ def _write(
         "bd_rates": [asdict(p) for p in pairs],
     }
     title = f"{args.input.resolve().name}, {facts['images']} images"
-    drawn = {m: c for m, c in curves.items() if m != "psnr_luma"}
+    drawn = {m: curves[m] for m in _DRAWN}
     ours = [m.name for m in models]
-    plot = plots.rd_plot(drawn, ours, list(published), title) if any(drawn.values()) else b""
+    names = list(published.get("psnr", {}))
+    plot = plots.rd_plot(drawn, ours, names, title) if any(drawn.values()) else b""
     compared = _comparisons(args, points, rows, models, against)
     as_json = json.dumps(results, indent=1).encode()
     as_csv = summary.points_csv(points).encode()
@@ -170,8 +179,8 @@ def _write(
     if args.json:
         write_bytes(args.json, as_json)
     print(text.means_table(rows))
-    if chosen := [p for p in pairs if p.metric == "psnr" and p.test in ours]:
-        print(f"\n{text.bd_rate_lines(chosen)}")
+    if chosen := [p for p in pairs if p.test in ours]:
+        print(f"\n{text.bd_rate_tables(chosen)}\n")
     print(f"{args.output}: {', '.join(files)}")
 
 
@@ -192,15 +201,15 @@ def _comparisons(
     ]
 
 
-def _facts(args: argparse.Namespace, points: list) -> dict[str, str]:
+def _facts(points: list, ranges: tuple) -> dict[str, str]:
+    from jvrc.evaluation import text
     from jvrc.evaluation.machine import describe
 
     versions = dict.fromkeys((p.coder, p.version) for p in points)
-    rates = "between {:g} and {:g} bpp".format(*args.between) if args.between else "over all rates"
     return {
         "images": str(len({p.digest for p in points})),
         "coders": ", ".join(f"{name} ({version})" for name, version in versions),
-        "BD-rates": rates,
+        "BD-rates": "; ".join(map(text.in_words, ranges)),
         "jvrc": __version__,
         "machine": describe(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -38,8 +38,10 @@ class Coder(NamedTuple):
 class Point:
     """The measurement of one image by one coder at one setting; a line of the journal.
 
-    psnr, psnr_luma: dB, None if the image came back unchanged. ms_ssim: None for images with a
-    side below 161 pixels.
+    psnr, psnr_luma: dB, None if the image came back unchanged. ms_ssim, ssimulacra2: None for
+    images with a side below 161 and 225 pixels. encode_s, decode_s: seconds by the clock;
+    encode_cpu_s, decode_cpu_s: processor seconds of this process, all threads, which other work on
+    the machine changes less.
     """
 
     image: str
@@ -54,8 +56,11 @@ class Point:
     psnr: float | None
     psnr_luma: float | None
     ms_ssim: float | None
+    ssimulacra2: float | None
     encode_s: float
     decode_s: float
+    encode_cpu_s: float
+    decode_cpu_s: float
 
 
 def measure(paths: list[Path], coders: list[Coder], folder: Path, root: Path) -> list[Point]:
@@ -110,8 +115,9 @@ def _warm_up(coder: Coder, img: np.ndarray, done: set) -> None:
 def _point(
     coder: Coder, setting: float, img: np.ndarray, name: str, digest: str, folder: Path
 ) -> Point:
-    data, encode_s = _timed(coder.encode, img, setting)
-    restored, decode_s = _timed(coder.decode, _written_and_read(data, folder / ".scratch"))
+    data, encode_s, encode_cpu_s = _timed(coder.encode, img, setting)
+    file = _written_and_read(data, folder / ".scratch")
+    restored, decode_s, decode_cpu_s = _timed(coder.decode, file)
     height, width = img.shape[:2]
     return Point(
         image=name,
@@ -126,13 +132,16 @@ def _point(
         **quality(img, restored),
         encode_s=encode_s,
         decode_s=decode_s,
+        encode_cpu_s=encode_cpu_s,
+        decode_cpu_s=decode_cpu_s,
     )
 
 
-def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    begin = time.perf_counter()
+def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:
+    """Return the result, the seconds by the clock, and the processor seconds of all threads."""
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     result = function(*args)
-    return result, time.perf_counter() - begin
+    return result, time.perf_counter() - begin, time.process_time() - begin_cpu
 
 
 def _written_and_read(data: bytes, path: Path) -> bytes:
@@ -144,13 +153,20 @@ def _written_and_read(data: bytes, path: Path) -> bytes:
 
 
 def quality(img: np.ndarray, restored: np.ndarray) -> dict[str, float | None]:
-    """Return psnr, psnr_luma and ms_ssim, as in `Point`."""
-    large = min(img.shape[:2]) >= metrics.MS_SSIM_MIN_SIDE
+    """Return psnr, psnr_luma, ms_ssim and ssimulacra2, as in `Point`."""
     return {
         "psnr": _finite(metrics.psnr(img, restored)),
         "psnr_luma": _finite(metrics.psnr_luma(img, restored)),
-        "ms_ssim": metrics.ms_ssim(img, restored) if large else None,
+        "ms_ssim": _from(metrics.MS_SSIM_MIN_SIDE, metrics.ms_ssim, img, restored),
+        "ssimulacra2": _from(metrics.SSIMULACRA2_MIN_SIDE, metrics.ssimulacra2, img, restored),
     }
+
+
+def _from(
+    side: int, metric: Callable[..., float], img: np.ndarray, restored: np.ndarray
+) -> float | None:
+    """Return the metric of images whose sides are at least `side` pixels, None of smaller ones."""
+    return metric(img, restored) if min(img.shape[:2]) >= side else None
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Distortion between two images, uint8 [H,W,3]: PSNR and MS-SSIM.
+"""Distortion between two images, uint8 [H,W,3]: PSNR, MS-SSIM and SSIMULACRA 2.
 
 [1] Wang, Simoncelli, Bovik 2003, "Multiscale structural similarity for image quality assessment".
 [2] Wang, Bovik, Sheikh, Simoncelli 2004, "Image quality assessment: from error visibility to
@@ -9,11 +9,14 @@ import math
 
 import numpy as np
 
+from jvrc.evaluation import ssimulacra2 as _ssimulacra2
+
 _PEAK = 255
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first: [1] 3.2
 _WINDOW, _SIGMA = 11, 1.5  # samples, of the Gaussian window: [2] III.B
 _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2  # [2] III.B
 MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(_MS_SSIM_WEIGHTS) - 1) + 1  # pixels: 161
+SSIMULACRA2_MIN_SIDE = _ssimulacra2.MIN_SIDE
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -56,10 +59,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
       ValueError: as `psnr`; a side is below 161 pixels.
     """
     a, b = _checked("ms_ssim", a, b)
-    if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
-        raise ValueError(
-            f"ms_ssim: sides must be at least {MS_SSIM_MIN_SIDE} pixels, got {list(a.shape[:2])}"
-        )
+    _check_sides("ms_ssim", a, MS_SSIM_MIN_SIDE)
     x, y = (np.moveaxis(np.asarray(img, np.float64), 2, 0) for img in (a, b))
     product = np.ones(len(x))
     for i, weight in enumerate(_MS_SSIM_WEIGHTS):
@@ -75,6 +75,27 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
 def in_decibels(similarity: float) -> float:
     """Return -10 log10(1 - s) of an SSIM or MS-SSIM s: the dB on which curves are drawn."""
     return math.inf if similarity >= 1 else -10 * math.log10(1 - similarity)
+
+
+def ssimulacra2(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the SSIMULACRA 2 score of `b`, of which `a` is the original (`ssimulacra2.py`).
+
+    100 for equal images, 90 where a difference can hardly be seen, 70 for high, 50 for medium and
+    30 for low quality; negative if worse. The images are taken as sRGB.
+
+    Raises:
+      ValueError: as `psnr`; a side is below 225 pixels, where the score has fewer than six scales.
+    """
+    a, b = _checked("ssimulacra2", a, b)
+    _check_sides("ssimulacra2", a, SSIMULACRA2_MIN_SIDE)
+    return _ssimulacra2.score(a, b)
+
+
+def _check_sides(name: str, img: np.ndarray, least: int) -> None:
+    if min(img.shape[:2]) < least:
+        raise ValueError(
+            f"{name}: sides must be at least {least} pixels, got {list(img.shape[:2])}"
+        )
 
 
 def _checked(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Other codecs, through Pillow and its plugins, for comparison on the same images."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -37,12 +38,15 @@ class Peer(NamedTuple):
         return best
 
 
-def jpeg(subsampling: str = "4:2:0") -> Peer:
-    """Return progressive JPEG with a chroma subsampling, "4:2:0" or "4:4:4"."""
-    qualities = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 85, 90, 95)
+def jpeg(subsampling: str = "4:2:0", *, name: str = "jpeg", title: str = "JPEG") -> Peer:
+    """Return progressive JPEG with a chroma subsampling, "4:2:0" or "4:4:4".
+
+    By libjpeg-turbo, the library in Pillow's wheels.
+    """
+    qualities = (5, 10, 20, 30, 50, 70, 85, 95)
     version = f"libjpeg {features.version('jpg')}, {subsampling}"
     encode = _encoder("JPEG", subsampling=subsampling, optimize=True, progressive=True)
-    return Peer("jpeg", "JPEG", version, "image/jpeg", qualities, 100, encode)
+    return Peer(name, title, version, "image/jpeg", qualities, 100, encode)
 
 
 def peer(name: str) -> Peer:
@@ -71,19 +75,25 @@ def _encoder(kind: str, **options: Any) -> Callable[[np.ndarray, int], bytes]:
 
 
 def _webp() -> Peer:
-    qualities = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)
+    qualities = (0, 10, 30, 50, 70, 80, 90, 95)
     version = f"libwebp {features.version('webp')}, method 6"
     encode = _encoder("WEBP", method=6)
     return Peer("webp", "WebP", version, "image/webp", qualities, 100, encode)
 
 
-def _avif() -> Peer:
+def _avif(*, name: str = "avif", title: str = "AVIF", speed: int = 6, tune: str = "psnr") -> Peer:
+    """Return AVIF by libaom, 4:4:4, at one of its speeds, 0 (slowest) … 10.
+
+    tune: what libaom optimises, "psnr" or "iq", for the eye, libavif's default. One thread, since
+    the bytes depend on the number of threads.
+    """
     if not features.check("avif"):
-        raise ValueError("avif needs Pillow's own AVIF: pip install 'pillow>=11.3'")
-    qualities = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
-    version = f"libavif {features.version('avif')}, speed 6, 4:2:0"
-    encode = _encoder("AVIF", speed=6)
-    return Peer("avif", "AVIF", version, "image/avif", qualities, 100, encode)
+        raise ValueError(f"{name} needs Pillow's own AVIF: pip install 'pillow>=11.3'")
+    qualities = (5, 10, 20, 40, 60, 80, 90) if speed else (5, 20, 40, 60, 80)
+    version = f"libavif {features.version('avif')}, speed {speed}, 4:4:4, tune {tune}"
+    options = {"codec": "aom", "advanced": {"tune": tune}, "max_threads": 1}
+    encode = _encoder("AVIF", speed=speed, subsampling="4:4:4", **options)
+    return Peer(name, title, version, "image/avif", qualities, 100, encode)
 
 
 def _jpegxl() -> Peer:
@@ -91,11 +101,19 @@ def _jpegxl() -> Peer:
         import pillow_jxl  # noqa: F401
     except ImportError as error:
         raise ValueError("jpegxl needs a plugin: pip install pillow-jxl-plugin") from error
-    qualities = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+    qualities = (5, 20, 40, 60, 80, 90, 95)
     version = f"pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')}, effort 7"
     encode = _encoder("JXL", effort=7)
     return Peer("jpegxl", "JPEG XL", version, "image/jxl", qualities, 99, encode)
 
 
-_PEERS = {"jpeg": jpeg, "webp": _webp, "avif": _avif, "jpegxl": _jpegxl}
+_PEERS = {
+    "jpeg": jpeg,
+    "jpeg444": partial(jpeg, "4:4:4", name="jpeg444", title="JPEG 4:4:4"),
+    "webp": _webp,
+    "avif": _avif,
+    "avif-slow": partial(_avif, name="avif-slow", title="AVIF, speed 0", speed=0),
+    "avif-iq": partial(_avif, name="avif-iq", title="AVIF, tune iq", tune="iq"),
+    "jpegxl": _jpegxl,
+}
 NAMES = tuple(_PEERS)

@@ -11,10 +11,10 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from jvrc.evaluation import measure, peers
+from jvrc.evaluation import measure, peers, text
 from jvrc.evaluation.measure import Coder
 from jvrc.evaluation.peers import Peer
-from jvrc.evaluation.summary import BdRate, Mean
+from jvrc.evaluation.summary import METRICS, BdRate, Mean, Metric
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _SHOWN_BY_BROWSERS = ("image/jpeg", "image/webp", "image/avif")
@@ -25,10 +25,11 @@ class Version:
     """An image as one codec restores it, or the original."""
 
     label: str
-    bytes: int | None  # None, as the next three, for the original
+    bytes: int | None  # None, as the next four, for the original
     bpp: float | None
     psnr: float | None  # dB
     ms_ssim: float | None
+    ssimulacra2: float | None
     uri: str  # "data:..."
 
 
@@ -49,7 +50,7 @@ def compare(
 
     A peer codes at the highest quality that needs no more bytes, or its lowest if all need more.
     """
-    versions = [Version("original", None, None, None, None, _uri("image/webp", _lossless(img)))]
+    versions = [Version("original", *[None] * 5, _uri("image/webp", _lossless(img)))]
     for coder in coders:
         data = coder.encode(img, setting)
         restored = coder.decode(data)
@@ -72,7 +73,8 @@ def _peer_version(peer: Peer, img: np.ndarray, limit: int) -> Version:
 def _version(label: str, img: np.ndarray, data: bytes, restored: np.ndarray, uri: str) -> Version:
     found = measure.quality(img, restored)
     bpp = 8 * len(data) / (img.shape[0] * img.shape[1])
-    return Version(label, len(data), bpp, found["psnr"], found["ms_ssim"], uri)
+    measures = (found[name] for name in ("psnr", "ms_ssim", "ssimulacra2"))
+    return Version(label, len(data), bpp, *measures, uri)
 
 
 def page(
@@ -87,63 +89,51 @@ def page(
     data = json.dumps([asdict(c) for c in comparisons]).replace("</", "<\\/")
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
-        facts=_table(("", ""), [[html.escape(v) for v in item] for item in facts.items()]),
+        facts=_table(["", ""], [[html.escape(v) for v in item] for item in facts.items()]),
         plot=_uri("image/png", plot),
         means=_means_table(rows),
-        pairs="".join(_matrix(pairs, metric) for metric in dict.fromkeys(p.metric for p in pairs)),
+        pairs="".join(
+            _matrix(pairs, metric, rates)
+            for rates in dict.fromkeys(p.rates for p in pairs)
+            for metric in METRICS
+        ),
         comparisons=data,
     )
 
 
 def _means_table(rows: list[Mean]) -> str:
-    head = ("coder", "setting", "bytes", "bpp", "PSNR, dB", "luma PSNR, dB", "MS-SSIM")
-    head += ("encode, s", "decode, s")
-    cells = [
-        [
-            html.escape(row.coder),
-            f"{row.setting:g}",
-            f"{row.bytes:.0f}",
-            f"{row.bpp:.3f}",
-            _number(row.psnr, "{:.2f}"),
-            _number(row.psnr_luma, "{:.2f}"),
-            _number(row.ms_ssim, "{:.4f}"),
-            f"{row.encode_s:.3f}",
-            f"{row.decode_s:.3f}",
-        ]
-        for row in rows
-    ]
-    return _table(head, cells)
+    lines = text.means_cells(rows)
+    return _table(lines[0], [[html.escape(cell) for cell in line] for line in lines[1:]])
 
 
-def _matrix(pairs: list[BdRate], metric: str) -> str:
+def _matrix(pairs: list[BdRate], metric: Metric, rates: tuple[float, float] | None) -> str:
     """Return the table of BD-rates in a metric: a row for each tested coder, a column an anchor."""
-    chosen = {(p.anchor, p.test): p for p in pairs if p.metric == metric}
+    chosen = {(p.anchor, p.test): p for p in pairs if (p.metric, p.rates) == (metric.name, rates)}
+    if not chosen:
+        return ""
     names = list(dict.fromkeys(name for key in chosen for name in key))
     cells = [
         [html.escape(test), *(_cell(chosen.get((anchor, test))) for anchor in names)]
         for test in names
     ]
-    return f"<h3>{metric}</h3>" + _table(("BD-rate of … against", *map(html.escape, names)), cells)
+    heading = f"<h3>{metric.title}, {text.in_words(rates)}</h3>"
+    return heading + _table(["BD-rate of … against", *map(html.escape, names)], cells)
 
 
 def _cell(pair: BdRate | None) -> str:
     if pair is None:
         return "–"
-    return f'<span title="{pair.low:.2f} … {pair.high:.2f} dB">{pair.percent:+.1f} %</span>'
+    return f'<span title="{pair.low:.2f} … {pair.high:.2f}">{pair.percent:+.1f} %</span>'
 
 
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+def _table(head: list[str], rows: list[list[str]]) -> str:
     """Return an HTML table; the cells are HTML."""
 
-    def line(tag: str, cells: list[str] | tuple[str, ...]) -> str:
+    def line(tag: str, cells: list[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
 
     top = line("th", head) if any(head) else ""
     return f"<table>{top}{''.join(line('td', row) for row in rows)}</table>"
-
-
-def _number(value: float | None, pattern: str) -> str:
-    return "–" if value is None else pattern.format(value)
 
 
 def _lossless(img: np.ndarray) -> bytes:

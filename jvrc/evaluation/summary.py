@@ -8,20 +8,38 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
 from jvrc.evaluation import metrics, rd
 from jvrc.evaluation.measure import Point
 
-METRICS = ("psnr", "psnr_luma", "ms_ssim_db")  # the distortions of curves, all in dB
+
+class Metric(NamedTuple):
+    """A distortion of curves: a field of `Mean`, and what tables and plots call it."""
+
+    name: str
+    title: str
+
+
+METRICS = (
+    Metric("psnr", "PSNR (RGB), dB"),
+    Metric("psnr_luma", "PSNR (luma), dB"),
+    Metric("ms_ssim_db_of_mean", "MS-SSIM, dB of mean"),
+    Metric("ms_ssim_mean_of_db", "MS-SSIM, mean of dB"),
+    Metric("ssimulacra2", "SSIMULACRA 2"),
+)
+ENDS = ((0.1, 0.3), (1.0, 2.0))  # bpp: low and high rates, which BD-rates are given for too
 
 
 @dataclass(frozen=True)
 class Mean:
     """The means of one coder at one setting over all images.
 
-    A distortion is None if an image has none (see `Point`). ms_ssim_db: the mean MS-SSIM in dB.
+    A distortion is None if an image has none (see `Point`). ms_ssim_db_of_mean: -10 log10(1 - s) of
+    the mean MS-SSIM s, as CompressAI has it and so most papers on learned compression;
+    ms_ssim_mean_of_db: the mean over images of the MS-SSIM of each in dB.
     """
 
     coder: str
@@ -33,16 +51,24 @@ class Mean:
     psnr: float | None
     psnr_luma: float | None
     ms_ssim: float | None
-    ms_ssim_db: float | None
+    ms_ssim_db_of_mean: float | None
+    ms_ssim_mean_of_db: float | None
+    ssimulacra2: float | None
     encode_s: float
     decode_s: float
+    encode_cpu_s: float
+    decode_cpu_s: float
 
 
 @dataclass(frozen=True)
 class BdRate:
-    """The BD-rate of `test` against `anchor` in percent, over low … high dB of a metric."""
+    """The BD-rate of `test` against `anchor` in percent, over low … high of a metric.
+
+    rates: the part of the tested curve that counts, in bpp; None: all of it.
+    """
 
     metric: str
+    rates: tuple[float, float] | None
     anchor: str
     test: str
     percent: float
@@ -59,19 +85,24 @@ def means(points: list[Point]) -> list[Mean]:
 
 
 def _mean(coder: str, version: str, setting: float, group: list[Point]) -> Mean:
-    def mean(name: str) -> float | None:
-        values = [getattr(p, name) for p in group]
+    def mean(values: Iterable[float | None]) -> float | None:
+        values = list(values)
         return None if None in values else fmean(values)
 
-    similarity = mean("ms_ssim")
-    decibels = None if similarity in (None, 1.0) else metrics.in_decibels(similarity)
-    same = ("bytes", "bpp", "psnr", "psnr_luma", "ms_ssim", "encode_s", "decode_s")
-    values = {name: mean(name) for name in same} | {"ms_ssim_db": decibels}
+    names = {f.name for f in fields(Mean)} & {f.name for f in fields(Point)}
+    names -= {"coder", "version", "setting"}
+    values = {name: mean(getattr(p, name) for p in group) for name in names}
+    values["ms_ssim_db_of_mean"] = _decibels(values["ms_ssim"])
+    values["ms_ssim_mean_of_db"] = mean(_decibels(p.ms_ssim) for p in group)
     return Mean(coder=coder, version=version, setting=setting, images=len(group), **values)
 
 
+def _decibels(similarity: float | None) -> float | None:
+    return None if similarity in (None, 1.0) else metrics.in_decibels(similarity)
+
+
 def curves(rows: Iterable[Mean], metric: str) -> dict[str, np.ndarray]:
-    """Return {coder: [n,2] of bpp and dB} of the coders with two points or more."""
+    """Return {coder: [n,2] of bpp and metric} of the coders with two points or more."""
     found: dict[str, list] = {}
     for row in rows:
         value = getattr(row, metric)
@@ -83,9 +114,9 @@ def curves(rows: Iterable[Mean], metric: str) -> dict[str, np.ndarray]:
 def bd_rates(
     found: dict[str, np.ndarray], metric: str, rates: tuple[float, float] | None = None
 ) -> list[BdRate]:
-    """Return the BD-rate of every curve against every other one with which it shares a range of dB.
+    """Return the BD-rate of every curve against every other one with which it shares a range.
 
-    rates: the part of the tested curve that counts, in bpp.
+    metric: its name. rates: the part of the tested curve that counts, in bpp.
     """
     pairs = []
     for anchor, test in itertools.permutations(found, 2):
@@ -95,28 +126,38 @@ def bd_rates(
             percent = rd.bd_rate(found[anchor], tested)
         except ValueError:  # no common range, or a curve that falls
             continue
-        pairs.append(BdRate(metric, anchor, test, percent, low, high))
+        pairs.append(BdRate(metric, rates, anchor, test, percent, low, high))
     return pairs
 
 
-def read_curves(path: Path) -> dict[str, np.ndarray]:
-    """Read published curves from a JSON file: return {name: [n,2] of bpp and RGB PSNR in dB}.
+def read_curves(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Read published curves from a JSON file: return {metric: {name: [n,2] of bpp and dB}}.
 
-    The file holds {"curves": {NAME: {"bpp": [...], "psnr_rgb_db": [...]}}}.
+    The file holds {"curves": {NAME: {"bpp": [...], "psnr_rgb_db": [...], "ms_ssim": [...]}}}; the
+    last, mean values of at most 1, may be missing.
 
     Raises:
       ValueError: it holds something else.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["curves"]
+        similar = {name: curve for name, curve in found.items() if "ms_ssim" in curve}
         return {
-            name: np.array([c["bpp"], c["psnr_rgb_db"]], np.float64).T for name, c in found.items()
+            "psnr": {name: _columns(c["bpp"], c["psnr_rgb_db"]) for name, c in found.items()},
+            "ms_ssim_db_of_mean": {
+                name: _columns(c["bpp"], map(metrics.in_decibels, c["ms_ssim"]))
+                for name, c in similar.items()
+            },
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path}: curves must be JSON like {{"curves": {{NAME: {{"bpp": [...], '
             f'"psnr_rgb_db": [...]}}}}}}; {error!r}'
         ) from error
+
+
+def _columns(bpp: Iterable[float], quality: Iterable[float]) -> np.ndarray:
+    return np.array([list(bpp), list(quality)], np.float64).T
 
 
 def points_csv(points: list[Point]) -> str:

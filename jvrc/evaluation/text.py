@@ -1,36 +1,76 @@
 """Tables of results as plain text, for a terminal."""
 
-from jvrc.evaluation.summary import BdRate, Mean
+from jvrc.evaluation.summary import METRICS, BdRate, Mean
+
+_COLUMNS = (  # heading, field of Mean, format
+    ("setting", "setting", "g"),
+    ("bytes", "bytes", ".0f"),
+    ("bpp", "bpp", ".3f"),
+    ("PSNR", "psnr", ".2f"),
+    ("luma", "psnr_luma", ".2f"),
+    ("MS-SSIM", "ms_ssim", ".4f"),
+    ("dB of mean", "ms_ssim_db_of_mean", ".2f"),
+    ("mean of dB", "ms_ssim_mean_of_db", ".2f"),
+    ("SSIMULACRA 2", "ssimulacra2", ".2f"),
+    ("enc s", "encode_s", ".2f"),
+    ("dec s", "decode_s", ".2f"),
+    ("enc CPU s", "encode_cpu_s", ".2f"),
+    ("dec CPU s", "decode_cpu_s", ".2f"),
+)
+
+
+def means_cells(rows: list[Mean]) -> list[list[str]]:
+    """Return the headings, then the cells of each mean; the first column is the coder."""
+    return [["coder", *(title for title, _, _ in _COLUMNS)], *map(_mean_cells, rows)]
 
 
 def means_table(rows: list[Mean]) -> str:
     """Return a line for each mean, under a line of headings."""
-    wide = max(len(row.coder) for row in rows)
-    head = f"{'coder':{wide}}  setting   bytes    bpp   PSNR  luma  MS-SSIM  enc s  dec s"
-    return "\n".join([head, *(_mean_line(row, wide) for row in rows)])
+    return _table(means_cells(rows))
 
 
-def bd_rate_lines(pairs: list[BdRate]) -> str:
-    """Return a line for each BD-rate, under a line that says what they are."""
-    lines = ["BD-rate, RGB PSNR (PCHIP, over the range of dB that both curves cover):"]
-    for p in pairs:
-        lines.append(
-            f"{p.percent:+7.1f} %  {p.test} against {p.anchor}, {p.low:.2f} … {p.high:.2f} dB"
-        )
-    return "\n".join(lines)
+def bd_rate_tables(pairs: list[BdRate]) -> str:
+    """Return a table for each tested coder and range of rates: a line an anchor, a column a metric.
+
+    In percent, negative if the tested coder needs fewer bits; by PCHIP, over what both cover.
+    """
+    groups: dict[tuple, list[BdRate]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.test, pair.rates), []).append(pair)
+    tables = [
+        f"BD-rate of {test}, {in_words(rates)}, in percent; negative: fewer bits\n{_bd_rates(g)}"
+        for (test, rates), g in groups.items()
+    ]
+    return "\n\n".join(tables)
 
 
-def _mean_line(row: Mean, wide: int) -> str:
-    psnr, luma, ms_ssim = (
-        _number(row.psnr, 6, 2),
-        _number(row.psnr_luma, 5, 2),
-        _number(row.ms_ssim, 7, 4),
+def in_words(rates: tuple[float, float] | None) -> str:
+    """Return a range of rates as text."""
+    return "{:g} … {:g} bpp".format(*rates) if rates else "all rates"
+
+
+def _mean_cells(row: Mean) -> list[str]:
+    return [row.coder, *(_number(getattr(row, name), form) for _, name, form in _COLUMNS)]
+
+
+def _bd_rates(pairs: list[BdRate]) -> str:
+    found = {(p.anchor, p.metric): p.percent for p in pairs}
+    shown = [m for m in METRICS if m.name in {p.metric for p in pairs}]
+    lines = [
+        [anchor, *(_number(found.get((anchor, m.name)), "+.1f") for m in shown)]
+        for anchor in dict.fromkeys(p.anchor for p in pairs)
+    ]
+    return _table([["against", *(m.title for m in shown)], *lines])
+
+
+def _table(lines: list[list[str]]) -> str:
+    """Return lines of columns two spaces apart: the first to the left, the others to the right."""
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return "\n".join(
+        "  ".join([f"{label:{first}}", *(f"{c:>{w}}" for c, w in zip(cells, others, strict=True))])
+        for label, *cells in lines
     )
-    return (
-        f"{row.coder:{wide}}  {row.setting:7g} {row.bytes:7.0f}  {row.bpp:5.3f} "
-        f"{psnr}  {luma}  {ms_ssim}  {row.encode_s:5.2f}  {row.decode_s:5.2f}"
-    )
 
 
-def _number(value: float | None, width: int, digits: int) -> str:
-    return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"

@@ -46,11 +46,22 @@ def test_a_comparison_of_models_codecs_and_curves(folder, tmp_path, capsys):
     assert {r["coder"] for r in found["means"]} == {"tiny-mean", "JPEG", "WebP"}
     assert any(p["anchor"] == "JPEG (published)" for p in found["bd_rates"])
     assert [line.split()[0] for line in text.splitlines()[1:3]] == ["tiny-mean"] * 2
+    assert "SSIMULACRA 2" in text.splitlines()[0]
     assert len((out / "results.csv").read_text().splitlines()) == 1 + len(found["points"])
     with Image.open(out / "curves.png") as plot:
         assert plot.format == "PNG"
     assert "deeper/b.png" in (out / "report.html").read_text()
     assert not (out / ".scratch").exists()
+
+
+def test_bd_rates_between_two_rates_and_at_both_ends(folder, tmp_path, capsys):
+    curves = {"x": {"bpp": [0.001, 0.1, 9.0], "psnr_rgb_db": [1.0, 20.0, 90.0]}}
+    (tmp_path / "published.json").write_text(json.dumps({"curves": curves | {"y": curves["x"]}}))
+    options = ["--qsteps", "1,4", "--curves", "published.json", "--between", "0.1,2"]
+    assert run(*options, "--images", "0", "-o", "out") == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["bd_rates"]
+    between = {tuple(p["rates"]) for p in found if p["test"] == "x (published)"}
+    assert between == {(0.1, 2), (0.1, 0.3), (1, 2)}
 
 
 def test_a_second_run_gives_the_same_points(folder, tmp_path):
@@ -71,7 +82,7 @@ def test_efforts_are_compared(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--against", "heic"], "against must be some of jpeg, webp, avif, jpegxl; got 'heic'"),
+        (["--against", "heic"], "avif-slow, avif-iq, jpegxl; got 'heic'"),
         (["--curves", "none.json"], "none.json: No such file"),
         (["--json", "missing/x.json"], "missing: no such folder"),
         (["--model", str(MODEL)], "'tiny-mean' comes twice"),

@@ -1,14 +1,16 @@
 """Claims about measuring: real files, resumption, means, CSV."""
 
 import csv
+import dataclasses
 import io
 import json
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jvrc.evaluation import measure, summary
+from jvrc.evaluation import measure, summary, text
 from jvrc.evaluation.measure import Coder
 
 
@@ -59,6 +61,28 @@ def test_points_are_in_order_and_hold_what_the_files_say(folder, tmp_path):
     assert first.psnr == pytest.approx(10 * np.log10(255**2 / 0.5), abs=0.02)
     assert 0 < first.ms_ssim < 1
     assert points[2].ms_ssim is None  # too small
+    assert first.ssimulacra2 is None
+
+
+def test_large_images_are_measured_by_every_metric(rng):
+    img = rng.integers(0, 256, (225, 230, 3), dtype=np.uint8)
+    found = measure.quality(img, img >> 2 << 2)
+    assert None not in found.values()
+    assert found["ssimulacra2"] < 100
+
+
+def test_processor_seconds_are_those_of_the_work(folder, tmp_path):
+    def encode(img, setting):
+        end = time.process_time() + setting
+        while time.process_time() < end:
+            pass
+        return coder.encode(img, 0)
+
+    coder, _ = counting(settings=(0.05,))
+    slow = coder._replace(encode=encode, decode=lambda data: coder.decode(data))
+    for point in run(folder, [slow], tmp_path / "out"):
+        assert 0.05 <= point.encode_cpu_s < 0.05 + point.encode_s
+        assert point.decode_cpu_s < point.encode_cpu_s
 
 
 def test_an_image_that_comes_back_unchanged_has_no_psnr(folder, tmp_path):
@@ -105,7 +129,19 @@ def test_means_are_over_the_images(folder, tmp_path):
     assert (one.setting, two.setting, one.images) == (1, 2, 2)
     assert one.bpp == pytest.approx((points[0].bpp + points[2].bpp) / 2)
     assert one.psnr == pytest.approx((points[0].psnr + points[2].psnr) / 2)
-    assert one.ms_ssim is None  # one of the images has none
+    assert one.ms_ssim is one.ms_ssim_db_of_mean is one.ms_ssim_mean_of_db is None  # b has none
+
+
+def test_the_mean_ms_ssim_is_in_decibels_in_two_ways(folder, tmp_path):
+    point = run(folder, [counting(settings=(1,))[0]], tmp_path / "out")[0]
+    points = [dataclasses.replace(point, ms_ssim=s) for s in (0.9, 0.99)]
+    (mean,) = summary.means(points)
+    assert mean.ms_ssim == pytest.approx(0.945)
+    assert mean.ms_ssim_db_of_mean == pytest.approx(-10 * np.log10(1 - 0.945))
+    assert mean.ms_ssim_mean_of_db == pytest.approx((10 + 20) / 2)
+    (mean,) = summary.means([points[0], dataclasses.replace(point, ms_ssim=1.0)])
+    assert mean.ms_ssim_db_of_mean == pytest.approx(-10 * np.log10(0.05))
+    assert mean.ms_ssim_mean_of_db is None
 
 
 def test_csv_has_a_line_for_each_point(folder, tmp_path):
@@ -123,13 +159,35 @@ def test_bd_rates_are_between_all_that_share_a_range():
     assert (pairs["a", "b"].low, pairs["a", "b"].high) == (28, 36)
     limited = summary.bd_rates(found, "psnr", (0.2, 0.5))
     assert all(p.low > 28 for p in limited)
+    assert {p.rates for p in limited} == {(0.2, 0.5)}
+
+
+def test_tables_of_bd_rates_have_a_line_an_anchor_and_a_column_a_metric():
+    pairs = [
+        summary.BdRate("psnr", (0.1, 0.3), "JPEG", "ours", -54.46, 28.0, 31.0),
+        summary.BdRate("ssimulacra2", (0.1, 0.3), "JPEG", "ours", 3.0, 10.0, 40.0),
+        summary.BdRate("psnr", (0.1, 0.3), "AVIF", "ours", 12.0, 28.0, 31.0),
+        summary.BdRate("psnr", None, "JPEG", "ours", -50.0, 28.0, 40.0),
+    ]
+    first, second = text.bd_rate_tables(pairs).split("\n\n")
+    assert [line.split() for line in first.splitlines()[2:]] == [
+        ["JPEG", "-54.5", "+3.0"], ["AVIF", "+12.0", "-"],
+    ]  # fmt: skip
+    assert "0.1 … 0.3 bpp" in first.splitlines()[0]
+    assert "all rates" in second.splitlines()[0]
+    assert second.splitlines()[1].split("  ")[-1].strip() == "PSNR (RGB), dB"
 
 
 def test_published_curves_are_read_and_others_refused(tmp_path):
     path = tmp_path / "curves.json"
-    path.write_text(json.dumps({"curves": {"x": {"bpp": [1, 2], "psnr_rgb_db": [30, 33]}}}))
-    assert summary.read_curves(path)["x"].tolist() == [[1, 30], [2, 33]]
-    for text in ("", "[]", '{"curves": {"x": {"bpp": [1]}}}', '{"curves": {"x": [1]}}'):
-        path.write_text(text)
+    x, y = ({"bpp": [1, 2], "psnr_rgb_db": [30, 33]} for _ in range(2))
+    path.write_text(json.dumps({"curves": {"x": x, "y": y | {"ms_ssim": [0.9, 0.99]}}}))
+    found = summary.read_curves(path)
+    assert found["psnr"]["x"].tolist() == [[1, 30], [2, 33]]
+    assert {n: c.round(9).tolist() for n, c in found["ms_ssim_db_of_mean"].items()} == {
+        "y": [[1, 10], [2, 20]]
+    }
+    for content in ("", "[]", '{"curves": {"x": {"bpp": [1]}}}', '{"curves": {"x": [1]}}'):
+        path.write_text(content)
         with pytest.raises(ValueError, match="curves must be JSON like"):
             summary.read_curves(path)

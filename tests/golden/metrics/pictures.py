@@ -14,6 +14,7 @@ def pair(height: int, width: int, strength: int) -> tuple[np.ndarray, np.ndarray
 
 
 CASES = ((192, 256, 4), (161, 163, 20), (333, 200, 40))
+LARGE_CASES = ((256, 300, 4), (225, 333, 20), (321, 240, 40))  # large enough for SSIMULACRA 2
 CURVES = {
     "five": [[0.12, 27.9], [0.25, 30.1], [0.5, 33.2], [0.9, 35.8], [1.6, 39.4]],
     "other": [[0.1, 27.5], [0.21, 30.0], [0.4, 32.6], [0.85, 36.1], [1.5, 39.0]],
