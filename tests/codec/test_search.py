@@ -38,7 +38,7 @@ def run(excess, estimated, closeness=CLOSE):
 def test_what_is_found_fits_and_is_close_or_beside_a_place_that_does_not(curve):
     excess, estimated = curve
     found, measured = run(excess, estimated)
-    place = int.from_bytes(found.data)
+    place = int.from_bytes(found.result)
     assert found.excess == excess[place]
     if found.excess > 0:  # nothing fits: the last place has been tried
         assert place == len(excess) - 1
