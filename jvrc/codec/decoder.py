@@ -34,8 +34,8 @@ def decode_image(
     """Return the image, uint8 [h,w,3], that `jvrc.codec.encoder` coded, or a part of it.
 
     wanted: pixels within the image, by default all. y_hat_of: gives y^ of tiles in place of
-    decoding them. out: takes the pixels instead of a new array,
-    window by window: out[rows, columns] = uint8 [h,w,3]; it is returned.
+    decoding them. out: takes the pixels instead of a new array, window by window:
+    out[rows, columns] = uint8 [h,w,3]; it is returned.
 
     Raises:
       BitstreamError: a tile that is needed is damaged, or the file is another model's.

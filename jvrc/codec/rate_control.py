@@ -21,7 +21,7 @@ from jvrc.coding.container import Container
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
 # In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
-_BYTES = Closeness(margin=0.001, enough=0.006, late=0.01)
+_BYTES = Closeness(margin=0.003, enough=0.006, late=0.01)
 _PSNR = Closeness(margin=0.05, enough=0.1, late=0.1)
 
 _LOSSLESS = 200.0  # dB, that stand for the infinite PSNR of equal images

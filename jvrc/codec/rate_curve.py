@@ -105,11 +105,12 @@ class RateCurve:
 def usual_code_of_bytes(analysed: AnalysedImage, target: int) -> int:
     """Return the qstep code at which images like this one take about so many bytes."""
     bpp = 8 * target / (analysed.img.shape[0] * analysed.img.shape[1])
-    return _code_near(-0.85 * np.log2(bpp))
+    return _code_near(0.96 - 0.62 * np.log2(bpp))  # fitted to the same photographs
 
 
 def usual_code_of_psnr(analysed: AnalysedImage, target: float) -> int:
     """Return the qstep code at which images like this one have about so many dB."""
+    # fitted likewise; 0.4 octaves off, root mean square
     return _code_near(16.4 - 0.35 * target - 0.48 * np.log2(max(_detail(analysed), 1.0)))
 
 

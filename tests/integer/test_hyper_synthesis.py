@@ -170,3 +170,12 @@ def test_the_scale_index_is_the_nearest_scale(t, code):
     index = int(hyper_synthesis.scale_index(jnp.int32(t), code))
     distance = np.abs(np.log2(SCALES) - log2_ratio)
     assert distance[index] <= distance.min() + 1e-9
+
+
+def test_packing_log_sigma_changes_no_index_at_any_step():
+    log_sigma = np.array([-(2**24), -(2**15), -9000, -408, 0, 1031, 9000, 2**15, 2**24], np.int32)
+    packed = np.asarray(hyper_synthesis.packed_log_sigma(jnp.asarray(log_sigma)))
+    assert packed.dtype == np.int16
+    for code in range(QSTEP_CODE_MIN, QSTEP_CODE_MAX + 1):
+        expected = hyper_synthesis.scale_index(log_sigma, code)
+        np.testing.assert_array_equal(hyper_synthesis.scale_index(packed, code), expected)
