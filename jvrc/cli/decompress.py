@@ -154,7 +154,8 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
         coded = _header(job.source, data)
         with budget.of(coded.height * coded.width):
             found = _restore(args, job, job.output.suffix, data, models)
-        return Done(found.height * found.width, len(data))
+        size = None if args.crop or args.thumbnail else len(data)
+        return Done(found.height * found.width, size)
 
     return work
 

@@ -28,7 +28,7 @@ class Done(NamedTuple):
     """What one job has coded."""
 
     pixels: int
-    size: int  # bytes of the compressed file
+    size: int | None  # bytes of the compressed file; None if only a part of it was decoded
     psnr: float | None = None  # dB, if it was asked for
 
 
@@ -183,13 +183,12 @@ def _interrupt(thread: threading.Thread) -> None:
 
 
 def _summary(done: Sequence[Done], seconds: float, done_before: int) -> str:
-    pixels, size = sum(d.pixels for d in done), sum(d.size for d in done)
+    pixels, sizes = sum(d.pixels for d in done), [d.size for d in done if d.size is not None]
     parts = [counted(len(done), "file")]
     if done:
+        parts += [f"{pixels / 1e6:.2f} MP"]
+        parts += [f"{sum(sizes)} bytes", f"{8 * sum(sizes) / pixels:.3f} bpp"] if sizes else []
         parts += [
-            f"{pixels / 1e6:.2f} MP",
-            f"{size} bytes",
-            f"{8 * size / pixels:.3f} bpp",
             f"{seconds:.2f} s",
             f"{len(done) / seconds:.2f} files/s",
             f"{pixels / 1e6 / seconds:.2f} MP/s",

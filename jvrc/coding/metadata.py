@@ -26,30 +26,27 @@ def write_metadata(icc: bytes, exif: bytes, xmp: bytes) -> tuple[Section, ...]:
     return tuple(Section(kind, zlib.compress(data, 9)) for kind, data in found.items() if data)
 
 
-def read_metadata(sections: Iterable[Section]) -> tuple[bytes, bytes, bytes]:
-    """Return the ICC profile, EXIF and XMP of a file's sections, each b"" where there is none.
-
-    Raises:
-      BitstreamError: one is damaged, there twice, or expands to more than 2**24 bytes.
-    """
-    found: dict[int, bytes] = {}
-    for kind, payload in sections:
-        if kind in found:
-            raise BitstreamError(f"damaged stream: a second section with {SECTION_NAMES[kind]}")
-        if kind in (ICC, EXIF, XMP):
-            found[kind] = _expand(payload, SECTION_NAMES[kind])
-    return found.get(ICC, b""), found.get(EXIF, b""), found.get(XMP, b"")
-
-
 def readable_metadata(sections: Iterable[Section]) -> tuple[tuple[bytes, bytes, bytes], list[str]]:
-    """Return what `read_metadata` does, and what is lost where it fails, a line each.
+    """Return the ICC profile, EXIF and XMP of a file's sections, and a line for each that is lost.
 
-    The image is worth more than its metadata: nothing is raised.
+    b"" stands for what a file does not have, and for what is damaged, there twice, or expands to
+    more than 2**24 bytes: the image is worth more than its metadata, so nothing is raised.
     """
-    try:
-        return read_metadata(sections), []
-    except BitstreamError as error:
-        return (b"", b"", b""), [f"colour profile, EXIF and XMP are left out: {error}"]
+    sections, found, lost = list(sections), [], []
+    for kind in (ICC, EXIF, XMP):
+        try:
+            found.append(_read(kind, sections))
+        except BitstreamError as error:
+            found.append(b"")
+            lost.append(f"{SECTION_NAMES[kind]} is left out: {error}")
+    return (found[0], found[1], found[2]), lost
+
+
+def _read(kind: int, sections: Iterable[Section]) -> bytes:
+    payloads = [section.payload for section in sections if section.kind == kind]
+    if len(payloads) > 1:
+        raise BitstreamError(f"damaged stream: a second section with {SECTION_NAMES[kind]}")
+    return _expand(payloads[0], SECTION_NAMES[kind]) if payloads else b""
 
 
 def _expand(payload: bytes, name: str) -> bytes:

@@ -17,6 +17,7 @@ from jvrc.io.picture import Picture
 # What Pillow's readers raise on damaged files (OSError includes "truncated" and "broken data").
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _SEVERAL = {"MPO": "picture", "TIFF": "page", "PSD": "layer"}  # what a file has more than one of
+_SAMPLES_PER_PIXEL = 277  # a tag of TIFF
 _GREY_MODES = ("1", "L", "LA", "La")
 _TURNS = {  # orientation of EXIF -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -81,7 +82,7 @@ def one_line(error: Exception) -> str:
 
 def _load(img: Image.Image) -> _Loaded:
     """Decode an opened image, turn it upright and take its metadata; raises one of DAMAGE."""
-    losses = _lost_frames(img)
+    losses = _lost_frames(img) + _lost_channels(img)
     bits = depth.bits_of(img)
     low = depth.low_bytes(img) if bits == 16 else None
     img.load()
@@ -100,6 +101,16 @@ def _lost_frames(img: Image.Image) -> tuple[str, ...]:
         return ()
     kind = _SEVERAL.get(img.format, "frame")
     what = f"{kind} is" if count == 1 else f"{kind}s are"
+    return (f"{count} further {what} left out",)
+
+
+def _lost_channels(img: Image.Image) -> tuple[str, ...]:
+    """Return a line if a TIFF file has samples of a pixel that Pillow leaves out."""
+    tags = getattr(img, "tag_v2", {})
+    count = tags.get(_SAMPLES_PER_PIXEL, 1) - len(img.getbands())
+    if img.format != "TIFF" or count < 1:
+        return ()
+    what = "channel is" if count == 1 else "channels are"
     return (f"{count} further {what} left out",)
 
 

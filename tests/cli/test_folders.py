@@ -43,6 +43,17 @@ def names(folder):
 CODED = {"a.png.jvrc", "a.PPM.jvrc", "sub/b.png.jvrc", "sub/deeper/c.webp.jvrc"}
 
 
+@pytest.mark.parametrize("part", [["--crop", "8,4,33,20"], ["--thumbnail"]])
+def test_parts_of_files_have_no_bits_per_pixel(capsys, model, photos, part):
+    """The bytes are those of the whole file."""
+    Image.fromarray(np.tile(image(0), (26, 19, 1))).save("photos/large.png")
+    assert main(["compress", "photos/large.png", "photos/a.png", "-o", "out", *model]) == 0
+    capsys.readouterr()
+    main(["decompress", "out", "-o", "parts", *part, *model])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d files?, [\d.]+ MP, [\d.]+ s, [\d.]+ files/s, [\d.]+ MP/s", line)
+
+
 def test_folders_go_into_the_same_tree_and_back(capsys, model, photos, tmp_path, tiny_2026):
     assert main(["compress", "photos", "-o", "out", *model]) == 0
     out, err = capsys.readouterr()

@@ -397,6 +397,19 @@ def test_further_frames_and_pages_are_announced():
     assert found.losses == ("1 further picture is left out",)
 
 
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [((0,), ("1 further channel is left out",)), ((0, 0), ("2 further channels are left out",))],
+)
+def test_further_channels_of_a_tiff_file_are_announced(extra, said):
+    file = BytesIO()
+    samples = np.dstack([RGB, *[ALPHA] * len(extra)])
+    tifffile.imwrite(file, samples, photometric="rgb", extrasamples=extra)
+    found = read_picture(file)
+    np.testing.assert_array_equal(found.pixels, RGB)
+    assert (found.alpha, found.losses) == (None, said)
+
+
 def test_notes_of_people_are_announced_and_notes_of_programs_are_not():
     notes = PngImagePlugin.PngInfo()
     for name in ("Title", "Software", "source", "date:create", "Thumb::MTime"):
