@@ -68,7 +68,7 @@ def _add_what_to_measure(parser: argparse.ArgumentParser) -> None:
         type=lambda text: text.split(","),
         default=[],
         metavar="CODECS",
-        help="other codecs, by Pillow: some of jpeg, jpeg444, webp, jpegxl, avif (4:4:4, speed 6, "
+        help="other codecs: some of jpeg, jpeg444, mozjpeg, webp, jpegxl, avif (4:4:4, speed 6, "
         "tuned for PSNR), avif-iq (tuned for the eye), avif-slow (speed 0: minutes an image)",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Other codecs, through Pillow and its plugins, for comparison on the same images."""
+"""Other codecs, through Pillow, its plugins and libvips, for comparison on the same images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, features
+
+_JPEG_QUALITIES = (5, 10, 20, 30, 50, 70, 85, 95)
 
 
 class Peer(NamedTuple):
@@ -43,10 +45,9 @@ def jpeg(subsampling: str = "4:2:0", *, name: str = "jpeg", title: str = "JPEG")
 
     By libjpeg-turbo, the library in Pillow's wheels.
     """
-    qualities = (5, 10, 20, 30, 50, 70, 85, 95)
     version = f"libjpeg {features.version('jpg')}, {subsampling}"
     encode = _encoder("JPEG", subsampling=subsampling, optimize=True, progressive=True)
-    return Peer(name, title, version, "image/jpeg", qualities, 100, encode)
+    return Peer(name, title, version, "image/jpeg", _JPEG_QUALITIES, 100, encode)
 
 
 def peer(name: str) -> Peer:
@@ -72,6 +73,38 @@ def _encoder(kind: str, **options: Any) -> Callable[[np.ndarray, int], bytes]:
         return buffer.getvalue()
 
     return encode
+
+
+def _mozjpeg() -> Peer:
+    """Return progressive JPEG by mozjpeg, with the options of its own tool.
+
+    4:2:0 below quality 90, else 4:4:4. By libvips, whose wheels have mozjpeg.
+    """
+    try:
+        import pyvips
+
+        found = _has_mozjpeg()
+    except (ImportError, OSError):  # no package, no library
+        found = False
+    if not found:
+        raise ValueError("mozjpeg needs a libvips that has it: pip install 'pyvips[binary]'")
+    version = f"mozjpeg of libvips {pyvips.version(0)}.{pyvips.version(1)}"
+    tools = {"trellis_quant": True, "overshoot_deringing": True, "optimize_scans": True}
+    encode = partial(_by_libvips, interlace=True, quant_table=3, **tools)
+    return Peer("mozjpeg", "mozjpeg", version, "image/jpeg", _JPEG_QUALITIES, 100, encode)
+
+
+def _has_mozjpeg() -> bool:
+    """Return whether libvips quantises by a trellis, an option that other libraries ignore."""
+    img = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    return _by_libvips(img, 50) != _by_libvips(img, 50, trellis_quant=True)
+
+
+def _by_libvips(img: np.ndarray, quality: int, **options: Any) -> bytes:
+    import pyvips
+
+    coded = pyvips.Image.new_from_array(img)
+    return coded.jpegsave_buffer(Q=quality, keep="none", optimize_coding=True, **options)
 
 
 def _webp() -> Peer:
@@ -110,6 +143,7 @@ def _jpegxl() -> Peer:
 _PEERS = {
     "jpeg": jpeg,
     "jpeg444": partial(jpeg, "4:4:4", name="jpeg444", title="JPEG 4:4:4"),
+    "mozjpeg": _mozjpeg,
     "webp": _webp,
     "avif": _avif,
     "avif-slow": partial(_avif, name="avif-slow", title="AVIF, speed 0", speed=0),

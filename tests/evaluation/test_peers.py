@@ -1,5 +1,7 @@
 """Claims about the other codecs and their files of a given size."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,8 +34,14 @@ def test_a_peer_trades_bytes_for_quality(name, img):
 
 
 def test_unknown_peers_are_refused():
-    with pytest.raises(ValueError, match="some of jpeg, jpeg444, webp, avif, .*; got 'heic'"):
+    with pytest.raises(ValueError, match="some of jpeg, jpeg444, mozjpeg, webp, .*; got 'heic'"):
         peers.peer("heic")
+
+
+def test_mozjpeg_needs_libvips(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    with pytest.raises(ValueError, match="pip install 'pyvips"):
+        peers.peer("mozjpeg")
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40).map(sorted), st.integers(0, 30))
