@@ -49,6 +49,19 @@ LAYERS = (
     {"jvrc.qstep", "jvrc.io", "jvrc.runtime", "jvrc.errors"},
 )
 
+# The same of the folders inside a folder, whose own name stands for the modules beside them.
+INNER = {
+    "jvrc.codec": (
+        {"jvrc.codec"},
+        {"jvrc.codec.rate_control"},
+        {"jvrc.codec.image"},
+        {"jvrc.codec.latent_coders", "jvrc.codec.patches"},
+        {"jvrc.codec.effort"},
+        {"jvrc.codec.tiles"},
+        {"jvrc.codec.transforms"},
+    ),
+}
+
 HEAVY = {"torch", "tensorflow", "matplotlib", "orbax", "flax", "optax", "scipy", "skimage"}
 
 
@@ -60,6 +73,7 @@ def module_name(path):
 TREES = {
     module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")
 }
+FOLDERS = {module_name(path) for path in ROOT.rglob("__init__.py")}
 
 
 def imports(tree):
@@ -87,6 +101,18 @@ def layer(module):
     return found[0]
 
 
+def inner_unit(module):
+    """The name under which INNER lists a module: its folder's, or that of the folder around it."""
+    name = ".".join(module.split(".")[:3])
+    return name if name in FOLDERS else unit(module)
+
+
+def inner_layer(module):
+    found = [i for i, units in enumerate(INNER[unit(module)]) if inner_unit(module) in units]
+    assert found, f"{module} is in no layer of its folder: give it a place in INNER"
+    return found[0]
+
+
 def public_functions(tree):
     """Of the module and of its classes: (function, parameters)."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
@@ -102,6 +128,20 @@ def test_imports_only_go_downward(module):
         assert imported in TREES, f"{module} imports {imported}, which does not exist"
         inside = unit(imported) == unit(module) and module != "jvrc"
         assert inside or layer(imported) > layer(module), f"{module} must not import {imported}"
+
+
+@pytest.mark.parametrize("module", [name for name in TREES if unit(name) in INNER])
+def test_imports_inside_a_folder_only_go_downward(module):
+    for imported in imports(TREES[module]):
+        if unit(imported) == unit(module) and inner_unit(imported) != inner_unit(module):
+            below = inner_layer(imported) > inner_layer(module)
+            assert below, f"{module} must not import {imported}"
+
+
+def test_folders_inside_a_folder_are_those_of_inner():
+    inner = {name for name in FOLDERS if name.count(".") > 1}
+    listed = {name for layers in INNER.values() for units in layers for name in units}
+    assert inner == listed - set(INNER)
 
 
 def test_imports_have_no_cycles():

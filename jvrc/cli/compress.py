@@ -188,7 +188,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _psnr(model: Any, picture: Any, data: bytes) -> float:
-    from jvrc.codec.fidelity import psnr_of
+    from jvrc.codec.image.fidelity import psnr_of
     from jvrc.coding.packing import unpack
     from jvrc.runtime.guards import without_guards
 

@@ -1,6 +1,6 @@
 """compress and decompress: images to whole files and back.
 
-A file holds the pixels (jvrc.codec.encoder, jvrc.codec.decoder), alpha and metadata.
+A file holds the pixels (jvrc.codec.image.encoder, jvrc.codec.image.decoder), alpha and metadata.
 """
 
 import operator
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from jvrc.codec.alpha import alpha_of, has_alpha
-from jvrc.codec.analysed import AnalysedImage
 from jvrc.codec.arguments import check_data, check_params
 from jvrc.codec.assembly import Assembly
-from jvrc.codec.canvas import Canvas, checked_out, to_rgb
-from jvrc.codec.decoder import decode_image
-from jvrc.codec.encoder import encode_analysed
-from jvrc.codec.objective import check_effort
-from jvrc.codec.rate_control import with_psnr, within_bytes
+from jvrc.codec.effort.objective import check_effort
+from jvrc.codec.image.canvas import Canvas, checked_out, to_rgb
+from jvrc.codec.image.decoder import decode_image
+from jvrc.codec.image.encoder import encode_analysed
+from jvrc.codec.rate_control.qstep_choice import with_psnr, within_bytes
 from jvrc.codec.targets import Target, target_of
+from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.coding import packing
 from jvrc.coding import thumbnail as thumbnails
 from jvrc.coding.container import GREY, MAX_PIXELS, MAX_TILE_SIDE, Container
@@ -67,9 +67,10 @@ def compress(
         where that takes fewer bits: text, screens, noise (jvrc.codec.patches).
       effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
         for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
-        or 128 iterations (jvrc.codec.annealing), otherwise rate-distortion-optimised quantisation
-        of 12, 40 or 120 passes (jvrc.codec.rdoq). Each goes through g_s and back. A target is
-        approached without it and then met with it, which takes two to three such searches.
+        or 128 iterations (jvrc.codec.effort.annealing), otherwise rate-distortion-optimised
+        quantisation of 12, 40 or 120 passes (jvrc.codec.effort.rdoq). Each goes through g_s and
+        back. A target is approached without it and then met with it, which takes two to three such
+        searches.
       progress: show a bar on stderr during that search.
 
     Returns:

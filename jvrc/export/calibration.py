@@ -19,8 +19,8 @@ import numpy as np
 from scipy.special import ndtr
 from tqdm import tqdm
 
-from jvrc.codec.coders import coder_of
-from jvrc.codec.latents import analyse, dequantise_z, quantise_z
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.transforms.latents import analyse, dequantise_z, quantise_z
 from jvrc.coding import tables
 from jvrc.export.format_fitting import Sample, fit_format
 from jvrc.frozen.file import seal

@@ -184,8 +184,8 @@ def _source_digest() -> str:
     """Return a hash over the source that programs are made from."""
     digest, root = hashlib.sha256(Path(__file__).read_bytes()), Path(__file__).parents[1]
     for folder in _SOURCES:
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -18,9 +18,9 @@ from float_coders import float_coder
 from tqdm import tqdm
 
 import jvrc
-from jvrc.codec.coders import coder_of
-from jvrc.codec.decoder import decode_image
-from jvrc.codec.encoder import encode_image
+from jvrc.codec.image.decoder import decode_image
+from jvrc.codec.image.encoder import encode_image
+from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.coding import packing
 from jvrc.evaluation.metrics import psnr
 from jvrc.io.images import read_image

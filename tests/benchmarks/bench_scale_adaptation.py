@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 
 import jvrc
-from jvrc.codec.encoder import encode_image
+from jvrc.codec.image.encoder import encode_image
 from jvrc.coding import packing, scale_adaptation
 from jvrc.io.images import list_images, read_image
 from jvrc.qstep import qstep_code_of

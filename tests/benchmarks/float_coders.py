@@ -1,6 +1,6 @@
 """Latent coders on the float networks, to compare the integer ones with: see bench_integer.py.
 
-`float_coder` goes where jvrc.codec.encoder and decoder take `coder_of`.
+`float_coder` goes where jvrc.codec.image.encoder and decoder take `coder_of`.
 """
 
 from functools import partial
@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jvrc
-from jvrc.codec.independent import IndependentCoder
-from jvrc.codec.latent_coder import LatentCoder
-from jvrc.codec.latents import HYPER_MARGIN, dequantise_z
-from jvrc.codec.tiling import map_tiles
-from jvrc.codec.wavefront import WavefrontCoder
-from jvrc.codec.wavefront_loop import Arithmetic
+from jvrc.codec.latent_coders.independent import IndependentCoder
+from jvrc.codec.latent_coders.wavefront import WavefrontCoder
+from jvrc.codec.latent_coders.wavefront_loop import Arithmetic
+from jvrc.codec.tiles.latent_coder import LatentCoder
+from jvrc.codec.transforms.latents import HYPER_MARGIN, dequantise_z
+from jvrc.codec.transforms.tiling import map_tiles
 from jvrc.integer import hyper_synthesis
 from jvrc.model import context, layers, transforms
 

@@ -108,7 +108,7 @@ class Images:
 
     def _print_sizes(self) -> None:
         """Print the sizes of both sides' streams and the share of nonzero symbols."""
-        from jvrc.codec.decoder import decode_symbols
+        from jvrc.codec.image.decoder import decode_symbols
         from jvrc.coding import packing
 
         tiles = packing.unpack(self.data).tiles

@@ -23,9 +23,9 @@ from float_coders import FloatIndependentCoder, float_coder
 from PIL import Image
 
 import jvrc
-from jvrc.codec.decoder import decode_image
-from jvrc.codec.encoder import encode_image
-from jvrc.codec.streams import decode_z
+from jvrc.codec.image.decoder import decode_image
+from jvrc.codec.image.encoder import encode_image
+from jvrc.codec.tiles.streams import decode_z
 from jvrc.coding import packing, scale_adaptation
 from jvrc.coding.container import Container
 from jvrc.evaluation.metrics import psnr

@@ -14,18 +14,20 @@ from unittest import mock
 import numpy as np
 
 import jvrc
-from jvrc.codec import analysed, coders, decoder, encoder, tiles
-from jvrc.codec.latent_coder import LatentCoder
+from jvrc.codec.image import decoder, encoder
+from jvrc.codec.latent_coders import by_architecture
+from jvrc.codec.tiles import analysed, tile_coder
+from jvrc.codec.tiles.latent_coder import LatentCoder
 from jvrc.coding import packing, scale_adaptation
 from jvrc.qstep import qstep_code_of
 
 Measure = Callable[[str], AbstractContextManager]  # of a stage's name
 FUNCTIONS = {
     "g_a": (analysed, "analyse_area"),
-    "h_a": (tiles, "analyse_latents"),
+    "h_a": (tile_coder, "analyse_latents"),
     "scale adaptation": (scale_adaptation, "choose"),
-    "range coder": (tiles, "encode_z"),
-    "range coder, z": (tiles, "decode_z"),
+    "range coder": (tile_coder, "encode_z"),
+    "range coder, z": (tile_coder, "decode_z"),
     "g_s": (decoder, "synthesise_area"),
 }
 METHODS = {
@@ -78,7 +80,7 @@ def _coder_of(measure: Measure) -> Callable[..., LatentCoder]:
 
     def coder_of(*args: Any) -> LatentCoder:
         with measure("h_s"):
-            coder = coders.coder_of(*args)
+            coder = by_architecture.coder_of(*args)
         for stage, name in METHODS.items():
             setattr(coder, name, _under(measure, stage, getattr(coder, name)))
         return coder

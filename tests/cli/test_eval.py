@@ -72,7 +72,7 @@ def test_a_second_run_gives_the_same_points(folder, tmp_path):
 
 
 def test_efforts_are_compared(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("jvrc.codec.rdoq.PASSES", (0, 1, 2, 3))
+    monkeypatch.setattr("jvrc.codec.effort.rdoq.PASSES", (0, 1, 2, 3))
     assert run("--qsteps", "2", "--effort", "0,2", "-o", "out", "--images", "1") == 0
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [r["coder"] for r in found["means"]] == ["tiny-mean", "tiny-mean, effort 2"]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import jvrc
-from jvrc.codec import annealing, objective
-from jvrc.codec.coders import coder_of
-from jvrc.codec.decoder import decode_image, decode_symbols
-from jvrc.codec.encoder import encode_image
-from jvrc.codec.scene import scene_of
-from jvrc.codec.tiles import quantise_tile
+from jvrc.codec.effort import annealing, objective
+from jvrc.codec.image.decoder import decode_image, decode_symbols
+from jvrc.codec.image.encoder import encode_image
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.tiles.scene import scene_of
+from jvrc.codec.tiles.tile_coder import quantise_tile
 from jvrc.coding import packing
 from jvrc.coding.tile_grid import BLOCK, Area, blocks_of
 from jvrc.qstep import qstep_code_of, rd_lambda

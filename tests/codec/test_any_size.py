@@ -7,9 +7,9 @@ from PIL import Image
 
 import jvrc
 from jvrc.codec.assembly import Assembly
-from jvrc.codec.encoder import encode_image
-from jvrc.codec.latents import HYPER_MARGIN
-from jvrc.codec.tiling import shape_of
+from jvrc.codec.image.encoder import encode_image
+from jvrc.codec.transforms.latents import HYPER_MARGIN
+from jvrc.codec.transforms.tiling import shape_of
 from jvrc.coding import thumbnail as thumbnails
 from jvrc.coding.container import MAX_PIXELS, MAX_TILE_SIDE, Container, Section, Stream, Tile
 from jvrc.coding.metadata import THUMBNAIL

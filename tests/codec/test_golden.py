@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 import jvrc
-from jvrc.codec.decoder import decode_image, decode_symbols
-from jvrc.codec.encoder import encode_image
-from jvrc.codec.independent import IndependentCoder
-from jvrc.codec.latents import dequantise_z
+from jvrc.codec.image.decoder import decode_image, decode_symbols
+from jvrc.codec.image.encoder import encode_image
+from jvrc.codec.latent_coders.independent import IndependentCoder
+from jvrc.codec.transforms.latents import dequantise_z
 from jvrc.coding.metadata import readable_metadata
 from jvrc.coding.packing import unpack
 from jvrc.model import transforms, variable_rate

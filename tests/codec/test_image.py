@@ -22,11 +22,11 @@ from PIL import Image
 
 import jvrc
 from jvrc import BitstreamError, decompress
-from jvrc.codec.decoder import decode_image, decode_symbols
-from jvrc.codec.encoder import quantise_image
-from jvrc.codec.independent import IndependentCoder
-from jvrc.codec.streams import decode_z, encode_stream
-from jvrc.codec.wavefront import WavefrontCoder
+from jvrc.codec.image.decoder import decode_image, decode_symbols
+from jvrc.codec.image.encoder import quantise_image
+from jvrc.codec.latent_coders.independent import IndependentCoder
+from jvrc.codec.latent_coders.wavefront import WavefrontCoder
+from jvrc.codec.tiles.streams import decode_z, encode_stream
 from jvrc.coding import scale_adaptation
 from jvrc.coding.container import Stream
 from jvrc.coding.packing import pack, unpack

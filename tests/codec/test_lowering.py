@@ -14,7 +14,8 @@ import pytest
 from small import random_model, random_params, small_config
 
 import jvrc
-from jvrc.codec import decoder, differentiable
+from jvrc.codec import differentiable
+from jvrc.codec.image import decoder
 from jvrc.coding import range_coder
 from jvrc.model.config import ARCHITECTURES, Config
 
@@ -29,7 +30,7 @@ def jitted_functions():
     found = {}
     for package in PACKAGES:
         root = importlib.import_module(f"jvrc.{package}")
-        for info in pkgutil.iter_modules(root.__path__, f"{root.__name__}."):
+        for info in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
             module = importlib.import_module(info.name)
             for name, value in vars(module).items():
                 jitted = hasattr(value, "lower") and hasattr(value, "trace")

@@ -8,11 +8,11 @@ from PIL import Image
 from unnatural import drawings
 
 import jvrc
-from jvrc.codec.decoder import decode_image, decode_symbols
-from jvrc.codec.encoder import encode_image
-from jvrc.codec.patch_fill import fill
-from jvrc.codec.patch_pixels import floor_psnr
-from jvrc.codec.patch_screen import statistics
+from jvrc.codec.image.decoder import decode_image, decode_symbols
+from jvrc.codec.image.encoder import encode_image
+from jvrc.codec.patches.fill import fill
+from jvrc.codec.patches.pixels import floor_psnr
+from jvrc.codec.tiles.block_statistics import statistics
 from jvrc.coding import patch
 from jvrc.coding.container import NO_STREAM
 from jvrc.coding.packing import pack, unpack

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 import jvrc
-from jvrc.codec import analysed as analysed_module
-from jvrc.codec import rate_control, shared_coders
-from jvrc.codec.analysed import AnalysedImage
-from jvrc.codec.coders import coder_of
-from jvrc.codec.encoder import encode_analysed, encode_image
-from jvrc.codec.latents import analyse, quantise_z
-from jvrc.codec.rate_control import with_psnr, within_bytes
-from jvrc.codec.rate_curve import RateCurve
-from jvrc.codec.shared_coders import SharedCoders
+from jvrc.codec.image.encoder import encode_analysed, encode_image
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.rate_control import qstep_choice, shared_coders
+from jvrc.codec.rate_control.qstep_choice import with_psnr, within_bytes
+from jvrc.codec.rate_control.rate_curve import RateCurve
+from jvrc.codec.rate_control.shared_coders import SharedCoders
+from jvrc.codec.tiles import analysed as analysed_module
+from jvrc.codec.tiles.analysed import AnalysedImage
+from jvrc.codec.transforms.latents import analyse, quantise_z
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.tile_grid import tile_grid
 from jvrc.evaluation.metrics import psnr
@@ -55,7 +55,7 @@ def test_a_hundred_targets_of_bytes_are_met(monkeypatch, tiny_2026, photo):
     img = photo[100:164, 200:328]
     image = AnalysedImage(tiny_2026, img, 16, reused=True)
     encode = functools.cache(lambda code: encode_analysed(image, code))  # each step only once
-    monkeypatch.setattr(rate_control, "encode_analysed", lambda _, code, **options: encode(code))
+    monkeypatch.setattr(qstep_choice, "encode_analysed", lambda _, code, **options: encode(code))
     sizes = [len(pack(encode(code))) for code in (QSTEP_CODE_MAX, QSTEP_CODE_MIN)]
     for target in np.geomspace(sizes[0], 1.2 * sizes[1], 100).astype(int):
         data = within_bytes(image, int(target), pack)

@@ -8,9 +8,10 @@ import pytest
 
 import jvrc
 from jvrc import cli
-from jvrc.codec import annealing, rdoq, tiling
-from jvrc.codec.decoder import decode_symbols
-from jvrc.codec.encoder import quantise_image
+from jvrc.codec.effort import annealing, rdoq
+from jvrc.codec.image.decoder import decode_symbols
+from jvrc.codec.image.encoder import quantise_image
+from jvrc.codec.transforms import tiling
 from jvrc.frozen.file import read_model
 from jvrc.io.images import write_image
 from jvrc.qstep import qstep_code_of

@@ -15,8 +15,8 @@ from small import spread_2026
 
 import jvrc
 from jvrc.codec.alpha import with_alpha
-from jvrc.codec.decoder import decode_symbols
-from jvrc.codec.encoder import encode_image
+from jvrc.codec.image.decoder import decode_symbols
+from jvrc.codec.image.encoder import encode_image
 from jvrc.coding.container import Section
 from jvrc.coding.packing import pack, unpack
 from jvrc.export.format_fitting import Sample, fit_format

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jvrc.codec.search import Closeness, corrected, first_that_fits
+from jvrc.codec.rate_control.search import Closeness, corrected, first_that_fits
 
 CLOSE = Closeness(margin=0.001, enough=0.006, late=0.01)
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.codec import stepwise, tiling
-from jvrc.codec.coders import coder_of
 from jvrc.codec.files import compress, decompress
-from jvrc.codec.latents import analyse, quantise_z, synthesise
+from jvrc.codec.latent_coders import stepwise
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.transforms import tiling
+from jvrc.codec.transforms.latents import analyse, quantise_z, synthesise
 from jvrc.model import jvrc2026
 from jvrc.model.config import config_of
 from jvrc.qstep import qstep_code_of, qstep_of, qstep_row

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import jvrc
 from jvrc import BitstreamError
-from jvrc.codec.coders import coder_of
-from jvrc.codec.decoder import decode_image, decode_symbols
-from jvrc.codec.encoder import encode_image
-from jvrc.codec.latents import analyse_image
-from jvrc.codec.regions import Y_UNIT, analyse_area
-from jvrc.codec.tiles import decode_tile
+from jvrc.codec.image.decoder import decode_image, decode_symbols
+from jvrc.codec.image.encoder import encode_image
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.tiles.tile_coder import decode_tile
+from jvrc.codec.transforms.latents import analyse_image
+from jvrc.codec.transforms.regions import Y_UNIT, analyse_area
 from jvrc.coding.container import Container
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.tile_grid import Area, tile_grid

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jvrc.codec import tiling
-from jvrc.codec.latents import HYPER_MARGIN, image_margin
-from jvrc.codec.tiling import BLOCK, SHAPES, covering, map_tiles, shape_of, spans, tile_count
+from jvrc.codec.transforms import tiling
+from jvrc.codec.transforms.latents import HYPER_MARGIN, image_margin
+from jvrc.codec.transforms.tiling import (
+    BLOCK,
+    SHAPES,
+    covering,
+    map_tiles,
+    shape_of,
+    spans,
+    tile_count,
+)
 from jvrc.coding.container import MAX_TILE_SIDE
 from jvrc.coding.tile_grid import tile_grid
 from jvrc.model import architectures, transforms

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jvrc
-from jvrc.codec import wavefront, wavefront_loop, wavefront_order
-from jvrc.codec.coders import coder_of
-from jvrc.codec.encoder import quantise_image
-from jvrc.codec.latents import analyse, quantise_z
-from jvrc.codec.streams import decode_z
-from jvrc.codec.tiles import decode_tile, encode_tile
-from jvrc.codec.wavefront import WavefrontCoder
+from jvrc.codec.image.encoder import quantise_image
+from jvrc.codec.latent_coders import wavefront, wavefront_loop, wavefront_order
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.latent_coders.wavefront import WavefrontCoder
+from jvrc.codec.tiles.streams import decode_z
+from jvrc.codec.tiles.tile_coder import decode_tile, encode_tile
+from jvrc.codec.transforms.latents import analyse, quantise_z
 from jvrc.coding import packing
 from jvrc.coding.container import Container
 from jvrc.qstep import qstep_code_of

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import jvrc
-from jvrc.codec.decoder import decode_symbols
-from jvrc.codec.latent_coder import Symbols
+from jvrc.codec.image.decoder import decode_symbols
+from jvrc.codec.tiles.latent_coder import Symbols
 
 
 def hashes(z: np.ndarray, symbols: Symbols) -> dict[str, str]:

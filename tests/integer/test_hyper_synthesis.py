@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jvrc
-from jvrc.codec.latents import analyse, dequantise_z, quantise_z
+from jvrc.codec.transforms.latents import analyse, dequantise_z, quantise_z
 from jvrc.export.format_fitting import drawn_z
 from jvrc.frozen.file import read_model
 from jvrc.frozen.header import read_header

@@ -17,7 +17,7 @@ import pytest
 import jvrc
 from jvrc import interop
 from jvrc.cli import main
-from jvrc.codec.decoder import decode_symbols
+from jvrc.codec.image.decoder import decode_symbols
 from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import save_model
 from jvrc.io import images

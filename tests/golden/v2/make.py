@@ -22,8 +22,8 @@ from PIL import Image
 import jvrc
 from jvrc import demo
 from jvrc.codec.alpha import with_alpha
-from jvrc.codec.decoder import decode_symbols
-from jvrc.codec.encoder import encode_image
+from jvrc.codec.image.decoder import decode_symbols
+from jvrc.codec.image.encoder import encode_image
 from jvrc.coding import patch, range_coder
 from jvrc.coding.container import GREY, MAX_TILE_SIDE, NO_STREAM, RGB, Container, Section, Tile
 from jvrc.coding.metadata import write_metadata

@@ -1,0 +1,1 @@
+"""Searches for better symbols of y: the encoder's option `effort`."""

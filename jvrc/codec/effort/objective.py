@@ -1,0 +1,42 @@
+"""What a search for better symbols minimises on one image: the loss of training, in bits.
+
+    J = bits(q) + lambda * sum over pixels of (x^ - x)²,   lambda = 0.18 / Delta²
+
+x in 0 … 255, its squares averaged over the three colours. Bits are those of the CDF tables under
+which symbols are coded, distortion that of the image decoded, in whole grey levels.
+"""
+
+import numpy as np
+
+from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
+from jvrc.codec.transforms.latents import synthesise
+from jvrc.coding import escapes, scale_adaptation, tables
+from jvrc.frozen.model import FrozenModel
+from jvrc.qstep import qstep_of, rd_lambda
+
+EFFORT_MAX = 3
+
+
+def check_effort(effort: int) -> None:
+    """Raise ValueError unless effort is an integer in 0 … EFFORT_MAX."""
+    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
+    if not whole or not 0 <= effort <= EFFORT_MAX:
+        raise ValueError(f"effort must be an integer in 0 … {EFFORT_MAX}; got {effort!r}")
+
+
+def tables_of(model: FrozenModel, symbols: Symbols) -> np.ndarray:
+    """Return the table, uint8 [h,w,M], of each symbol of y under the shifts that suit them best."""
+    index_shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
+    return scale_adaptation.apply(symbols.index, index_shift, len(model.y_tables.low))
+
+
+def cost(coder: LatentCoder, symbols: Symbols, img: np.ndarray, y_hat: np.ndarray) -> float:
+    """Return J of symbols of y, whose image, uint8 [h,w,3], is decoded from y^."""
+    symbol_tables = coder.model.y_tables
+    table = tables_of(coder.model, symbols).ravel()
+    coded, escaped = tables.to_symbols(symbols.y.ravel(), table, symbol_tables)
+    bits = tables.ideal_bits(coded, table, symbol_tables)
+    bits += 8 * len(escapes.pack_escapes(escaped))
+    restored = synthesise(coder.model, y_hat, coder.qstep_code)[: img.shape[0], : img.shape[1]]
+    error = np.mean(np.square(restored.astype(np.int32) - img), axis=2, dtype=np.float64)
+    return bits + rd_lambda(qstep_of(coder.qstep_code)) * float(error.sum())

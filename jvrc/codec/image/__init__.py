@@ -1,0 +1,1 @@
+"""One image at one quantisation step: its encoder, its decoder, and the PSNR."""

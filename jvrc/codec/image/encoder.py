@@ -1,0 +1,121 @@
+"""The encoder of whole images: pixels to the contents of a file, with a frozen model.
+
+    image -> g_a -> y of each tile -> jvrc.codec.tiles -> its section of the file
+
+An image is coded in tiles of at most 1024x1024 pixels, one after another: memory stays bounded, and
+a part of the image needs only the tiles around it. What lies between y and the y stream depends on
+the architecture and is a latent coder's (jvrc.codec.tiles.latent_coder). Whatever chooses the
+tables of symbols is computed on integers on both sides, since one scale index that differs ruins
+the stream: a stream decodes to the same integers on every machine.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from tqdm import tqdm
+
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.patches.patched_tiles import quantise_with_patches, settle
+from jvrc.codec.tiles.analysed import AnalysedImage
+from jvrc.codec.tiles.latent_coder import CoderOf
+from jvrc.codec.tiles.scene import scene_of
+from jvrc.codec.tiles.tile_coder import QuantisedTile, encode_tile, quantise_latents, quantise_tile
+from jvrc.codec.transforms.latents import analyse_image
+from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
+from jvrc.frozen.model import FrozenModel
+
+
+def encode_image(
+    model: FrozenModel,
+    img: np.ndarray,
+    qstep_code: int,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+    tile_side: int = MAX_TILE_SIDE,
+    coder_of: CoderOf = coder_of,
+) -> Container:
+    """Return the coded image, uint8 [h,w,3], with any coder of y.
+
+    patches: whether blocks may be coded without the model (jvrc.codec.patches). tile_side: the
+    largest side of a tile, in blocks of 64x64 pixels.
+    """
+    analysed = AnalysedImage(model, img, tile_side)
+    return encode_analysed(
+        analysed, qstep_code, effort=effort, patches=patches, progress=progress, coder_of=coder_of
+    )
+
+
+def encode_analysed(
+    analysed: AnalysedImage,
+    qstep_code: int,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+    coder_of: CoderOf = coder_of,
+) -> Container:
+    """Return the coded image, of which g_a has been run already."""
+    options = {"effort": effort, "patches": patches, "progress": progress, "coder_of": coder_of}
+    tiles = tuple(map(encode_tile, quantise_tiles(analysed, qstep_code, **options)))
+    return coded_image(analysed, qstep_code, tiles, patches=patches, coder_of=coder_of)
+
+
+def quantise_tiles(
+    analysed: AnalysedImage,
+    qstep_code: int,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+    coder_of: CoderOf = coder_of,
+) -> Iterator[QuantisedTile]:
+    """Yield the integers of each tile; with patches, where one is needed or pays."""
+    count = analysed.grid.count
+    disable = None if progress and effort and count > 1 else True
+    numbers = tqdm(range(count), desc="searching, tiles", leave=False, disable=disable)
+    bar = progress and count == 1
+    quantise = quantise_with_patches if patches else quantised
+    return (quantise(analysed, number, qstep_code, effort, bar, coder_of) for number in numbers)
+
+
+def coded_image(
+    analysed: AnalysedImage,
+    qstep_code: int,
+    tiles: tuple[Tile, ...],
+    *,
+    patches: bool = False,
+    coder_of: CoderOf = coder_of,
+) -> Container:
+    """Return the image of coded tiles."""
+    size, side = analysed.img.shape[:2], analysed.tile_side
+    coded = Container(analysed.model.model_id, *size, qstep_code, tiles, side)
+    return settle(analysed, coded, coder_of) if patches else coded
+
+
+def quantised(
+    analysed: AnalysedImage,
+    number: int,
+    qstep_code: int,
+    effort: int = 0,
+    progress: bool = False,
+    coder_of: CoderOf = coder_of,
+) -> QuantisedTile:
+    """Return the integers of a tile: the nearest ones or, with effort, better ones."""
+    model = analysed.model
+    y, z = analysed.latents(number)
+    found = quantise_latents(model, y, z, qstep_code, coder_of)
+    if not effort:
+        return found
+    scene = scene_of(model, analysed.img, analysed.grid.area(number))
+    chosen = found.coder.optimise(scene, found.symbols, effort=effort, progress=progress)
+    return replace(found, symbols=chosen)
+
+
+def quantise_image(
+    model: FrozenModel, img: np.ndarray, qstep_code: int, *, coder_of: CoderOf = coder_of
+) -> QuantisedTile:
+    """Return (integers of z, symbols of y, the coder of y) of uint8 [h,w,3], coded as one tile."""
+    return quantise_tile(model, analyse_image(model, img), qstep_code, coder_of)

@@ -1,0 +1,1 @@
+"""How y is quantised, coded and reconstructed, for each architecture."""

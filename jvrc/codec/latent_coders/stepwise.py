@@ -1,0 +1,110 @@
+"""The latent coder of jvrc2026: scales depend on z alone, means also on latents reconstructed.
+
+All symbols of y are coded at once, in row-major order, under CDF tables that the integer h_s
+chooses. Means are refined in four steps by a float network, which encoder and decoder run alike.
+Symbols are known before any mean is, so a mean that another machine rounds differently moves a
+reconstruction by about as much and changes no symbol.
+"""
+
+from functools import partial
+from typing import Self
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jvrc.codec.effort import annealing
+from jvrc.codec.latent_coders.independent import IndependentCoder
+from jvrc.codec.tiles.latent_coder import Symbols
+from jvrc.codec.tiles.scene import Scene
+from jvrc.codec.transforms.latents import full_precision
+from jvrc.codec.transforms.tiling import map_tiles
+from jvrc.coding.escapes import LIMIT
+from jvrc.frozen.model import OFFSET_UNIT
+from jvrc.model import jvrc2026, variable_rate
+from jvrc.model.config import Jvrc2026Config
+from jvrc.model.stepwise import in_steps
+from jvrc.qstep import qstep_of, qstep_row
+from jvrc.runtime.programs import stored
+
+_BLOCK = 4  # latents of y along a block of 64 pixels
+
+
+def context_margin(config: Jvrc2026Config) -> int:
+    """Return how far the steps look around together, in blocks of 64 pixels, rounded up."""
+    return -(-(jvrc2026.STEPS - 1) * config.context_blocks // _BLOCK)
+
+
+class StepwiseCoder(IndependentCoder):
+    """Implements jvrc.codec.tiles.latent_coder.LatentCoder; mu is the first step's, of h_s."""
+
+    _nearest: tuple[np.ndarray, np.ndarray] | None = None  # symbols of `quantise`, and their y^
+
+    def at(self, qstep_code: int) -> Self:
+        """Return the coder of the same z^ at another step."""
+        found = super().at(qstep_code)
+        found._nearest = None
+        return found
+
+    def quantise(self, y: np.ndarray) -> Symbols:
+        """Return q = round((y - mu) / Delta), with the mu of each step."""
+        y_hat, q = self.in_steps(y, given=False)
+        self._nearest = q, y_hat
+        return Symbols(q, self._index, self._mu)
+
+    def reconstruct(self, symbols: Symbols) -> np.ndarray:
+        """Return y^ from symbols, the means of each step and offsets."""
+        if self._nearest is not None and symbols.y is self._nearest[0]:
+            return self._nearest[1]
+        return self.in_steps(symbols.y.astype(np.float32), given=True)[0]
+
+    def optimise(
+        self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
+    ) -> Symbols:
+        """Return symbols of a smaller J, by annealing."""
+        return annealing.optimise(self, scene, symbols, effort=effort, progress=progress)
+
+    def in_steps(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
+        """Return (y^ float32, symbols int32) of symbols, if given, or of y; each [h,w,M]."""
+        model, blocks = self.model, (target.shape[0] // _BLOCK, target.shape[1] // _BLOCK)
+        params = {name: model.params[name] for name in ("context", "delta") if name in model.params}
+        offsets = np.asarray(model.offsets)[qstep_row(self.qstep_code)] * np.float32(OFFSET_UNIT)
+        qstep = np.float32(qstep_of(self.qstep_code))
+
+        def on_tile(*tile: np.ndarray) -> tuple[Array, Array]:
+            return _steps(model.config, params, np.bool_(given), qstep, offsets, *tile)
+
+        inputs = (target, self._index, self._mu)
+        return map_tiles(on_tile, inputs, blocks, context_margin(model.config))
+
+
+@partial(stored, static_argnums=(0,))
+def _steps(
+    config: Jvrc2026Config,
+    params: dict,
+    given: Array,
+    qstep: Array,
+    offsets: Array,
+    target: Array,
+    index: Array,
+    mu: Array,
+    valid: Array,
+) -> tuple[Array, Array]:
+    """Return (y^, symbols) of a tile [h,w,M].
+
+    given: whether target holds symbols, or else y. One program for both, so that a machine that
+    decodes what it coded finds the same means to the last bit. offsets: delta [90] by scale index.
+    """
+    delta, target = offsets[index][None], target[None]
+    with full_precision():
+        features = jvrc2026.features_of(params, qstep[None])
+        context = jvrc2026.at_features(params["context"], features)
+
+        def reconstruct(mean: Array) -> tuple[Array, Array]:
+            q = jnp.round(jnp.clip((target - mean) / qstep, -float(LIMIT), float(LIMIT)))
+            q = jnp.where(given, target, q)
+            return variable_rate.reconstruct(q, mean, qstep, delta), q
+
+        first = mu[None] / config.hyper_scale
+        found = in_steps(config, context, first, None, reconstruct, tuple(valid))
+    return found[0][0], found[1][0].astype(jnp.int32)

@@ -1,0 +1,1 @@
+"""Files of so many bytes, or of a PSNR: the search for the quantisation step."""

@@ -1,0 +1,127 @@
+"""Rate control: the quantisation step at which a file meets a target of bytes or of PSNR.
+
+g_a and h_a run once. The search begins at the step that estimates
+(jvrc.codec.rate_control.rate_curve) give; then it measures real files, or for a PSNR target real
+images (jvrc.codec.rate_control.trial), which correct the estimates
+(jvrc.codec.rate_control.search). So the file that it returns meets the target whatever the encoder
+does.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from jvrc.codec.image.encoder import encode_analysed
+from jvrc.codec.rate_control.rate_curve import (
+    CODES,
+    RateCurve,
+    usual_code_of_bytes,
+    usual_code_of_psnr,
+)
+from jvrc.codec.rate_control.search import Closeness, Found, first_that_fits
+from jvrc.codec.rate_control.shared_coders import SharedCoders
+from jvrc.codec.rate_control.trial import Code, psnr_at
+from jvrc.codec.tiles.analysed import AnalysedImage
+from jvrc.coding.container import Container
+from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
+
+# In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
+_BYTES = Closeness(margin=0.003, enough=0.006, late=0.01)
+_PSNR = Closeness(margin=0.05, enough=0.1, late=0.1)
+
+_LOSSLESS = 200.0  # dB, that stand for the infinite PSNR of equal images
+
+T = TypeVar("T")
+
+Finish = Callable[[Container], bytes]  # makes the whole file of a coded image
+
+
+def within_bytes(
+    analysed: AnalysedImage,
+    target: int,
+    finish: Finish,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+) -> bytes:
+    """Return the file of the finest step that takes at most `target` bytes.
+
+    Or of another within 1 % below the target. If the finest step of all takes less, that one's.
+
+    Raises:
+      ValueError: even the coarsest step takes more.
+    """
+    coder_of, wanted = SharedCoders(), max(target, 1)
+    curve = RateCurve(analysed, usual_code_of_bytes(analysed, wanted), coder_of)
+    estimated = np.log(curve.file_bytes()) - np.log(wanted)
+
+    def measure(code: int, effort: int) -> tuple[float, bytes]:
+        options = {"effort": effort, "patches": patches, "progress": progress}
+        data = finish(encode_analysed(analysed, code, coder_of=coder_of, **options))
+        return float(np.log(len(data) / wanted)), data
+
+    found = _search(measure, estimated, CODES, _BYTES, effort)
+    if found.excess > 0:
+        height, width = analysed.img.shape[:2]
+        bpp = 8 * len(found.result) / (height * width)
+        raise ValueError(
+            f"the target of {target} bytes can't be reached: at least {len(found.result)} bytes "
+            f"({bpp:.4f} bpp) are possible, at qstep {QSTEP_MAX:g}"
+        )
+    return found.result
+
+
+def with_psnr(
+    analysed: AnalysedImage,
+    target: float,
+    pixels: np.ndarray,
+    finish: Finish,
+    *,
+    effort: int = 0,
+    patches: bool = False,
+    progress: bool = False,
+) -> bytes:
+    """Return the file of the coarsest step with a PSNR of at least `target` dB.
+
+    Or of another that exceeds the target by at most 0.1 dB. If the coarsest step of all exceeds it
+    by more, that one's.
+
+    pixels: what the PSNR is of, uint8 [h,w,3], or [h,w] of a grey image.
+
+    Raises:
+      ValueError: even the finest step has less.
+    """
+    coder_of = SharedCoders()
+    curve = RateCurve(analysed, usual_code_of_psnr(analysed, target), coder_of)
+    estimated = target - curve.psnr()[::-1]
+
+    def measure(code: int, effort: int) -> tuple[float, Code]:
+        options = {"effort": effort, "patches": patches, "progress": progress}
+        value, encode = psnr_at(analysed, code, pixels, coder_of=coder_of, **options)
+        return target - min(_LOSSLESS, value), encode
+
+    found = _search(measure, estimated, CODES[::-1], _PSNR, effort)
+    if found.excess > 0:
+        raise ValueError(
+            f"the target of {target:g} dB can't be reached: at most {target - found.excess:.2f} dB "
+            f"are possible, at qstep {QSTEP_MIN:g}"
+        )
+    return finish(found.result())
+
+
+def _search(
+    measure: Callable[[int, int], tuple[float, T]],
+    estimated: np.ndarray,
+    codes: np.ndarray,
+    closeness: Closeness,
+    effort: int,
+) -> Found[T]:
+    """Return the first of the codes that fits; with effort, searched without it before."""
+
+    def at(effort: int) -> Callable[[int], tuple[float, T]]:
+        return lambda place: measure(int(codes[place]), effort)
+
+    found = first_that_fits(at(0), estimated, closeness)
+    return first_that_fits(at(effort), found.corrected, closeness) if effort else found

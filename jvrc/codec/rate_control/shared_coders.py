@@ -1,0 +1,26 @@
+"""Coders of the tiles of one image at many steps: h_s runs once for each z^."""
+
+import numpy as np
+
+from jvrc.codec.latent_coders.by_architecture import coder_of
+from jvrc.codec.tiles.latent_coder import LatentCoder
+from jvrc.codec.transforms.latents import dequantise_z
+from jvrc.frozen.model import FrozenModel
+
+_MOST = 8  # coders that are held, of at most 7 MB each
+
+
+class SharedCoders:
+    """Is a jvrc.codec.tiles.latent_coder.CoderOf; z^ is the same over a range of steps."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[int, ...], bytes], LatentCoder] = {}
+
+    def __call__(self, model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> LatentCoder:
+        """Return the coder of y for the integers of z."""
+        key = z_q.shape, dequantise_z(model, z_q, qstep_code).tobytes()
+        if key not in self._known:
+            while len(self._known) >= _MOST:
+                del self._known[next(iter(self._known))]
+            self._known[key] = coder_of(model, z_q, qstep_code)
+        return self._known[key].at(qstep_code)  # a copy: what it remembers goes with it

@@ -1,0 +1,1 @@
+"""The tiles of a file: what is known of each, its symbols and its streams."""

@@ -1,0 +1,57 @@
+"""An image and what the encoder computes of it before any quantisation: y and z of each tile."""
+
+import numpy as np
+
+from jvrc.codec.tiles.block_statistics import Statistics, statistics
+from jvrc.codec.tiles.kept_arrays import HELD_BYTES, KeptArrays
+from jvrc.codec.transforms.latents import analyse_latents
+from jvrc.codec.transforms.regions import analyse_area
+from jvrc.coding.tile_grid import BLOCK, Area, TileGrid, tile_grid
+from jvrc.frozen.model import FrozenModel
+
+
+class AnalysedImage:
+    """The tiles of an image and their latents, which do not depend on qstep.
+
+    With `reused`, they and the statistics of blocks are computed once, however often they are asked
+    for: latents of the first sixteen megapixels or so stay in memory, others in a temporary file.
+    """
+
+    def __init__(
+        self,
+        model: FrozenModel,
+        img: np.ndarray,
+        tile_side: int,
+        *,
+        reused: bool = False,
+        held_bytes: int = HELD_BYTES,
+    ) -> None:
+        """img: uint8 [h,w,3]; tile_side: the largest side of a tile, in blocks of 64x64 pixels."""
+        self.model, self.img, self.tile_side = model, img, tile_side
+        self.grid: TileGrid = tile_grid(*img.shape[:2], tile_side)
+        self._kept = KeptArrays(held_bytes) if reused else None
+        self._statistics: dict[int, Statistics] = {}
+
+    def pixels(self, number: int) -> np.ndarray:
+        """Return the pixels of a tile as far as they lie within the image, uint8 [h,w,3]."""
+        whole = Area(0, 0, *self.img.shape[:2])
+        return self.img[self.grid.area(number).scaled(BLOCK).common(whole).within(whole)]
+
+    def statistics(self, number: int) -> Statistics:
+        """Return the statistics of the blocks of a tile."""
+        found = self._statistics.get(number)
+        if found is None:
+            found = statistics(self.pixels(number))
+            if self._kept:
+                self._statistics[number] = found
+        return found
+
+    def latents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return y, float32 [4h,4w,M], and z, float32 [h,w,N], of a tile."""
+        found = self._kept.get(number) if self._kept else None
+        if found is None:
+            y = analyse_area(self.model, self.img, self.grid.area(number))
+            found = y, analyse_latents(self.model, y)
+            if self._kept:
+                self._kept.put(number, found)
+        return found

@@ -1,0 +1,51 @@
+"""A tile and what lies around it: all that a search for better symbols of the tile looks at."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jvrc.codec.transforms.regions import Y_UNIT, analyse_area, window_of
+from jvrc.coding.tile_grid import BLOCK, Area, blocks_of
+from jvrc.frozen.model import FrozenModel
+
+
+class Scene(NamedTuple):
+    """A tile with the margin that g_s looks around, which is coded with other tiles."""
+
+    img: np.ndarray  # uint8 [h,w,3], with the margin
+    y: np.ndarray  # float32 [4H,4W,M] = g_a(img), of whole blocks
+    area: Area  # the blocks of the tile, counted from the first of the scene
+
+    @property
+    def blocks(self) -> Area:
+        """All blocks of the scene."""
+        return Area(0, 0, *blocks_of(*self.img.shape[:2]))
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Where the tile lies in arrays of latents."""
+        return self.area.within(self.blocks, Y_UNIT)
+
+    @property
+    def tile_img(self) -> np.ndarray:
+        """The pixels of the tile."""
+        return self.img[self.area.within(self.blocks, BLOCK)]
+
+    @property
+    def tile_y(self) -> np.ndarray:
+        """y of the tile."""
+        return self.y[self.inner]
+
+    def with_tile(self, y_hat: np.ndarray) -> np.ndarray:
+        """Return y of the scene, with y^ of the tile in its place."""
+        found = self.y.copy()
+        found[self.inner] = y_hat
+        return found
+
+
+def scene_of(model: FrozenModel, img: np.ndarray, area: Area) -> Scene:
+    """Return the scene of the tile that has these blocks of an image, uint8 [H,W,3]."""
+    image = Area(0, 0, *blocks_of(*img.shape[:2]))
+    window = window_of(model.config, area, image.size)
+    tile = Area(*(edge - window[i % 2] for i, edge in enumerate(area)))
+    return Scene(img[window.within(image, BLOCK)], analyse_area(model, img, window), tile)
