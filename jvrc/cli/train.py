@@ -129,10 +129,10 @@ def _run_train(args: argparse.Namespace) -> None:
 
 def _warm_start(args: argparse.Namespace, recipe: SingleRateRecipe, images: Any) -> tuple[Any, str]:
     """Return the parameters that --from and --transforms-from name, and a line for the record."""
-    from jvrc.training import data, single_rate, warm_start
+    from jvrc.training import datasets, single_rate, warm_start
 
     def crops() -> Any:
-        return single_rate.calibration_crops(recipe, data.ImageCache(images.train))
+        return single_rate.calibration_crops(recipe, datasets.ImageCache(images.train))
 
     config = recipe.config()
     source = read_source(args.source)

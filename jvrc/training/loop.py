@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from jvrc.training import data, devices, feeding, run_folder
+from jvrc.training import batches, datasets, devices, feeding, run_folder
 from jvrc.training.checkpoint import Checkpoints
 from jvrc.training.clock import Cost, StartUp
 from jvrc.training.log import MetricsFile
@@ -35,7 +35,7 @@ _MOST = 2**31 - 1
 
 def train(
     method: Method,
-    images: data.Dataset,
+    images: datasets.Dataset,
     folder: str | Path,
     *,
     resume: bool = False,
@@ -108,7 +108,7 @@ def train(
 
 
 def _feed(
-    method: Method, images: data.Dataset, mesh: Mesh, on_device: bool | None
+    method: Method, images: datasets.Dataset, mesh: Mesh, on_device: bool | None
 ) -> feeding.HostFeed | feeding.DeviceFeed:
     """Return the feed of a run; its program compiles from now on."""
     recipe, tiles = method.recipe, images.train
@@ -120,25 +120,25 @@ def _feed(
     return feeding.HostFeed(recipe, jit_step(method, mesh), mesh, state)
 
 
-def _read(images: data.Dataset, recipe: Recipe) -> data.Dataset:
+def _read(images: datasets.Dataset, recipe: Recipe) -> datasets.Dataset:
     """Return the images with those to train on in memory, unless they are tiles of a file."""
     if isinstance(images.train, Tiles):
         return images
-    images = images._replace(train=data.ImageCache(images.train))
+    images = images._replace(train=datasets.ImageCache(images.train))
     if devices.is_first_process():
-        data.announce_small(images.train, recipe.crop)
+        batches.announce_small(images.train, recipe.crop)
     return images
 
 
 def _validation(
-    method: Method, images: data.Dataset, mesh: Mesh, feed: feeding.Feed
+    method: Method, images: datasets.Dataset, mesh: Mesh, feed: feeding.Feed
 ) -> Callable[[dict], dict]:
     """Return the function that validates parameters; it compiles once the training step has."""
     recipe = method.recipe
     params = run_folder.model_params(recipe, run_folder.abstract_state(recipe).ema)
     return make_validation(
         recipe.config(),
-        data.centres(images.held_out),
+        batches.centres(images.held_out),
         method.validation_qsteps(),
         unnatural=unnatural_tiles(images.held_out, size=min(256, recipe.crop)),
         compiled_for=feeding.abstract(params, mesh),

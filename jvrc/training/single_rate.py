@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jvrc.model.modules import init_params
 from jvrc.model.residual import bfloat16_products
-from jvrc.training import data, klt_init, objectives, outliers
+from jvrc.training import batches, klt_init, objectives, outliers
 from jvrc.training.devices import check_divides
 from jvrc.training.method import Step
 from jvrc.training.recipe import SingleRateRecipe
@@ -73,7 +73,7 @@ def initial_params(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> di
 def calibration_crops(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> np.ndarray:
     """Return random crops [n,crop,crop,3] in [0,1], which initial parameters are fitted to."""
     shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
-    return data.batch(images, recipe.seed, 2**31, **shape) / np.float32(255)
+    return batches.batch(images, recipe.seed, 2**31, **shape) / np.float32(255)
 
 
 def _report(parts: objectives.Losses, weights: Array, qstep: Array) -> dict[str, Array]:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jvrc.model.config import Config
-from jvrc.training import data, objectives, unnatural
+from jvrc.training import batches, objectives, unnatural
 from jvrc.training.background import in_background
 
 VALIDATION_QSTEPS = (1.5, 3.0, 6.0, 12.0)  # the same for all runs, so that their losses compare
@@ -22,7 +22,7 @@ def unnatural_tiles(photos: Sequence[np.ndarray], *, size: int = 256) -> np.ndar
 
     photos: those that are dithered, enlarged or drawn upon.
     """
-    centres = data.centres(photos, size=size)
+    centres = batches.centres(photos, size=size)
     return unnatural.tiles(centres, len(unnatural.KINDS), _SEED, size=size)
 
 

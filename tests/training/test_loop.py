@@ -16,7 +16,17 @@ from jvrc.cli import main
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.training import clock, data, devices, klt_scales, loop, stepping, tile_file, warm_start
+from jvrc.training import (
+    batches,
+    clock,
+    datasets,
+    devices,
+    klt_scales,
+    loop,
+    stepping,
+    tile_file,
+    warm_start,
+)
 from jvrc.training.checkpoint import Checkpoints
 from jvrc.training.clock import StartUp
 from jvrc.training.divergence import has_diverged
@@ -38,7 +48,7 @@ def dataset(tmp_path_factory):
     photo = images.read_image(demo.bundled_photo())
     for i in range(4):
         images.write_image(root / f"{i}.png", photo[100 * i :][:100, 80 * i :][:, :200])
-    return data.open_folder(root)
+    return datasets.open_folder(root)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +106,7 @@ def test_jvrc2026_trains_with_muon_and_resumes_to_the_same_bits(dataset, tmp_pat
 def test_losses_of_jvrc2026_fall_on_a_batch_seen_again(dataset):
     mesh, method = devices.make_mesh(), SingleRate(NEW)
     step, state = loop.jit_step(method, mesh), loop.first_state(method, mesh, dataset.train)
-    crops, losses = data.batch(dataset.train, 0, 0, size=64, count=2), []
+    crops, losses = batches.batch(dataset.train, 0, 0, size=64, count=2), []
     for _ in range(12):
         state, report = step(state, crops)
         losses.append(float(report["loss"]))
@@ -323,8 +333,8 @@ def test_only_a_run_can_be_resumed_and_only_forwards(dataset, tmp_path):
 
 
 def test_klt_initialisation_gives_a_codec_where_random_weights_give_noise(dataset):
-    cached = data.ImageCache([*dataset.train, *dataset.held_out], progress=False)
-    crops = data.centres(cached, size=64)
+    cached = datasets.ImageCache([*dataset.train, *dataset.held_out], progress=False)
+    crops = batches.centres(cached, size=64)
     psnr = {}
     for name in ("klt", "random"):
         recipe = SingleRateRecipe(n=16, m=64, initialisation=name)

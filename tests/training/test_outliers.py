@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.training import clock, data, loop, objectives, outliers
+from jvrc.training import clock, datasets, loop, objectives, outliers
 from jvrc.training.devices import make_mesh
 from jvrc.training.log import read_metrics
 from jvrc.training.recipe import SingleRateRecipe
@@ -158,7 +158,7 @@ def thousand(folder, **options):
     with pytest.MonkeyPatch.context() as patch:
         with_outliers(patch)
         patch.setattr(clock, "OVERHEAD", 0.1)
-        method, images = SingleRate(RECIPE), data.Dataset(Coarse(), Coarse())
+        method, images = SingleRate(RECIPE), datasets.Dataset(Coarse(), Coarse())
         return loop.train(method, images, folder, save_minutes=0.0, **options)
 
 
