@@ -15,7 +15,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 def _module_list() -> str:
     lines: list[str] = []
-    folders = [PACKAGE, *sorted(p.parent for p in PACKAGE.glob("*/__init__.py"))]
+    folders = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
     for folder in folders:
         lines += ["", f"### {folder.relative_to(PACKAGE.parent).as_posix()}/", ""]
         lines += [_line(path) for path in sorted(folder.glob("[a-z]*.py"))]
@@ -30,7 +30,7 @@ def _line(path: Path) -> str:
 
 def _linked(path: Path) -> str:
     """The file's name, linked to its place in the API if it has one."""
-    folder = path.parent.name
+    folder = path.relative_to(PACKAGE).parts[0]
     page = PAGES.get(folder, folder)
     if not (Path(__file__).parent / "api" / f"{page}.md").exists():
         return f"`{path.name}`"

@@ -56,7 +56,7 @@ def _run_import_compressai(args: argparse.Namespace) -> None:
     library()
     from jvrc.frozen.file import save_model
     from jvrc.interop import from_compressai
-    from jvrc.training import datasets
+    from jvrc.training.data import datasets
 
     photographs = datasets.open_folder(args.data) if args.data else None
     try:

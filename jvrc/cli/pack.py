@@ -42,7 +42,7 @@ def add_pack(subparsers: Any) -> None:
 def _run_pack(args: argparse.Namespace) -> None:
     output = args.output or Path(f"{args.input.resolve()}.tiles")
     check_output(output, identities([args.input]), force=args.force)
-    from jvrc.training import datasets, tile_file
+    from jvrc.training.data import datasets, tile_file
 
     given = {name: getattr(args, name) for name in tile_file.Tiling._fields}
     tiling = tile_file.Tiling(**{name: v for name, v in given.items() if v is not None})

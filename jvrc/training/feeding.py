@@ -16,12 +16,13 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jvrc.training import batches, datasets, devices, tile_crops
-from jvrc.training.background import in_background
+from jvrc.runtime.background import in_background
+from jvrc.training.data import batches, datasets, tile_crops
+from jvrc.training.data.tile_file import Tiles
 from jvrc.training.method import Step
-from jvrc.training.recipe import Recipe
-from jvrc.training.state import State
-from jvrc.training.tile_file import Tiles
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.run import devices
+from jvrc.training.update.state import State
 
 Waiting = Callable[[], AbstractContextManager]
 STEPS_TOGETHER = 10  # training steps to a dispatch, where crops are drawn on the device

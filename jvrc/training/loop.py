@@ -16,19 +16,21 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from jvrc.training import batches, datasets, devices, feeding, run_folder
-from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.clock import Cost, StartUp
-from jvrc.training.log import MetricsFile
+from jvrc.training import feeding
+from jvrc.training.data import batches, datasets
+from jvrc.training.data.tile_file import Tiles
 from jvrc.training.method import Method
-from jvrc.training.recipe import Recipe
-from jvrc.training.recipe_files import RECIPE_FILE, save_recipe
-from jvrc.training.run_folder import METRICS_FILE, Run
-from jvrc.training.state import State, init_state
+from jvrc.training.recipe.files import RECIPE_FILE, save_recipe
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.run import devices, run_folder
+from jvrc.training.run.checkpoint import Checkpoints
+from jvrc.training.run.clock import Cost, StartUp
+from jvrc.training.run.log import MetricsFile
+from jvrc.training.run.run_folder import METRICS_FILE, Run
+from jvrc.training.run.stopping import Stopped, StopRequest
 from jvrc.training.stepping import Limits, Loop
-from jvrc.training.stopping import Stopped, StopRequest
-from jvrc.training.tile_file import Tiles
-from jvrc.training.validation import make_validation, unnatural_tiles
+from jvrc.training.update.state import State, init_state
+from jvrc.training.validation.held_out import make_validation, unnatural_tiles
 
 _MOST = 2**31 - 1
 

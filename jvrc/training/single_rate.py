@@ -11,12 +11,14 @@ from jax.sharding import Mesh
 
 from jvrc.model.modules import init_params
 from jvrc.model.residual import bfloat16_products
-from jvrc.training import batches, klt_init, objectives, outliers
-from jvrc.training.devices import check_divides
+from jvrc.training.data import batches
+from jvrc.training.initialisation import klt_init
+from jvrc.training.loss import objectives, outliers
 from jvrc.training.method import Step
-from jvrc.training.recipe import SingleRateRecipe
-from jvrc.training.state import State, apply_gradients
-from jvrc.training.validation import VALIDATION_QSTEPS
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run.devices import check_divides
+from jvrc.training.update.state import State, apply_gradients
+from jvrc.training.validation.held_out import VALIDATION_QSTEPS
 
 CALIBRATION_CROPS = 128
 
@@ -35,7 +37,7 @@ class SingleRate:
         """Return one training step, not jitted; ValueError if the mesh does not divide the batch.
 
         It reports loss, bpp, PSNR (dB), the norm of the gradient, the share of crops whose weight
-        is reduced, and whether the step was skipped: see jvrc.training.outliers.
+        is reduced, and whether the step was skipped: see jvrc.training.loss.outliers.
         """
         check_divides("batch", self.recipe.batch, mesh.shape["data"])
         return self._step

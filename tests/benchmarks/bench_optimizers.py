@@ -14,10 +14,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jvrc.training import batches, datasets, devices, loop
-from jvrc.training.recipe import SingleRateRecipe
+from jvrc.training import loop
+from jvrc.training.data import batches, datasets
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run import devices
 from jvrc.training.single_rate import SingleRate
-from jvrc.training.validation import make_validation
+from jvrc.training.validation.held_out import make_validation
 
 NAMES = ("adam", "muon", "muon-all", "soap")
 

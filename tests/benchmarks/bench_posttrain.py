@@ -39,12 +39,13 @@ from jvrc.export import freezing
 from jvrc.io.files import write_bytes
 from jvrc.io.images import list_images, read_image
 from jvrc.runtime import compile_cache
-from jvrc.training import batches, datasets, loop, warm_start
-from jvrc.training.log import read_metrics
+from jvrc.training import loop, warm_start
+from jvrc.training.data import batches, datasets
 from jvrc.training.method import Method
 from jvrc.training.multi_rate import MultiRate
-from jvrc.training.recipe import PUBLISHED_QSTEPS, MultiRateRecipe, SingleRateRecipe
-from jvrc.training.run_folder import load_run
+from jvrc.training.recipe.schema import PUBLISHED_QSTEPS, MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run.log import read_metrics
+from jvrc.training.run.run_folder import load_run
 from jvrc.training.single_rate import SingleRate
 
 COST = 5.8  # of an 8-rate training step in single-rate ones, measured at N = 32, M = 192

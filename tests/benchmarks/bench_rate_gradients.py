@@ -22,8 +22,10 @@ import numpy as np
 
 import jvrc
 from jvrc.runtime import compile_cache
-from jvrc.training import batches, datasets, devices, loop, multi_rate, rate_gradients, warm_start
-from jvrc.training.recipe import MultiRateRecipe
+from jvrc.training import loop, multi_rate, rate_gradients, warm_start
+from jvrc.training.data import batches, datasets
+from jvrc.training.recipe.schema import MultiRateRecipe
+from jvrc.training.run import devices
 
 SHIPPED = Path(jvrc.__file__).parent / "weights" / "mbt2018-mean.safetensors"
 KINDS = {

@@ -20,9 +20,11 @@ from jvrc.frozen.header import read_header
 from jvrc.interop import prototype
 from jvrc.io import images
 from jvrc.model.modules import init_params
-from jvrc.training import batches, loop, run_folder
-from jvrc.training.recipe import SingleRateRecipe
-from jvrc.training.run_folder import load_run
+from jvrc.training import loop
+from jvrc.training.data import batches
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run import run_folder
+from jvrc.training.run.run_folder import load_run
 
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 

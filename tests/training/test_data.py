@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jvrc.io.images import list_images, read_image, write_image
-from jvrc.training import batches, datasets
+from jvrc.training.data import batches, datasets
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from small import small_config
 
 from jvrc.model import architectures
 from jvrc.model.config import config_of
-from jvrc.training import klt_init
-from jvrc.training.klt_scales import klt_config
+from jvrc.training.initialisation import klt_init
+from jvrc.training.initialisation.klt_scales import klt_config
 
 KEY = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")

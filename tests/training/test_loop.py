@@ -16,26 +16,19 @@ from jvrc.cli import main
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.training import (
-    batches,
-    clock,
-    datasets,
-    devices,
-    klt_scales,
-    loop,
-    stepping,
-    tile_file,
-    warm_start,
-)
-from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.clock import StartUp
-from jvrc.training.divergence import has_diverged
+from jvrc.training import loop, stepping, warm_start
+from jvrc.training.data import batches, datasets, tile_file
+from jvrc.training.initialisation import klt_scales
 from jvrc.training.multi_rate import MultiRate
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
-from jvrc.training.recipe_files import save_recipe
-from jvrc.training.run_folder import is_finished, load_run, with_optimizer_of
+from jvrc.training.recipe.files import save_recipe
+from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run import clock, devices
+from jvrc.training.run.checkpoint import Checkpoints
+from jvrc.training.run.clock import StartUp
+from jvrc.training.run.divergence import has_diverged
+from jvrc.training.run.run_folder import is_finished, load_run, with_optimizer_of
 from jvrc.training.single_rate import SingleRate, initial_params
-from jvrc.training.validation import VALIDATION_QSTEPS, make_validation
+from jvrc.training.validation.held_out import VALIDATION_QSTEPS, make_validation
 
 RECIPE = SingleRateRecipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]

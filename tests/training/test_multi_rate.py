@@ -17,18 +17,21 @@ from small import small_config
 from jvrc.export import freezing
 from jvrc.model.modules import init_params
 from jvrc.qstep import rd_lambda
-from jvrc.training import batches, datasets, devices, loop, multi_rate, objectives, warm_start
-from jvrc.training.log import read_metrics
+from jvrc.training import loop, multi_rate, warm_start
+from jvrc.training.data import batches, datasets
+from jvrc.training.loss import objectives
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.rate_gradients import RateReport, Rates
-from jvrc.training.recipe import (
+from jvrc.training.recipe.schema import (
     OBJECTIVE_SCALES,
     PUBLISHED_QSTEPS,
     WEIGHTINGS,
     MultiRateRecipe,
     SingleRateRecipe,
 )
-from jvrc.training.run_folder import model_params
+from jvrc.training.run import devices
+from jvrc.training.run.log import read_metrics
+from jvrc.training.run.run_folder import model_params
 from jvrc.training.single_rate import SingleRate
 
 BASE = SingleRateRecipe(n=4, m=6, initialisation="random")

@@ -14,9 +14,12 @@ from small import small_config
 from jvrc.model import architectures
 from jvrc.model.config import ARCHITECTURES
 from jvrc.qstep import rd_lambda
-from jvrc.training import devices, klt_init, moo, objectives, rate_gradients
-from jvrc.training.klt_scales import klt_config
+from jvrc.training import moo, rate_gradients
+from jvrc.training.initialisation import klt_init
+from jvrc.training.initialisation.klt_scales import klt_config
+from jvrc.training.loss import objectives
 from jvrc.training.rate_gradients import Rates, Setup
+from jvrc.training.run import devices
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jvrc.io.images import read_image
-from jvrc.training import batches, datasets, tfds_source
+from jvrc.training.data import batches, datasets, tfds_source
 
 pytest.importorskip(
     "array_record", reason="needs the extra tfds; array_record has no wheels for Windows"

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from jvrc.cli import main
 from jvrc.io import images
-from jvrc.training import batches, datasets, tile_crops, tile_file
-from jvrc.training.tile_file import Tiling
+from jvrc.training.data import batches, datasets, tile_crops, tile_file
+from jvrc.training.data.tile_file import Tiling
 
 TILING = Tiling(side=64, stride=48, scales=(1.0, 0.5), unnatural=9)
 SIZES = [(150, 200), (64, 64), (40, 70), (130, 128)]

@@ -15,8 +15,8 @@ from jax import Array
 
 from jvrc.model import architectures, context, hyperprior, jvrc2026, stepwise, transforms
 from jvrc.model.config import Config, Jvrc2026Config
-from jvrc.training import batches
-from jvrc.training.validation import unnatural_tiles
+from jvrc.training.data import batches
+from jvrc.training.validation.held_out import unnatural_tiles
 
 QSTEPS = (1.0, 6.0)
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from jvrc.io.images import as_rgb_uint8
 from jvrc.runtime import extras
-from jvrc.training import datasets
+from jvrc.training.data import datasets
 
 FORMAT = "array_record"  # the one that TFDS reads at random
 HELD_OUT_FRACTION, HELD_OUT_MOST = 0.04, 64

@@ -3,7 +3,7 @@
 In the models of 2018, the 2x2 centre taps of each layer of g_a hold the leading eigenvectors of the
 2x2 blocks of the previous layer's output, a Karhunen-Loeve transform (KLT) at each of four levels;
 those of g_s hold the transposes. All other taps are small noise. Training that begins here saves
-thousands of steps. For jvrc2026 see jvrc.training.klt_init2026.
+thousands of steps. For jvrc2026 see jvrc.training.initialisation.klt_init2026.
 """
 
 import jax
@@ -13,9 +13,9 @@ import numpy as np
 from jvrc.model import architectures, context, layers
 from jvrc.model.config import Config, Jvrc2026Config
 from jvrc.model.modules import init_params
-from jvrc.training import klt_init2026
-from jvrc.training.klt_init2026 import leading_eigenvectors
-from jvrc.training.klt_scales import GAIN
+from jvrc.training.initialisation import klt_init2026
+from jvrc.training.initialisation.klt_init2026 import leading_eigenvectors
+from jvrc.training.initialisation.klt_scales import GAIN
 
 _NOISE = 0.02  # factor on the usual random values of taps
 

@@ -3,7 +3,7 @@
 A file is a safetensors file, `jvrc pack` writes it:
 
   tiles     uint8 [n,T,T,3]    of training images and of smaller versions of them, then tiles that
-                               are no photographs (jvrc.training.unnatural), as many as the
+                               are no photographs (jvrc.training.data.unnatural), as many as the
                                metadata's `unnatural` says
   weights   float32 [n]        of photographs: how often each is drawn; 0 for other tiles
   held_out  uint8 [h,T,T,3]    the centres of held-out images, which have no tile above
@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jvrc.training import batches, datasets, unnatural
+from jvrc.training.data import batches, datasets, unnatural
 
 FORMAT = "jvrc-tiles-1"
 _HEADER = 4096  # bytes before the tiles; their number is known last

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jvrc.training import unnatural
-from jvrc.training.datasets import ImageCache, read_each
+from jvrc.training.data import unnatural
+from jvrc.training.data.datasets import ImageCache, read_each
 
 
 def pad_to(img: np.ndarray, size: int) -> np.ndarray:
