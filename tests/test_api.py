@@ -49,6 +49,16 @@ LAYERS = (
     {"jvrc.qstep", "jvrc.io", "jvrc.runtime", "jvrc.errors"},
 )
 
+# The folders in a folder, from the top down in the same way; the modules beside them are above.
+INNER = {
+    "jvrc.training": (
+        {"run"},
+        {"update"},
+        {"recipe", "validation"},
+        {"data", "initialisation", "loss"},
+    ),
+}
+
 HEAVY = {"torch", "tensorflow", "matplotlib", "orbax", "flax", "optax", "scipy", "skimage"}
 
 
@@ -87,6 +97,15 @@ def layer(module):
     return found[0]
 
 
+def inner_place(module, folder):
+    """The (unit, layer) of a module in a folder of INNER; a module beside the folders has -1."""
+    inner = module.removeprefix(f"{folder}.").split(".")[0]
+    found = [i for i, names in enumerate(INNER[folder]) if inner in names]
+    is_module = not (ROOT.parent / folder.replace(".", "/") / inner).is_dir()
+    assert found or is_module, f"{folder}.{inner} is in no layer: give it a place in INNER"
+    return (inner, found[0]) if found else ("", -1)
+
+
 def public_functions(tree):
     """Of the module and of its classes: (function, parameters)."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
@@ -102,6 +121,16 @@ def test_imports_only_go_downward(module):
         assert imported in TREES, f"{module} imports {imported}, which does not exist"
         inside = unit(imported) == unit(module) and module != "jvrc"
         assert inside or layer(imported) > layer(module), f"{module} must not import {imported}"
+
+
+@pytest.mark.parametrize("folder", INNER)
+def test_imports_inside_a_folder_only_go_downward(folder):
+    for module in (name for name in TREES if name.startswith(f"{folder}.")):
+        inner, layer = inner_place(module, folder)
+        for imported in imports(TREES[module]):
+            if imported.startswith(f"{folder}."):
+                other, lower = inner_place(imported, folder)
+                assert other == inner or lower > layer, f"{module} must not import {imported}"
 
 
 def test_imports_have_no_cycles():
