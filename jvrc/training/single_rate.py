@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jvrc.model.modules import init_params
 from jvrc.model.residual import bfloat16_products
 from jvrc.training.data import batches
-from jvrc.training.initialisation import klt_init
+from jvrc.training.initialisation import klt
 from jvrc.training.loss import objectives, outliers
 from jvrc.training.method import Step
 from jvrc.training.recipe.schema import SingleRateRecipe
@@ -69,7 +69,7 @@ def initial_params(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> di
     key, config = jax.random.key(recipe.seed), recipe.config()
     if recipe.initialisation == "random":
         return init_params(key, config)
-    return klt_init.klt_params(key, config, calibration_crops(recipe, images))
+    return klt.klt_params(key, config, calibration_crops(recipe, images))
 
 
 def calibration_crops(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> np.ndarray:
