@@ -60,6 +60,13 @@ INNER = {
         {"jvrc.codec.tiles"},
         {"jvrc.codec.transforms"},
     ),
+    "jvrc.training": (
+        {"jvrc.training"},
+        {"jvrc.training.run"},
+        {"jvrc.training.update"},
+        {"jvrc.training.recipe", "jvrc.training.validation"},
+        {"jvrc.training.data", "jvrc.training.initialisation", "jvrc.training.loss"},
+    ),
 }
 
 HEAVY = {"torch", "tensorflow", "matplotlib", "orbax", "flax", "optax", "scipy", "skimage"}

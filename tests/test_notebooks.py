@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jvrc.frozen.file import read_model
-from jvrc.training.log import read_metrics
+from jvrc.training.run.log import read_metrics
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colab").glob("*.ipynb"))
 

@@ -102,10 +102,10 @@ def parse_notes(pairs: list[str]) -> dict[str, str]:
 def calibrated(model: Any, photographs: Any) -> Any:
     """Return the model with CDF tables and fixed-point formats fitted to some training images."""
     from jvrc.export import calibration
-    from jvrc.training import data
+    from jvrc.training.data import batches
 
     size, limit = _CALIBRATION_CROP, _CALIBRATION_IMAGES
-    return calibration.calibrate(model, data.centres(photographs.train, size=size, limit=limit))
+    return calibration.calibrate(model, batches.centres(photographs.train, size=size, limit=limit))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from jvrc.cli.common import (
 from jvrc.cli.outputs import check_output, identities
 from jvrc.cli.recipe_options import first_recipe
 from jvrc.cli.sources import load_training, opened
-from jvrc.training.recipe import SingleRateRecipe, model_fields
+from jvrc.training.recipe.schema import SingleRateRecipe, model_fields
 
 WEIGHTS = "model.safetensors"  # in a run's folder
 
@@ -63,7 +63,7 @@ def _default_output(path: Path) -> Path:
 def _run_to_freeze(args: argparse.Namespace) -> Any:
     """Return the run that was trained, or one that stands for parameters of the prototype."""
     from jvrc.interop import prototype
-    from jvrc.training import run_folder
+    from jvrc.training.run import run_folder
 
     if prototype.is_prototype(args.input) != bool(args.recipe):
         raise ValueError(
@@ -86,7 +86,7 @@ def write_frozen(run: Any, output: Path, notes: dict[str, str], images: Any) -> 
     """Freeze a run into a file, with tables fitted to images if there are any, and print lines."""
     from jvrc.export.freezing import freeze_run
     from jvrc.frozen.file import save_model
-    from jvrc.training import extremes
+    from jvrc.training.validation import extremes
 
     model = freeze_run(run, notes)
     if images:

@@ -56,9 +56,9 @@ def _run_import_compressai(args: argparse.Namespace) -> None:
     library()
     from jvrc.frozen.file import save_model
     from jvrc.interop import from_compressai
-    from jvrc.training import data
+    from jvrc.training.data import datasets
 
-    photographs = data.open_folder(args.data) if args.data else None
+    photographs = datasets.open_folder(args.data) if args.data else None
     try:
         model = from_compressai(checkpoint, **notes)
     except ValueError as error:

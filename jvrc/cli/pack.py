@@ -42,11 +42,11 @@ def add_pack(subparsers: Any) -> None:
 def _run_pack(args: argparse.Namespace) -> None:
     output = args.output or Path(f"{args.input.resolve()}.tiles")
     check_output(output, identities([args.input]), force=args.force)
-    from jvrc.training import data, tile_file
+    from jvrc.training.data import datasets, tile_file
 
     given = {name: getattr(args, name) for name in tile_file.Tiling._fields}
     tiling = tile_file.Tiling(**{name: v for name, v in given.items() if v is not None})
-    images = data.open_folder(args.input)
+    images = datasets.open_folder(args.input)
     count = tile_file.pack(images, output, tiling)
     for reason in (images.train.skipped | images.held_out.skipped).values():
         print(f"skipped: {reason}", file=sys.stderr)

@@ -32,8 +32,8 @@ def _run_plot(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.input}: not a run: it holds no {_METRICS}")
     output = args.output or args.input / _PLOT
     check_output(output, identities([args.input]), force=args.force)
-    from jvrc.training.log import read_metrics
-    from jvrc.training.log_plot import plot_run
+    from jvrc.training.run.log import read_metrics
+    from jvrc.training.run.log_plot import plot_run
 
     rows = read_metrics(metrics)
     if not rows:

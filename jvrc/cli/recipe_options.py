@@ -5,15 +5,15 @@ import shlex
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from jvrc.training import recipe_files
-from jvrc.training.recipe import Recipe
+from jvrc.training.recipe import files
+from jvrc.training.recipe.schema import Recipe
 
 _METAVARS = {int: "N", float: "X"}
 
 
 def add_recipe_options(parser: argparse.ArgumentParser, kind: type[Recipe]) -> None:
     """Add --recipe, --stage and an option for each field of a kind of recipe."""
-    shipped = ", ".join(recipe_files.shipped_recipes())
+    shipped = ", ".join(files.shipped_recipes())
     parser.add_argument(
         "--recipe",
         metavar="NAME|FILE",
@@ -45,8 +45,8 @@ def chosen_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
 
 def first_recipe(name: str, kind: type[Recipe]) -> Recipe:
     """Return the first stage of a recipe; ValueError if there is none, or it is of another kind."""
-    path = recipe_files.recipe_path(name)
-    stage = recipe_files.read_stages(path)[0]
+    path = files.recipe_path(name)
+    stage = files.read_stages(path)[0]
     _check_kind(f"{path}, stage {stage.name}", stage.recipe, kind, f"--recipe {name}")
     return stage.recipe
 
@@ -55,9 +55,9 @@ def next_command(args: argparse.Namespace) -> str | None:
     """Return the command that runs the stage after the chosen one; None if there is none."""
     if not args.recipe:
         return None
-    path = recipe_files.recipe_path(args.recipe)
-    stages = recipe_files.read_stages(path)
-    following = stages[recipe_files.stage_index(path, stages, args.stage) + 1 :]
+    path = files.recipe_path(args.recipe)
+    stages = files.read_stages(path)
+    following = stages[files.stage_index(path, stages, args.stage) + 1 :]
     if not following:
         return None
     stage = following[0]
@@ -89,15 +89,15 @@ def _data_options(args: argparse.Namespace) -> list[str]:
 def _base_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
     if args.stage and not args.recipe:
         raise ValueError("--stage chooses a stage of --recipe: pass both")
-    saved = args.output / recipe_files.RECIPE_FILE
-    resumed = recipe_files.read_recipe(saved) if args.resume and saved.exists() else None
+    saved = args.output / files.RECIPE_FILE
+    resumed = files.read_recipe(saved) if args.resume and saved.exists() else None
     if resumed:
         _check_kind(f"{saved}", resumed, kind, "--resume")
     if not args.recipe:
         return resumed or kind()
-    path = recipe_files.recipe_path(args.recipe)
-    stages = recipe_files.read_stages(path)
-    stage = stages[recipe_files.stage_index(path, stages, args.stage)]
+    path = files.recipe_path(args.recipe)
+    stages = files.read_stages(path)
+    stage = stages[files.stage_index(path, stages, args.stage)]
     options = shlex.join(["--recipe", args.recipe, "--stage", stage.name])
     _check_kind(f"{path}, stage {stage.name}", stage.recipe, kind, options)
     if not resumed:

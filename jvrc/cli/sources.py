@@ -17,7 +17,7 @@ def load_training() -> None:
 
 def images_of(args: argparse.Namespace) -> Any:
     """Return the data set that --data or --tfds names."""
-    from jvrc.training import tfds_source
+    from jvrc.training.data import tfds_source
 
     if args.tfds:
         return tfds_source.open_tfds(args.tfds, args.tfds_dir)
@@ -26,11 +26,11 @@ def images_of(args: argparse.Namespace) -> Any:
 
 def opened(path: Path) -> Any:
     """Return the data set of a folder of images, or of a file of `jvrc pack`."""
-    from jvrc.training import data, tile_file
+    from jvrc.training.data import datasets, tile_file
 
     if tile_file.is_tile_file(path):
         return tile_file.open_tiles(path)
-    return data.open_folder(path)
+    return datasets.open_folder(path)
 
 
 def print_skipped(images: Any) -> None:

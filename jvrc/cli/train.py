@@ -15,8 +15,8 @@ from jvrc.cli.recipe_options import (
     resume_command,
 )
 from jvrc.cli.sources import images_of, load_training, print_skipped, read_source
-from jvrc.training.clock import StartUp
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run.clock import StartUp
 
 
 def add_train(subparsers: Any) -> None:
@@ -116,7 +116,7 @@ def _run_train(args: argparse.Namespace) -> None:
         raise ValueError("--transforms-from needs --from, the model that gets the transforms")
     load_training()
     start_up.lap("importing")
-    from jvrc.training import run_folder
+    from jvrc.training.run import run_folder
     from jvrc.training.single_rate import SingleRate
 
     run_folder.check_run(args.output, recipe, args.resume)  # before images are read
@@ -129,10 +129,11 @@ def _run_train(args: argparse.Namespace) -> None:
 
 def _warm_start(args: argparse.Namespace, recipe: SingleRateRecipe, images: Any) -> tuple[Any, str]:
     """Return the parameters that --from and --transforms-from name, and a line for the record."""
-    from jvrc.training import data, single_rate, warm_start
+    from jvrc.training import single_rate, warm_start
+    from jvrc.training.data import datasets
 
     def crops() -> Any:
-        return single_rate.calibration_crops(recipe, data.ImageCache(images.train))
+        return single_rate.calibration_crops(recipe, datasets.ImageCache(images.train))
 
     config = recipe.config()
     source = read_source(args.source)
@@ -152,8 +153,8 @@ def _run_posttrain(args: argparse.Namespace) -> None:
         raise ValueError("--from must name the run or weights file to post-train; got none")
     load_training()
     start_up.lap("importing")
-    from jvrc.training import run_folder
     from jvrc.training.multi_rate import MultiRate
+    from jvrc.training.run import run_folder
 
     if args.distributed:
         import jax
@@ -181,7 +182,8 @@ def _train(
     Raises:
       SystemExit: 130 after SIGINT, 143 after SIGTERM; the run can be resumed.
     """
-    from jvrc.training import devices, loop, run_folder, stopping
+    from jvrc.training import loop
+    from jvrc.training.run import devices, run_folder, stopping
 
     try:
         run = loop.train(

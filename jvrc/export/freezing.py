@@ -65,7 +65,7 @@ def freeze(
 
 
 def freeze_run(run: Any, notes: dict[str, str]) -> FrozenModel:
-    """Return the frozen model of a run of `jvrc train` (jvrc.training.loop.Run).
+    """Return the frozen model of a run of `jvrc train` (jvrc.training.run.run_folder.Run).
 
     notes: further entries of the header, beside the recipe and the number of training steps done.
     """

@@ -16,12 +16,13 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jvrc.training import data, devices, tile_crops
-from jvrc.training.background import in_background
+from jvrc.runtime.background import in_background
+from jvrc.training.data import batches, datasets, tile_crops
+from jvrc.training.data.tile_file import Tiles
 from jvrc.training.method import Step
-from jvrc.training.recipe import Recipe
-from jvrc.training.state import State
-from jvrc.training.tile_file import Tiles
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.run import devices
+from jvrc.training.update.state import State
 
 Waiting = Callable[[], AbstractContextManager]
 STEPS_TOGETHER = 10  # training steps to a dispatch, where crops are drawn on the device
@@ -69,7 +70,7 @@ class HostFeed:
         self.compiled = in_background(lambda: step.lower(abstract(state, mesh), batch).compile())
         self._batches: Generator[np.ndarray] = (made for made in ())
 
-    def begin(self, images: data.Dataset, first: int, last: int) -> None:
+    def begin(self, images: datasets.Dataset, first: int, last: int) -> None:
         """Begin to make the batches of training steps first … last-1."""
         options = {"size": self._recipe.crop, "count": self._recipe.batch}
         seed, share = self._recipe.run_seed(), self._recipe.unnatural_share
@@ -77,8 +78,8 @@ class HostFeed:
             array, chances = images.train.array, images.train.chances(share)
             make = tile_crops.host_batches(array, chances, seed, **options)
         else:
-            make = partial(data.batch, images.train, seed, unnatural_share=share, **options)
-        self._batches = data.in_advance(make, first, last)
+            make = partial(batches.batch, images.train, seed, unnatural_share=share, **options)
+        self._batches = batches.in_advance(make, first, last)
 
     def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
         """Take one step, with the next batch; every process makes all and keeps its part."""
@@ -105,7 +106,7 @@ class DeviceFeed:
         shapes = abstract((state, self._inputs, np.int32(0)), mesh)
         self.compiled = in_background(lambda: jitted.lower(*shapes).compile())
 
-    def begin(self, images: data.Dataset, first: int, last: int) -> None:
+    def begin(self, images: datasets.Dataset, first: int, last: int) -> None:
         """Copy the tiles to the device."""
         self._inputs = jax.device_put(self._inputs, self._whole)
 

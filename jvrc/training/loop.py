@@ -16,26 +16,28 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from jvrc.training import data, devices, feeding, run_folder
-from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.clock import Cost, StartUp
-from jvrc.training.log import MetricsFile
+from jvrc.training import feeding
+from jvrc.training.data import batches, datasets
+from jvrc.training.data.tile_file import Tiles
 from jvrc.training.method import Method
-from jvrc.training.recipe import Recipe
-from jvrc.training.recipe_files import RECIPE_FILE, save_recipe
-from jvrc.training.run_folder import METRICS_FILE, Run
-from jvrc.training.state import State, init_state
+from jvrc.training.recipe.files import RECIPE_FILE, save_recipe
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.run import devices, run_folder
+from jvrc.training.run.checkpoint import Checkpoints
+from jvrc.training.run.clock import Cost, StartUp
+from jvrc.training.run.log import MetricsFile
+from jvrc.training.run.run_folder import METRICS_FILE, Run
+from jvrc.training.run.stopping import Stopped, StopRequest
 from jvrc.training.stepping import Limits, Loop
-from jvrc.training.stopping import Stopped, StopRequest
-from jvrc.training.tile_file import Tiles
-from jvrc.training.validation import make_validation, unnatural_tiles
+from jvrc.training.update.state import State, init_state
+from jvrc.training.validation.held_out import make_validation, unnatural_tiles
 
 _MOST = 2**31 - 1
 
 
 def train(
     method: Method,
-    images: data.Dataset,
+    images: datasets.Dataset,
     folder: str | Path,
     *,
     resume: bool = False,
@@ -108,7 +110,7 @@ def train(
 
 
 def _feed(
-    method: Method, images: data.Dataset, mesh: Mesh, on_device: bool | None
+    method: Method, images: datasets.Dataset, mesh: Mesh, on_device: bool | None
 ) -> feeding.HostFeed | feeding.DeviceFeed:
     """Return the feed of a run; its program compiles from now on."""
     recipe, tiles = method.recipe, images.train
@@ -120,25 +122,25 @@ def _feed(
     return feeding.HostFeed(recipe, jit_step(method, mesh), mesh, state)
 
 
-def _read(images: data.Dataset, recipe: Recipe) -> data.Dataset:
+def _read(images: datasets.Dataset, recipe: Recipe) -> datasets.Dataset:
     """Return the images with those to train on in memory, unless they are tiles of a file."""
     if isinstance(images.train, Tiles):
         return images
-    images = images._replace(train=data.ImageCache(images.train))
+    images = images._replace(train=datasets.ImageCache(images.train))
     if devices.is_first_process():
-        data.announce_small(images.train, recipe.crop)
+        batches.announce_small(images.train, recipe.crop)
     return images
 
 
 def _validation(
-    method: Method, images: data.Dataset, mesh: Mesh, feed: feeding.Feed
+    method: Method, images: datasets.Dataset, mesh: Mesh, feed: feeding.Feed
 ) -> Callable[[dict], dict]:
     """Return the function that validates parameters; it compiles once the training step has."""
     recipe = method.recipe
     params = run_folder.model_params(recipe, run_folder.abstract_state(recipe).ema)
     return make_validation(
         recipe.config(),
-        data.centres(images.held_out),
+        batches.centres(images.held_out),
         method.validation_qsteps(),
         unnatural=unnatural_tiles(images.held_out, size=min(256, recipe.crop)),
         compiled_for=feeding.abstract(params, mesh),

@@ -7,8 +7,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from jvrc.training.recipe import Recipe
-from jvrc.training.state import State
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.update.state import State
 
 # (state, uint8 [B,crop,crop,3]) -> (state, values to report: scalars, or one for each rate [K])
 Step = Callable[[State, Array], tuple[State, dict[str, Array]]]

@@ -16,13 +16,14 @@ from jax.sharding import Mesh
 from jvrc.model import entropy_models
 from jvrc.model.residual import bfloat16_products
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, rd_lambda
-from jvrc.training import moo, objectives, rate_gradients
-from jvrc.training.devices import check_divides
+from jvrc.training import moo, rate_gradients
+from jvrc.training.loss import objectives
 from jvrc.training.method import Step
 from jvrc.training.rate_gradients import RateReport, Rates
-from jvrc.training.recipe import MultiRateRecipe
-from jvrc.training.state import State, apply_gradients
-from jvrc.training.validation import VALIDATION_QSTEPS
+from jvrc.training.recipe.schema import MultiRateRecipe
+from jvrc.training.run.devices import check_divides
+from jvrc.training.update.state import State, apply_gradients
+from jvrc.training.validation.held_out import VALIDATION_QSTEPS
 
 # Norms of gradients fall with Delta to about this power: from 56 at Delta = 1 to 0.9 at 10 (a small
 # trained model), and less steeply in models that have not been trained long.
@@ -64,8 +65,9 @@ class MultiRate:
         """Return one training step, not jitted.
 
         It reports the scalar loss, the share of crops whose weight is reduced, whether the step was
-        skipped (jvrc.training.outliers), and a list [K] of each rate's bpp, PSNR (dB), weight, norm
-        of the gradient, and cosine between gradient and update; NaN for a rate that was not drawn.
+        skipped (jvrc.training.loss.outliers), and a list [K] of each rate's bpp, PSNR (dB), weight,
+        norm of the gradient, and cosine between gradient and update; NaN for a rate that was not
+        drawn.
 
         Raises:
           ValueError: the mesh does not divide the batch or the rates.

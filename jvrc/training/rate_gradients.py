@@ -1,7 +1,7 @@
 """The gradients of K rates on one batch, and their weighted sum.
 
 Objective k is L_k = R_k + lambda_k * 255^2 * MSE_k at the quantisation step Delta_k (Kamisli et al.
-2024, Sec. 3.1), the mean over crops, of which outliers count less (jvrc.training.outliers). The
+2024, Sec. 3.1), the mean over crops, of which outliers count less (see `loss.outliers`). The
 latents y and z do not depend on Delta, so g_a and h_a run forward once. The rest runs once for each
 rate, one after another, so that memory does not grow with K. It gives the gradients of its own
 parameters and the cotangents of (y, z), which remain to be pulled back through h_a and g_a:
@@ -29,8 +29,9 @@ from jvrc.model.architectures import ENCODER
 from jvrc.model.config import Config
 from jvrc.model.latents import Latents, draw_noise
 from jvrc.model.modules import VariableRateModel
-from jvrc.training import moo, objectives, outliers
-from jvrc.training.objectives import Losses
+from jvrc.training import moo
+from jvrc.training.loss import objectives, outliers
+from jvrc.training.loss.objectives import Losses
 
 
 class Rates(NamedTuple):

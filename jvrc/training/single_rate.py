@@ -11,12 +11,14 @@ from jax.sharding import Mesh
 
 from jvrc.model.modules import init_params
 from jvrc.model.residual import bfloat16_products
-from jvrc.training import data, klt_init, objectives, outliers
-from jvrc.training.devices import check_divides
+from jvrc.training.data import batches
+from jvrc.training.initialisation import klt
+from jvrc.training.loss import objectives, outliers
 from jvrc.training.method import Step
-from jvrc.training.recipe import SingleRateRecipe
-from jvrc.training.state import State, apply_gradients
-from jvrc.training.validation import VALIDATION_QSTEPS
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run.devices import check_divides
+from jvrc.training.update.state import State, apply_gradients
+from jvrc.training.validation.held_out import VALIDATION_QSTEPS
 
 CALIBRATION_CROPS = 128
 
@@ -35,7 +37,7 @@ class SingleRate:
         """Return one training step, not jitted; ValueError if the mesh does not divide the batch.
 
         It reports loss, bpp, PSNR (dB), the norm of the gradient, the share of crops whose weight
-        is reduced, and whether the step was skipped: see jvrc.training.outliers.
+        is reduced, and whether the step was skipped: see jvrc.training.loss.outliers.
         """
         check_divides("batch", self.recipe.batch, mesh.shape["data"])
         return self._step
@@ -67,13 +69,13 @@ def initial_params(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> di
     key, config = jax.random.key(recipe.seed), recipe.config()
     if recipe.initialisation == "random":
         return init_params(key, config)
-    return klt_init.klt_params(key, config, calibration_crops(recipe, images))
+    return klt.klt_params(key, config, calibration_crops(recipe, images))
 
 
 def calibration_crops(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> np.ndarray:
     """Return random crops [n,crop,crop,3] in [0,1], which initial parameters are fitted to."""
     shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
-    return data.batch(images, recipe.seed, 2**31, **shape) / np.float32(255)
+    return batches.batch(images, recipe.seed, 2**31, **shape) / np.float32(255)
 
 
 def _report(parts: objectives.Losses, weights: Array, qstep: Array) -> dict[str, Array]:

@@ -15,15 +15,16 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from jvrc.training import clock, devices, run_folder, tile_crops
-from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.clock import Clock, Cost, Schedule, StartUp
-from jvrc.training.divergence import check_divergence
+from jvrc.training.data import tile_crops
 from jvrc.training.feeding import Feed
-from jvrc.training.log import Meter, MetricsFile
-from jvrc.training.recipe import Recipe
-from jvrc.training.state import State
-from jvrc.training.stopping import StopRequest
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.run import clock, devices, run_folder
+from jvrc.training.run.checkpoint import Checkpoints
+from jvrc.training.run.clock import Clock, Cost, Schedule, StartUp
+from jvrc.training.run.divergence import check_divergence
+from jvrc.training.run.log import Meter, MetricsFile
+from jvrc.training.run.stopping import StopRequest
+from jvrc.training.update.state import State
 
 LOG_EVERY = 50  # training steps
 _AHEAD = 2  # dispatches that the host may be ahead of the devices

@@ -13,11 +13,11 @@ from jvrc.frozen.model import FrozenModel
 from jvrc.model import architectures, context, transforms
 from jvrc.model.config import Config, HyperpriorConfig, Jvrc2026Config
 from jvrc.model.modules import init_params
-from jvrc.training import objectives
-from jvrc.training.klt_scales import klt_config
-from jvrc.training.recipe import size_names
-from jvrc.training.recipe_files import with_present_names
-from jvrc.training.run_folder import load_run
+from jvrc.training.initialisation.klt_scales import klt_config
+from jvrc.training.loss import objectives
+from jvrc.training.recipe.files import with_present_names
+from jvrc.training.recipe.schema import size_names
+from jvrc.training.run.run_folder import load_run
 
 Crops = Callable[[], np.ndarray]
 _BLOCKS = ("g_a", "g_s", "context")  # the parts of jvrc2026 that may become deeper

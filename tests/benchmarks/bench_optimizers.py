@@ -14,10 +14,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jvrc.training import data, devices, loop
-from jvrc.training.recipe import SingleRateRecipe
+from jvrc.training import loop
+from jvrc.training.data import batches, datasets
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run import devices
 from jvrc.training.single_rate import SingleRate
-from jvrc.training.validation import make_validation
+from jvrc.training.validation.held_out import make_validation
 
 NAMES = ("adam", "muon", "muon-all", "soap")
 
@@ -31,8 +33,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--optimizers", nargs="+", default=NAMES)
     args = parser.parse_args()
-    images = data.open_folder(args.photos)
-    images = images._replace(train=data.ImageCache(images.train, progress=False))
+    images = datasets.open_folder(args.photos)
+    images = images._replace(train=datasets.ImageCache(images.train, progress=False))
     print("| optimiser | training steps | held-out loss |\n|---|---|---|")
     for name in args.optimizers:
         # steps are not known in advance: the fraction done goes by the clock, as with --minutes
@@ -49,21 +51,25 @@ def main() -> None:
         print(f"| {name} | {steps} | {loss:.3f} |", flush=True)
 
 
-def trained(recipe: SingleRateRecipe, images: data.Dataset, seconds: float) -> tuple[int, float]:
+def trained(
+    recipe: SingleRateRecipe, images: datasets.Dataset, seconds: float
+) -> tuple[int, float]:
     """Return (training steps, held-out loss) after so many seconds of the processor."""
     mesh, method = devices.make_mesh(), SingleRate(recipe)
     state = loop.first_state(method, mesh, images.train)
-    crops = data.batch(images.train, 0, 0, size=recipe.crop, count=recipe.batch)
+    crops = batches.batch(images.train, 0, 0, size=recipe.crop, count=recipe.batch)
     step = loop.jit_step(method, mesh).lower(state, crops).compile()
     spent, done = 0.0, 0.0
     while done < 1:
-        crops = data.batch(images.train, 0, int(state.step), size=recipe.crop, count=recipe.batch)
+        crops = batches.batch(
+            images.train, 0, int(state.step), size=recipe.crop, count=recipe.batch
+        )
         begin = time.process_time()
         state, _ = jax.block_until_ready(step(state, crops))
         spent += time.process_time() - begin
         done = min(1.0, spent / seconds)
         state = state._replace(progress=np.float32(done))
-    validate = make_validation(recipe.config(), data.centres(images.held_out))
+    validate = make_validation(recipe.config(), batches.centres(images.held_out))
     return int(state.step), validate(state.ema)["loss"]
 
 

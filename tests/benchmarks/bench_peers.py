@@ -55,8 +55,9 @@ BATCH, CROP, SMALL, PRODUCT = 8, 128, 256, 2048
 
 
 def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[Contest]:
-    from jvrc.training import devices, loop
-    from jvrc.training.recipe import SingleRateRecipe
+    from jvrc.training import loop
+    from jvrc.training.recipe.schema import SingleRateRecipe
+    from jvrc.training.run import devices
     from jvrc.training.single_rate import SingleRate
 
     crops, file = random_crops(img), folder / "crops.npy"

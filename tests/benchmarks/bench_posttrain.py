@@ -39,12 +39,13 @@ from jvrc.export import freezing
 from jvrc.io.files import write_bytes
 from jvrc.io.images import list_images, read_image
 from jvrc.runtime import compile_cache
-from jvrc.training import data, loop, warm_start
-from jvrc.training.log import read_metrics
+from jvrc.training import loop, warm_start
+from jvrc.training.data import batches, datasets
 from jvrc.training.method import Method
 from jvrc.training.multi_rate import MultiRate
-from jvrc.training.recipe import PUBLISHED_QSTEPS, MultiRateRecipe, SingleRateRecipe
-from jvrc.training.run_folder import load_run
+from jvrc.training.recipe.schema import PUBLISHED_QSTEPS, MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run.log import read_metrics
+from jvrc.training.run.run_folder import load_run
 from jvrc.training.single_rate import SingleRate
 
 COST = 5.8  # of an 8-rate training step in single-rate ones, measured at N = 32, M = 192
@@ -118,7 +119,7 @@ def recipes(args: argparse.Namespace) -> dict[str, MultiRateRecipe]:
     return singles | variants
 
 
-def train_base(args: argparse.Namespace, images: data.Dataset) -> Path:
+def train_base(args: argparse.Namespace, images: datasets.Dataset) -> Path:
     """Return the folder of the base run, which is trained unless it is there."""
     if args.base:
         return args.base
@@ -127,7 +128,7 @@ def train_base(args: argparse.Namespace, images: data.Dataset) -> Path:
     return run
 
 
-def _run(method: Method, images: data.Dataset, run: Path, init: dict | None) -> None:
+def _run(method: Method, images: datasets.Dataset, run: Path, init: dict | None) -> None:
     """Train a model, or continue what a killed ablation left; skip a finished one."""
     resume = (run / "checkpoints").is_dir() and any((run / "checkpoints").iterdir())
     if resume and load_run(run).step == method.recipe.steps:
@@ -137,8 +138,8 @@ def _run(method: Method, images: data.Dataset, run: Path, init: dict | None) -> 
 
 def train(args: argparse.Namespace, names: list[str]) -> None:
     """Train the models of these names."""
-    images = data.open_folder(args.data)
-    images = images._replace(train=data.ImageCache(images.train))
+    images = datasets.open_folder(args.data)
+    images = images._replace(train=datasets.ImageCache(images.train))
     config, params, described = warm_start.read_source(train_base(args, images))
     for name in names:
         print(f"== {name}", flush=True)
@@ -159,7 +160,9 @@ def points(model: jvrc.FrozenModel, images: list[np.ndarray], qstep: float) -> t
 def evaluate(args: argparse.Namespace) -> dict[tuple[str, str], np.ndarray]:
     """Return {(model, images): curve [n,2]}; known points are read from points.csv."""
     sets = {
-        "held-out": list(data.centres(data.open_folder(args.data).held_out, size=HELD_OUT_CROP))
+        "held-out": list(
+            batches.centres(datasets.open_folder(args.data).held_out, size=HELD_OUT_CROP)
+        )
     }
     if args.kodak:
         sets["kodak"] = [read_image(p) for p in list_images(args.kodak)]

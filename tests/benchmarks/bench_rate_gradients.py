@@ -22,8 +22,10 @@ import numpy as np
 
 import jvrc
 from jvrc.runtime import compile_cache
-from jvrc.training import data, devices, loop, multi_rate, rate_gradients, warm_start
-from jvrc.training.recipe import MultiRateRecipe
+from jvrc.training import loop, multi_rate, rate_gradients, warm_start
+from jvrc.training.data import batches, datasets
+from jvrc.training.recipe.schema import MultiRateRecipe
+from jvrc.training.run import devices
 
 SHIPPED = Path(jvrc.__file__).parent / "weights" / "mbt2018-mean.safetensors"
 KINDS = {
@@ -36,13 +38,13 @@ KINDS = {
 
 
 def setting(args: argparse.Namespace, kind: str) -> tuple[MultiRateRecipe, dict, list[np.ndarray]]:
-    """Return (recipe, parameters, batches)."""
+    """Return (recipe, parameters, crops of each step)."""
     config, params, described = warm_start.read_source(args.source)
     recipe = MultiRateRecipe(batch=args.batch, crop=args.crop, **KINDS[kind])
-    images = data.open_folder(args.data).held_out
+    images = datasets.open_folder(args.data).held_out
     shape = {"size": args.crop, "count": args.batch}
-    batches = [data.batch(images, 0, i, **shape) for i in range(args.rounds)]
-    return recipe.of_model(config, described), params, batches
+    crops = [batches.batch(images, 0, i, **shape) for i in range(args.rounds)]
+    return recipe.of_model(config, described), params, crops
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -50,11 +52,11 @@ def measure(args: argparse.Namespace) -> dict:
 
     Runs in a process of its own.
     """
-    recipe, params, batches = setting(args, args.kind)
+    recipe, params, crops = setting(args, args.kind)
     mesh, method = devices.make_mesh(), multi_rate.MultiRate(recipe)
     step = loop.jit_step(method, mesh)
     state, seconds = loop.first_state(method, mesh, init=params), []
-    for images in [batches[0], *batches]:
+    for images in [crops[0], *crops]:
         begin = time.perf_counter()
         state, _ = jax.block_until_ready(step(state, images))
         seconds.append(time.perf_counter() - begin)
@@ -64,7 +66,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 def compare(args: argparse.Namespace) -> None:
     """Print the weights by either Gram matrix, and the cosine between the updates."""
-    recipe, params, batches = setting(args, "8 rates, exact")
+    recipe, params, crops = setting(args, "8 rates, exact")
     updates = {}
     for gram in ("exact", "latents"):
         step = rate_gradients.make_update(
@@ -78,7 +80,7 @@ def compare(args: argparse.Namespace) -> None:
         updates[gram] = jax.jit(step)
     rates = multi_rate.rates_of(recipe, params, jax.random.key(0))
     print(f"\nfloor {args.floor}; weights, lowest rate first; exact, then latents")
-    for i, images in enumerate(batches[:4]):
+    for i, images in enumerate(crops[:4]):
         x = jnp.asarray(images, jnp.float32) / 255
         (_, a, report, _), (_, b, _, _) = (
             updates[g](params, x, rates, jax.random.key(i)) for g in ("exact", "latents")

@@ -21,8 +21,11 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jvrc.training import devices, feeding, loop, recipe_files, run_folder, tile_file
-from jvrc.training.recipe import SingleRateRecipe
+from jvrc.training import feeding, loop
+from jvrc.training.data import tile_file
+from jvrc.training.recipe import files
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run import devices, run_folder
 from jvrc.training.single_rate import SingleRate
 
 # Published peaks, of dense products: (Tflop/s in bfloat16, Tflop/s in TF32 or None, TB/s of memory)
@@ -60,7 +63,7 @@ def parsed() -> argparse.Namespace:
 
 def chosen_recipe(args: argparse.Namespace) -> SingleRateRecipe:
     """Return the first stage of the recipe, as the options change it, from random parameters."""
-    recipe = recipe_files.read_stages(recipe_files.recipe_path(args.recipe))[0].recipe
+    recipe = files.read_stages(files.recipe_path(args.recipe))[0].recipe
     names = ("batch", "crop", "n", "m", "optimizer", "precision")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.sizes:

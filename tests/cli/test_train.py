@@ -20,9 +20,11 @@ from jvrc.frozen.header import read_header
 from jvrc.interop import prototype
 from jvrc.io import images
 from jvrc.model.modules import init_params
-from jvrc.training import data, loop, run_folder
-from jvrc.training.recipe import SingleRateRecipe
-from jvrc.training.run_folder import load_run
+from jvrc.training import loop
+from jvrc.training.data import batches
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run import run_folder
+from jvrc.training.run.run_folder import load_run
 
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
@@ -274,8 +276,8 @@ def test_a_finished_stage_names_the_command_of_the_next_one(trained, tmp_path, c
 
 
 def signalling(number, step):
-    """`data.batch`, in which a signal comes when the batch of a training step is made."""
-    plain = data.batch
+    """`batches.batch`, in which a signal comes when the batch of a training step is made."""
+    plain = batches.batch
 
     def batch(images, seed, at, **shape):
         if at == step:
@@ -292,7 +294,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_says_how_to_resume(
     run = tmp_path / "run"
     command = ["train", "--data", str(trained[0]), "-o", str(run), *TINY, "--init", "random"]
     with monkeypatch.context() as patch:
-        patch.setattr(data, "batch", signalling(number, 0))
+        patch.setattr(batches, "batch", signalling(number, 0))
         with pytest.raises(SystemExit) as leaving:
             main([*command, "--steps", "20"])
     assert leaving.value.code == code

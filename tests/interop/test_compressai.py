@@ -31,9 +31,10 @@ from jvrc.model import (
     variable_rate,
 )
 from jvrc.model.latents import Latents
-from jvrc.training import devices, loop, warm_start
+from jvrc.training import loop, warm_start
 from jvrc.training.multi_rate import MultiRate
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run import devices
 
 FOLDER = Path(__file__).parents[1] / "golden" / "compressai"
 STRIDE = 5  # of the stored samples of an image

@@ -9,7 +9,7 @@ from small import by_name, small_config, trained_params
 
 from jvrc.model import architectures
 from jvrc.model.config import ARCHITECTURES
-from jvrc.training import objectives
+from jvrc.training.loss import objectives
 
 QSTEP = np.array([0.7, 3.0], np.float32)
 KEY = jax.random.key(5)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jvrc.training.clock import LEAST, Clock, Cost, Schedule, StartUp
+from jvrc.training.run.clock import LEAST, Clock, Cost, Schedule, StartUp
 
 
 def test_the_fraction_done_grows_with_time_and_ends_before_the_reserve():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jvrc.io.images import list_images, read_image, write_image
-from jvrc.training import data
+from jvrc.training.data import batches, datasets
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def source(folder):
     """All the images, none kept in memory."""
-    return data.Reader(read_image, list_images(folder))
+    return datasets.Reader(read_image, list_images(folder))
 
 
 def test_all_images_at_any_depth_are_listed(folder):
@@ -42,25 +42,25 @@ def test_a_folder_without_images_is_refused(tmp_path, what):
 
 def test_split_is_disjoint_and_complete_and_ignores_the_folder(folder, tmp_path):
     paths = list_images(folder)
-    train, held_out = data.split_paths(paths, 0.25)
+    train, held_out = datasets.split_paths(paths, 0.25)
     assert sorted(train + held_out) == paths
     assert len(held_out) == 3
     moved = [tmp_path / p.name for p in paths]
-    assert sorted(p.name for p in data.split_paths(moved, 0.25)[1]) == sorted(
+    assert sorted(p.name for p in datasets.split_paths(moved, 0.25)[1]) == sorted(
         p.name for p in held_out
     )
 
 
 def test_of_any_number_of_images_some_are_held_out_but_never_all():
     for count, held_out in (1, 0), (2, 1), (12, 1), (100, 4), (5000, 64):
-        parts = data.split([str(i) for i in range(count)], 0.04, 64)
+        parts = datasets.split([str(i) for i in range(count)], 0.04, 64)
         assert sorted(parts[0] + parts[1]) == list(range(count))
         assert [len(part) for part in parts] == [count - held_out, held_out]
 
 
 def test_a_folder_is_opened_as_its_split(folder):
-    split = data.split_paths(list_images(folder))
-    for part, paths in zip(data.open_folder(folder), split, strict=True):
+    split = datasets.split_paths(list_images(folder))
+    for part, paths in zip(datasets.open_folder(folder), split, strict=True):
         assert len(part) == len(paths) > 0
         for img, path in zip(part, paths, strict=True):
             np.testing.assert_array_equal(img, read_image(path))
@@ -68,7 +68,7 @@ def test_a_folder_is_opened_as_its_split(folder):
 
 def test_a_single_image_is_both_trained_on_and_validated(folder, tmp_path):
     (tmp_path / "one.png").write_bytes((folder / "05.png").read_bytes())
-    train, held_out = data.open_folder(tmp_path)
+    train, held_out = datasets.open_folder(tmp_path)
     assert len(train) == len(held_out) == 1
     np.testing.assert_array_equal(train[0], held_out[0])
 
@@ -80,7 +80,7 @@ def test_images_are_kept_up_to_the_budget():
         reads.append(key)
         return np.full((10, 10, 3), key, np.uint8)
 
-    cached = data.ImageCache(data.Reader(read, range(40)), budget=3000, progress=False)
+    cached = datasets.ImageCache(datasets.Reader(read, range(40)), budget=3000, progress=False)
     assert set(range(11)) <= set(reads) <= set(range(16))  # of the rest, none is even tried
     reads.clear()
     assert [img[0, 0, 0] for img in cached] == list(range(40))
@@ -90,44 +90,44 @@ def test_images_are_kept_up_to_the_budget():
 def test_the_crops_of_a_training_step_never_change():
     # a resumed run must see what it would have seen, also after an upgrade
     source = [np.arange(90 * 80 * 3, dtype=np.uint32).reshape(90, 80, 3) * k for k in (1, 3, 5)]
-    got = data.batch([img.astype(np.uint8) for img in source], 5, 9, size=64, count=4)
+    got = batches.batch([img.astype(np.uint8) for img in source], 5, 9, size=64, count=4)
     assert zlib.crc32(got.tobytes()) == 0x181E76AB
 
 
 def test_a_batch_depends_on_seed_and_step_alone(source):
-    cached = data.ImageCache(source, progress=False)
-    uncached = data.ImageCache(source, budget=50_000, progress=False)
-    first = data.batch(cached, 1, 7, size=64, count=5)
+    cached = datasets.ImageCache(source, progress=False)
+    uncached = datasets.ImageCache(source, budget=50_000, progress=False)
+    first = batches.batch(cached, 1, 7, size=64, count=5)
     assert first.shape == (5, 64, 64, 3)
     assert first.dtype == np.uint8
-    np.testing.assert_array_equal(first, data.batch(uncached, 1, 7, size=64, count=5))
-    assert not np.array_equal(first, data.batch(cached, 1, 8, size=64, count=5))
-    assert not np.array_equal(first, data.batch(cached, 2, 7, size=64, count=5))
+    np.testing.assert_array_equal(first, batches.batch(uncached, 1, 7, size=64, count=5))
+    assert not np.array_equal(first, batches.batch(cached, 1, 8, size=64, count=5))
+    assert not np.array_equal(first, batches.batch(cached, 2, 7, size=64, count=5))
 
 
 def test_prefetch_yields_the_same_batches_in_order(source):
-    cached = data.ImageCache(source, progress=False)
+    cached = datasets.ImageCache(source, progress=False)
     shape = {"size": 64, "count": 2}
-    for step, got in enumerate(data.prefetch(cached, 0, 3, 30, **shape), start=3):
-        np.testing.assert_array_equal(got, data.batch(cached, 0, step, **shape))
+    for step, got in enumerate(batches.prefetch(cached, 0, 3, 30, **shape), start=3):
+        np.testing.assert_array_equal(got, batches.batch(cached, 0, step, **shape))
     assert step == 29
 
 
 def test_prefetch_hands_on_errors_and_can_be_left_early(source, tmp_path):
-    batches = data.prefetch(source, 0, 0, 10**9, size=64, count=2)
-    next(batches)
-    batches.close()  # returns: the thread has ended
+    ahead = batches.prefetch(source, 0, 0, 10**9, size=64, count=2)
+    next(ahead)
+    ahead.close()  # returns: the thread has ended
     (tmp_path / "x.png").write_bytes(b"no image")
-    broken = data.Reader(read_image, [tmp_path / "x.png"])
+    broken = datasets.Reader(read_image, [tmp_path / "x.png"])
     with pytest.raises(ValueError, match=r"x\.png"), pytest.warns(UserWarning, match="skipped"):
-        next(data.prefetch(broken, 0, 0, 5, size=64, count=2))
+        next(batches.prefetch(broken, 0, 0, 5, size=64, count=2))
 
 
 def test_an_image_that_cannot_be_read_is_skipped_with_a_warning_once(tmp_path):
     for i in range(3):
         write_image(tmp_path / f"{i}.png", np.full((70, 70, 3), 50 * i, np.uint8))
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
-    reader = data.Reader(read_image, list_images(tmp_path))
+    reader = datasets.Reader(read_image, list_images(tmp_path))
     with pytest.warns(UserWarning, match=r"skipped: .*1\.png"):
         assert reader[1][0, 0, 0] == 100  # that of the next one
     assert reader[1][0, 0, 0] == 100  # without another warning
@@ -136,25 +136,25 @@ def test_an_image_that_cannot_be_read_is_skipped_with_a_warning_once(tmp_path):
 
 
 def test_images_smaller_than_the_crop_are_announced(source):
-    cached = data.ImageCache(source, progress=False)
+    cached = datasets.ImageCache(source, progress=False)
     with pytest.warns(UserWarning, match=rf"^{len(source)} of {len(source)} images are smaller"):
-        data.announce_small(cached, 1024)
-    data.announce_small(cached, 16)  # no warning
+        batches.announce_small(cached, 1024)
+    batches.announce_small(cached, 16)  # no warning
 
 
 def test_crops_come_from_the_image_and_half_are_mirrored():
     img = np.arange(80 * 80 * 3, dtype=np.uint32).reshape(80, 80, 3).astype(np.uint8)
     img[..., 0] = np.arange(80)  # column number
     rising = [
-        data.crop(img, 64, np.random.default_rng(s))[0, 1, 0]
-        > data.crop(img, 64, np.random.default_rng(s))[0, 0, 0]
+        batches.crop(img, 64, np.random.default_rng(s))[0, 1, 0]
+        > batches.crop(img, 64, np.random.default_rng(s))[0, 0, 0]
         for s in range(60)
     ]
     assert 15 < sum(rising) < 45
 
 
 def test_centres_are_the_centres(source):
-    crops = data.centres(source, size=64, limit=4)
+    crops = batches.centres(source, size=64, limit=4)
     assert crops.shape == (4, 64, 64, 3)
     middle = source[3]  # every third image of twelve
     top, left = ((n - 64) // 2 for n in middle.shape[:2])
@@ -163,9 +163,9 @@ def test_centres_are_the_centres(source):
 
 def test_a_small_image_is_repeated_at_its_lower_and_right_edges():
     img = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    padded = data.pad_to(img, 4)
+    padded = batches.pad_to(img, 4)
     assert padded.shape == (4, 4, 3)
     np.testing.assert_array_equal(padded[:2, :3], img)
     np.testing.assert_array_equal(padded[2:, :3], np.stack([img[1]] * 2))
     np.testing.assert_array_equal(padded[:, 3], padded[:, 2])
-    np.testing.assert_array_equal(data.pad_to(img, 2), img)
+    np.testing.assert_array_equal(batches.pad_to(img, 2), img)

@@ -6,7 +6,7 @@ import pytest
 from small import random_params, small_config
 
 from jvrc.model.config import ARCHITECTURES
-from jvrc.training import extremes
+from jvrc.training.validation import extremes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

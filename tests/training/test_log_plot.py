@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jvrc.cli import main
-from jvrc.training.log_plot import plot_run
+from jvrc.training.run.log_plot import plot_run
 
 QSTEPS = [8.0, 4.0, 2.0]
 VALIDATION = {"loss": 1.5, "qstep": [3.0, 12.0], "bpp": [0.9, 0.3], "psnr": [33.0, 27.0]}

@@ -16,16 +16,19 @@ from jvrc.cli import main
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.training import clock, data, devices, klt_scales, loop, stepping, tile_file, warm_start
-from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.clock import StartUp
-from jvrc.training.divergence import has_diverged
+from jvrc.training import loop, stepping, warm_start
+from jvrc.training.data import batches, datasets, tile_file
+from jvrc.training.initialisation import klt_scales
 from jvrc.training.multi_rate import MultiRate
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
-from jvrc.training.recipe_files import save_recipe
-from jvrc.training.run_folder import is_finished, load_run, with_optimizer_of
+from jvrc.training.recipe.files import save_recipe
+from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run import clock, devices
+from jvrc.training.run.checkpoint import Checkpoints
+from jvrc.training.run.clock import StartUp
+from jvrc.training.run.divergence import has_diverged
+from jvrc.training.run.run_folder import is_finished, load_run, with_optimizer_of
 from jvrc.training.single_rate import SingleRate, initial_params
-from jvrc.training.validation import VALIDATION_QSTEPS, make_validation
+from jvrc.training.validation.held_out import VALIDATION_QSTEPS, make_validation
 
 RECIPE = SingleRateRecipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
@@ -38,7 +41,7 @@ def dataset(tmp_path_factory):
     photo = images.read_image(demo.bundled_photo())
     for i in range(4):
         images.write_image(root / f"{i}.png", photo[100 * i :][:100, 80 * i :][:, :200])
-    return data.open_folder(root)
+    return datasets.open_folder(root)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,7 @@ def test_jvrc2026_trains_with_muon_and_resumes_to_the_same_bits(dataset, tmp_pat
 def test_losses_of_jvrc2026_fall_on_a_batch_seen_again(dataset):
     mesh, method = devices.make_mesh(), SingleRate(NEW)
     step, state = loop.jit_step(method, mesh), loop.first_state(method, mesh, dataset.train)
-    crops, losses = data.batch(dataset.train, 0, 0, size=64, count=2), []
+    crops, losses = batches.batch(dataset.train, 0, 0, size=64, count=2), []
     for _ in range(12):
         state, report = step(state, crops)
         losses.append(float(report["loss"]))
@@ -323,8 +326,8 @@ def test_only_a_run_can_be_resumed_and_only_forwards(dataset, tmp_path):
 
 
 def test_klt_initialisation_gives_a_codec_where_random_weights_give_noise(dataset):
-    cached = data.ImageCache([*dataset.train, *dataset.held_out], progress=False)
-    crops = data.centres(cached, size=64)
+    cached = datasets.ImageCache([*dataset.train, *dataset.held_out], progress=False)
+    crops = batches.centres(cached, size=64)
     psnr = {}
     for name in ("klt", "random"):
         recipe = SingleRateRecipe(n=16, m=64, initialisation=name)

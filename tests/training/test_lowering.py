@@ -16,10 +16,11 @@ from jvrc.coding import rans
 from jvrc.model import architectures
 from jvrc.model.config import ARCHITECTURES
 from jvrc.model.modules import init_params
-from jvrc.training import devices, feeding
+from jvrc.training import feeding
 from jvrc.training.multi_rate import MultiRate
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
-from jvrc.training.run_folder import abstract_state
+from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
+from jvrc.training.run import devices
+from jvrc.training.run.run_folder import abstract_state
 from jvrc.training.single_rate import SingleRate
 
 PLATFORMS = ("tpu", "cuda")

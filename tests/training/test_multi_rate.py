@@ -17,18 +17,21 @@ from small import small_config
 from jvrc.export import freezing
 from jvrc.model.modules import init_params
 from jvrc.qstep import rd_lambda
-from jvrc.training import data, devices, loop, multi_rate, objectives, warm_start
-from jvrc.training.log import read_metrics
+from jvrc.training import loop, multi_rate, warm_start
+from jvrc.training.data import batches, datasets
+from jvrc.training.loss import objectives
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.rate_gradients import RateReport, Rates
-from jvrc.training.recipe import (
+from jvrc.training.recipe.schema import (
     OBJECTIVE_SCALES,
     PUBLISHED_QSTEPS,
     WEIGHTINGS,
     MultiRateRecipe,
     SingleRateRecipe,
 )
-from jvrc.training.run_folder import model_params
+from jvrc.training.run import devices
+from jvrc.training.run.log import read_metrics
+from jvrc.training.run.run_folder import model_params
 from jvrc.training.single_rate import SingleRate
 
 BASE = SingleRateRecipe(n=4, m=6, initialisation="random")
@@ -49,7 +52,7 @@ class Noise:
         return rng.integers(0, 256, (10, 12, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
 
 
-DATASET = data.Dataset(Noise(), Noise())
+DATASET = datasets.Dataset(Noise(), Noise())
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 
@@ -131,7 +134,7 @@ def one_step(recipe, params, steps=1):
     step = loop.jit_step(method, mesh)
     state = loop.first_state(method, mesh, init=params)
     for _ in range(steps):
-        state, report = step(state, data.batch(Noise(), 0, 0, size=64, count=2))
+        state, report = step(state, batches.batch(Noise(), 0, 0, size=64, count=2))
     return state, report, step
 
 
@@ -165,7 +168,7 @@ def test_qsteps_are_drawn_anew_in_the_range_of_those_given(params):
     step = loop.jit_step(method, mesh)
     state, seen = loop.first_state(method, mesh, init=params), []
     for _ in range(3):
-        state, report = step(state, data.batch(Noise(), 0, 0, size=64, count=2))
+        state, report = step(state, batches.batch(Noise(), 0, 0, size=64, count=2))
         seen.append(np.asarray(report["qstep"]))
     assert np.all((np.array(seen) >= 2) & (np.array(seen) <= 8))
     assert len({tuple(s) for s in seen}) == 3

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from jvrc.training.muon import muon_or_adam, stack_matrices, unstack_matrices
+from jvrc.training.update.muon import muon_or_adam, stack_matrices, unstack_matrices
 
 SHAPES = {
     "wide": (6, 20),

@@ -9,7 +9,7 @@ from small import random_params, small_config
 
 from jvrc.model.residual import bfloat16_product, bfloat16_products
 from jvrc.qstep import rd_lambda
-from jvrc.training import objectives
+from jvrc.training.loss import objectives
 
 # Kamisli et al. 2024: the published grid
 LAMBDAS = [0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483, 0.0932, 0.18]

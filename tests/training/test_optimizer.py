@@ -6,7 +6,7 @@ from small import small_config
 
 from jvrc.model.config import ARCHITECTURES, config_of
 from jvrc.model.modules import init_params
-from jvrc.training import optimizer
+from jvrc.training.update import optimizer
 
 
 def schedule(steps, *, warmup, final_fraction=0.0):

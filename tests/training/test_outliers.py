@@ -13,12 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvrc.training import clock, data, loop, objectives, outliers
-from jvrc.training.devices import make_mesh
-from jvrc.training.log import read_metrics
-from jvrc.training.recipe import SingleRateRecipe
+from jvrc.training import loop
+from jvrc.training.data import datasets
+from jvrc.training.loss import objectives, outliers
+from jvrc.training.recipe.schema import SingleRateRecipe
+from jvrc.training.run import clock
+from jvrc.training.run.devices import make_mesh
+from jvrc.training.run.log import read_metrics
 from jvrc.training.single_rate import SingleRate
-from jvrc.training.state import apply_gradients, init_state
+from jvrc.training.update.state import apply_gradients, init_state
 
 RECIPE = SingleRateRecipe(
     **{"n": 4, "m": 6, "batch": 3, "crop": 64, "steps": 1000, "seed": 1, "optimizer": "adam"},
@@ -158,7 +161,7 @@ def thousand(folder, **options):
     with pytest.MonkeyPatch.context() as patch:
         with_outliers(patch)
         patch.setattr(clock, "OVERHEAD", 0.1)
-        method, images = SingleRate(RECIPE), data.Dataset(Coarse(), Coarse())
+        method, images = SingleRate(RECIPE), datasets.Dataset(Coarse(), Coarse())
         return loop.train(method, images, folder, save_minutes=0.0, **options)
 
 

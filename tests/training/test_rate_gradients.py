@@ -14,9 +14,12 @@ from small import small_config
 from jvrc.model import architectures
 from jvrc.model.config import ARCHITECTURES
 from jvrc.qstep import rd_lambda
-from jvrc.training import devices, klt_init, moo, objectives, rate_gradients
-from jvrc.training.klt_scales import klt_config
+from jvrc.training import moo, rate_gradients
+from jvrc.training.initialisation import klt
+from jvrc.training.initialisation.klt_scales import klt_config
+from jvrc.training.loss import objectives
 from jvrc.training.rate_gradients import Rates, Setup
+from jvrc.training.run import devices
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +43,7 @@ def jit(function, **options):
 def model(architecture="mbt2018-mean"):
     """A transform codec, so that the gradients of all parts count."""
     config = klt_config(small_config(architecture))
-    params = klt_init.klt_params(jax.random.key(0), config, np.asarray(smooth_images(4)))
+    params = klt.klt_params(jax.random.key(0), config, np.asarray(smooth_images(4)))
     # what starts at a constant depends on what it sees
     names = config.parts if architecture == "jvrc2026" else ("offset", "z_step")
     return config, params | {n: jax.tree.map(lambda a: a + 0.05, params[n]) for n in names}

@@ -8,9 +8,9 @@ import pytest
 from small import small_config
 
 from jvrc.model.config import ARCHITECTURES, config_of
-from jvrc.training import recipe_files
-from jvrc.training.recipe import MultiRateRecipe, SingleRateRecipe
-from jvrc.training.recipe_files import Stage, read_recipe, read_stages, save_recipe
+from jvrc.training.recipe import files
+from jvrc.training.recipe.files import Stage, read_recipe, read_stages, save_recipe
+from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
 
 # (number of stages, training steps of all, sum of seeds, last learning rate) of each shipped recipe
 SHIPPED = {
@@ -23,14 +23,14 @@ SHIPPED = {
 }
 STAGES = [
     pytest.param(name, stage, id=f"{name}: {stage.name}")
-    for name, path in recipe_files.shipped_recipes().items()
+    for name, path in files.shipped_recipes().items()
     for stage in read_stages(path)
 ]
 
 
 def test_the_shipped_recipes_are_these():
     found = {}
-    for name, path in recipe_files.shipped_recipes().items():
+    for name, path in files.shipped_recipes().items():
         recipes = [stage.recipe for stage in read_stages(path)]
         steps, seeds = sum(r.steps for r in recipes), sum(r.seed for r in recipes)
         found[name] = (len(recipes), steps, seeds, recipes[-1].learning_rate)
@@ -51,7 +51,7 @@ def test_each_stage_of_a_shipped_recipe_trains_its_model(name, stage):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_stages_of_a_recipe_have_names_of_their_own(name):
-    names = [stage.name for stage in read_stages(recipe_files.recipe_path(name))]
+    names = [stage.name for stage in read_stages(files.recipe_path(name))]
     assert len(set(names)) == len(names)
 
 
@@ -81,11 +81,11 @@ def test_fields_above_the_stages_belong_to_all_and_missing_ones_take_defaults(tm
 @pytest.mark.parametrize(("which", "index"), [(None, 0), ("1", 0), ("second", 1), ("2", 1)])
 def test_a_stage_is_chosen_by_name_or_number(tmp_path, which, index):
     (tmp_path / "r.toml").write_text(TWO, encoding="utf-8")
-    path = recipe_files.recipe_path(tmp_path / "r.toml")
-    assert recipe_files.stage_index(path, read_stages(path), which) == index
+    path = files.recipe_path(tmp_path / "r.toml")
+    assert files.stage_index(path, read_stages(path), which) == index
     for wrong in ("third", "0", "3", ""):
         with pytest.raises(ValueError, match=r"stage must be one of first, second, .*up to 2"):
-            recipe_files.stage_index(path, read_stages(path), wrong)
+            files.stage_index(path, read_stages(path), wrong)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_sizes_of_a_toml_recipe_are_a_table(tmp_path):
 
 
 def test_the_default_size_of_jvrc2026_is_that_of_its_recipe():
-    (stage,) = read_stages(recipe_files.recipe_path("jvrc2026"))
+    (stage,) = read_stages(files.recipe_path("jvrc2026"))
     assert replace(stage.recipe, sizes={}).config() == stage.recipe.config()
     scales = {"latent_scale": 1 / 0.06, "hyper_scale": 8.0}
     assert stage.recipe.config() == config_of("jvrc2026", **scales)
@@ -251,7 +251,7 @@ def test_headers_of_shipped_weights_state_a_recipe_that_is_read_today():
     from jvrc.frozen import zoo
 
     for name in zoo.models():
-        values = recipe_files.with_present_names(zoo.describe(name)["recipe"])
+        values = files.with_present_names(zoo.describe(name)["recipe"])
         done = values.pop("steps_done")
         recipe = SingleRateRecipe(**values)
         assert (recipe.model, recipe.steps, recipe.initialisation) == (name, done, "klt")
@@ -260,7 +260,7 @@ def test_headers_of_shipped_weights_state_a_recipe_that_is_read_today():
 def test_names_of_today_are_left_as_they_are():
     for recipe in (SingleRateRecipe(), MultiRateRecipe()):
         values = dataclasses.asdict(recipe)
-        assert recipe_files.with_present_names(values) == values
+        assert files.with_present_names(values) == values
 
 
 @pytest.mark.parametrize(

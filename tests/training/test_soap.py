@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jvrc.training.soap import soap, soap_or_adam
+from jvrc.training.update.soap import soap, soap_or_adam
 
 MATRIX = jnp.ones((6, 5))
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from jvrc.training.stopping import Stopped, StopRequest
+from jvrc.training.run.stopping import Stopped, StopRequest
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jvrc.io.images import read_image
-from jvrc.training import data, tfds_source
+from jvrc.training.data import batches, datasets, tfds_source
 
 pytest.importorskip(
     "array_record", reason="needs the extra tfds; array_record has no wheels for Windows"
@@ -94,12 +94,12 @@ def test_the_same_images_are_held_out_each_time(folder):
 
 def test_batches_depend_on_seed_and_step_alone_also_when_read_by_threads(folder):
     train = tfds_source.open_tfds("photos", folder).train
-    cached = data.ImageCache(train, progress=False)
+    cached = datasets.ImageCache(train, progress=False)
     shape = {"size": 64, "count": 3}
-    first = data.batch(cached, 1, 7, **shape)
-    np.testing.assert_array_equal(first, data.batch(train, 1, 7, **shape))
-    np.testing.assert_array_equal(first, next(data.prefetch(train, 1, 7, 9, **shape)))
-    assert not np.array_equal(first, data.batch(cached, 1, 8, **shape))
+    first = batches.batch(cached, 1, 7, **shape)
+    np.testing.assert_array_equal(first, batches.batch(train, 1, 7, **shape))
+    np.testing.assert_array_equal(first, next(batches.prefetch(train, 1, 7, 9, **shape)))
+    assert not np.array_equal(first, batches.batch(cached, 1, 8, **shape))
 
 
 def test_reading_needs_no_tensorflow(folder, monkeypatch):

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from jvrc.cli import main
 from jvrc.io import images
-from jvrc.training import data, tile_crops, tile_file
-from jvrc.training.tile_file import Tiling
+from jvrc.training.data import batches, datasets, tile_crops, tile_file
+from jvrc.training.data.tile_file import Tiling
 
 TILING = Tiling(side=64, stride=48, scales=(1.0, 0.5), unnatural=9)
 SIZES = [(150, 200), (64, 64), (40, 70), (130, 128)]
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 def packed(folder, tmp_path_factory):
     """(path, the data set that it was packed from)."""
     path = tmp_path_factory.mktemp("packed") / "photos.tiles"
-    source = data.open_folder(folder)
+    source = datasets.open_folder(folder)
     tile_file.pack(source, path, TILING, progress=False)
     return path, source
 
@@ -50,7 +50,7 @@ def test_a_file_holds_the_tiles_of_training_images_and_held_out_centres(packed):
     expected = [t for img in source.train for t in tile_file.tiles_of(img, TILING)]
     assert len(train) == len(expected)
     np.testing.assert_array_equal(np.stack(list(train)), np.stack(expected))
-    np.testing.assert_array_equal(held_out, data.centres(source.held_out, size=64))
+    np.testing.assert_array_equal(held_out, batches.centres(source.held_out, size=64))
     assert len(train.array) == len(expected) + 9
     arrays = load_file(path)  # whoever knows safetensors can read it
     np.testing.assert_array_equal(arrays["tiles"], train.array)
@@ -117,7 +117,7 @@ def test_a_file_appears_complete_or_not_at_all(packed, tmp_path):
     def read(key):
         raise RuntimeError("no more memory")
 
-    broken = data.Dataset(data.Reader(read, range(2)), packed[1].held_out)
+    broken = datasets.Dataset(datasets.Reader(read, range(2)), packed[1].held_out)
     with pytest.raises(RuntimeError, match="no more memory"):
         tile_file.pack(broken, tmp_path / "x", TILING, progress=False)
     assert not list(tmp_path.iterdir())
@@ -138,9 +138,9 @@ def test_the_command_writes_a_file_once(folder, packed, tmp_path, capsys):
 def test_a_damaged_image_is_listed_and_no_other_one_takes_its_place(folder, tmp_path, capsys):
     photos = tmp_path / "photos"
     shutil.copytree(folder, photos)
-    source = data.open_folder(photos)
+    source = datasets.open_folder(photos)
     kept = len(source.train) - 1
-    damaged = data.split_paths(images.list_images(photos))[0][0]
+    damaged = datasets.split_paths(images.list_images(photos))[0][0]
     damaged.write_bytes(damaged.read_bytes()[:60])
     expected = [t for i in range(1, kept + 1) for t in tile_file.tiles_of(source.train[i], TILING)]
     options = ["--side", "64", "--stride", "48", "--scales", "1,0.5", "--unnatural", "0"]
@@ -157,7 +157,7 @@ def test_nothing_is_packed_where_no_image_can_be_read(packed, tmp_path):
     def read(key):
         raise ValueError("damaged")
 
-    broken = data.Dataset(data.Reader(read, range(2)), packed[1].held_out)
+    broken = datasets.Dataset(datasets.Reader(read, range(2)), packed[1].held_out)
     with pytest.raises(ValueError, match="images to pack must be readable"):
         tile_file.pack(broken, tmp_path / "x", TILING, progress=False)
     assert not list(tmp_path.iterdir())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jvrc.training import unnatural
+from jvrc.training.data import unnatural
 
 SIZE = 96
 

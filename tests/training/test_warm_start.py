@@ -18,8 +18,9 @@ from jvrc.io import images
 from jvrc.model import architectures, hyperprior
 from jvrc.model.config import config_of
 from jvrc.model.modules import init_params
-from jvrc.training import objectives, warm_start
-from jvrc.training.run_folder import load_run
+from jvrc.training import warm_start
+from jvrc.training.loss import objectives
+from jvrc.training.run.run_folder import load_run
 
 SIZES = {"N": 4, "M": 6, "latent_scale": 20.0, "hyper_scale": 3.0}
 MEAN, CONTEXT, SCALE = (

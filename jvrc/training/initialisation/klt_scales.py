@@ -1,4 +1,4 @@
-"""The constants of a model that begins with the KLT initialisation; `klt_init` has its weights.
+"""The constants of a model that begins with the KLT initialisation; `klt` has its weights.
 
 They are apart from it because recipes need them, and recipes must be readable without JAX.
 """
@@ -15,7 +15,7 @@ HYPER_UNIT = 8.0
 
 
 def klt_config(config: Config) -> Config:
-    """Return `config` with the latent and hyper scales that go with `klt_init.klt_params`."""
+    """Return `config` with the latent and hyper scales that go with `klt.klt_params`."""
     # 2018: four levels halve an orthonormal transform (norm 2 each): averages stay averages
     gain = 1.0 if isinstance(config, Jvrc2026Config) else GAIN / 16
     return replace(config, latent_scale=1 / (UNIT * gain), hyper_scale=HYPER_UNIT)

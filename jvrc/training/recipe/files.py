@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jvrc.io.files import write_bytes
-from jvrc.training.recipe import MultiRateRecipe, Recipe, SingleRateRecipe
+from jvrc.training.recipe.schema import MultiRateRecipe, Recipe, SingleRateRecipe
 
 RECIPE_FILE = "recipe.json"  # in a run's folder
-_FOLDER = Path(__file__).parents[1] / "recipes"
+_FOLDER = Path(__file__).parents[2] / "recipes"
 _KINDS = {kind.command: kind for kind in (SingleRateRecipe, MultiRateRecipe)}
 _STAGE_KEYS = ("name", "command", "transforms_from")
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 from jvrc.model.config import ARCHITECTURES, Config, HyperpriorConfig, config_of
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
-from jvrc.training.klt_scales import klt_config
-from jvrc.training.options import Rule, at_least, between, check, option, other_default
+from jvrc.training.initialisation.klt_scales import klt_config
+from jvrc.training.recipe.options import Rule, at_least, between, check, option, other_default
 
 INITIALISATIONS = ("klt", "random")
 OPTIMIZERS = ("muon", "muon-all", "soap", "adam")

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from jvrc.model.config import Config
-from jvrc.training import data, objectives, unnatural
-from jvrc.training.background import in_background
+from jvrc.runtime.background import in_background
+from jvrc.training.data import batches, unnatural
+from jvrc.training.loss import objectives
 
 VALIDATION_QSTEPS = (1.5, 3.0, 6.0, 12.0)  # the same for all runs, so that their losses compare
 END_QSTEPS = (0.7, 18.0)  # reported, but no part of the loss
@@ -18,11 +19,11 @@ _SEED = 9  # of the tiles that are no photographs: the same in every run
 
 
 def unnatural_tiles(photos: Sequence[np.ndarray], *, size: int = 256) -> np.ndarray:
-    """Return a tile of each of jvrc.training.unnatural.KINDS, uint8 [n,size,size,3].
+    """Return a tile of each of jvrc.training.data.unnatural.KINDS, uint8 [n,size,size,3].
 
     photos: those that are dithered, enlarged or drawn upon.
     """
-    centres = data.centres(photos, size=size)
+    centres = batches.centres(photos, size=size)
     return unnatural.tiles(centres, len(unnatural.KINDS), _SEED, size=size)
 
 

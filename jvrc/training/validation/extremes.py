@@ -15,8 +15,8 @@ from jax import Array
 
 from jvrc.model import architectures, context, hyperprior, jvrc2026, stepwise, transforms
 from jvrc.model.config import Config, Jvrc2026Config
-from jvrc.training import data
-from jvrc.training.validation import unnatural_tiles
+from jvrc.training.data import batches
+from jvrc.training.validation.held_out import unnatural_tiles
 
 QSTEPS = (1.0, 6.0)
 
@@ -71,7 +71,7 @@ def extremes(
 
 def described(config: Config, params: dict, photos: Sequence[np.ndarray]) -> list[str]:
     """Return a line for photographs, by the centres of some, and one for other tiles."""
-    kinds = {"photographs": data.centres(photos), "other tiles": unnatural_tiles(photos)}
+    kinds = {"photographs": batches.centres(photos), "other tiles": unnatural_tiles(photos)}
     return [
         f"{name}: log sigma {found.log_sigma[0]:.1f} ... {found.log_sigma[1]:.1f}, "
         f"means {found.mean[0]:.0f} ... {found.mean[1]:.0f}"

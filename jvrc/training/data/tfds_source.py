@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from jvrc.io.images import as_rgb_uint8
 from jvrc.runtime import extras
-from jvrc.training import data
+from jvrc.training.data import datasets
 
 FORMAT = "array_record"  # the one that TFDS reads at random
 HELD_OUT_FRACTION, HELD_OUT_MOST = 0.04, 64
@@ -23,7 +23,7 @@ HELD_OUT_FRACTION, HELD_OUT_MOST = 0.04, 64
 _NAME = re.compile(r"(\w[\w/.=,-]*(?::\d+\.\d+\.\d+)?)(?::(.+))?")
 
 
-def open_tfds(name: str, data_dir: str | Path | None = None) -> data.Dataset:
+def open_tfds(name: str, data_dir: str | Path | None = None) -> datasets.Dataset:
     """Return the images of a prepared data set; they may be read from any thread.
 
     Args:
@@ -53,8 +53,8 @@ def open_tfds(name: str, data_dir: str | Path | None = None) -> data.Dataset:
         return _decode(example[key], f"{name}:{split}, image {i}")
 
     numbers = [str(i) for i in range(len(records))]
-    train, held_out = data.split(numbers, HELD_OUT_FRACTION, HELD_OUT_MOST)
-    return data.Dataset(data.Reader(read, train), data.Reader(read, held_out or train))
+    train, held_out = datasets.split(numbers, HELD_OUT_FRACTION, HELD_OUT_MOST)
+    return datasets.Dataset(datasets.Reader(read, train), datasets.Reader(read, held_out or train))
 
 
 def parse_name(text: str) -> tuple[str, str]:

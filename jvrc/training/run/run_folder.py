@@ -12,11 +12,11 @@ import jax
 
 from jvrc.model.config import Config
 from jvrc.model.modules import init_params
-from jvrc.training.checkpoint import Checkpoints
-from jvrc.training.log import read_metrics
-from jvrc.training.recipe import Recipe
-from jvrc.training.recipe_files import RECIPE_FILE, read_recipe
-from jvrc.training.state import State, init_state
+from jvrc.training.recipe.files import RECIPE_FILE, read_recipe
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.run.checkpoint import Checkpoints
+from jvrc.training.run.log import read_metrics
+from jvrc.training.update.state import State, init_state
 
 METRICS_FILE = "metrics.jsonl"
 _MODEL, _OPTIMIZER = "model", "optimizer"  # parts of a checkpoint

@@ -1,16 +1,9 @@
-"""The images of a folder, and batches of random crops of any sequence of images.
-
-Images are uint8 [H,W,3]. Batch number s is a function of (seed, s) alone, so that a resumed run
-sees the batches that an uninterrupted one would have seen.
-"""
+"""The images of a folder, read at each access or kept in memory. They are uint8 [H,W,3]."""
 
 import concurrent.futures
-import functools
 import hashlib
-import queue
-import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from jvrc.io.images import list_images, read_image
-from jvrc.training import unnatural
 
 
 class Dataset(NamedTuple):
@@ -127,95 +119,6 @@ class ImageCache(Sequence):
         return self._cache[i] if i in self._cache else self._source[i]
 
 
-def pad_to(img: np.ndarray, size: int) -> np.ndarray:
-    """Return an image [H,W,3] repeated at its lower and right edges to at least size x size."""
-    short = [max(0, size - n) for n in img.shape[:2]]
-    if not any(short):
-        return img
-    return np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
-
-
-def announce_small(images: ImageCache, size: int) -> None:
-    """Warn of images in memory that are smaller than crops of a size; see `pad_to`."""
-    sides = images.sides()
-    small = sum(side < size for side in sides)
-    if small:
-        warnings.warn(
-            f"{small} of {len(sides)} images are smaller than the crops of {size}x{size} and are "
-            "repeated at their lower and right edges: leave them out, or choose a smaller --crop",
-            stacklevel=2,
-        )
-
-
-def crop(img: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a random crop [size,size,3], mirrored half of the time; see `pad_to`."""
-    img = pad_to(img, size)
-    top, left = (rng.integers(n - size + 1) for n in img.shape[:2])
-    patch = img[top : top + size, left : left + size]
-    return patch[:, ::-1] if rng.random() < 0.5 else patch
-
-
-def batch(
-    images: Sequence[np.ndarray],
-    seed: int,
-    step: int,
-    *,
-    size: int,
-    count: int,
-    unnatural_share: float = 0.0,
-) -> np.ndarray:
-    """Return random crops, uint8 [count,size,size,3]; all images are equally likely.
-
-    unnatural_share: of the crops that become a tile that is no photograph.
-    """
-    rng = np.random.default_rng((seed, step))
-    crops = [crop(images[int(i)], size, rng) for i in rng.integers(len(images), size=count)]
-    for i in np.flatnonzero(rng.random(count) < unnatural_share):
-        crops[i] = unnatural.tile(rng, int(rng.integers(len(unnatural.KINDS))), crops[i])
-    return np.stack(crops)
-
-
-def prefetch(
-    images: Sequence[np.ndarray], seed: int, first: int, last: int, **options: Any
-) -> Iterator[np.ndarray]:
-    """Yield batches first … last-1, made in advance by a thread; options: of `batch`."""
-    return in_advance(functools.partial(batch, images, seed, **options), first, last)
-
-
-def in_advance(make: Callable[[int], np.ndarray], first: int, last: int) -> Generator[np.ndarray]:
-    """Yield make(first) … make(last - 1), made in advance by a thread."""
-    ready: queue.Queue = queue.Queue(maxsize=8)
-    stop = threading.Event()
-
-    def put(item: object) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.2)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for step in range(first, last):
-                put(make(step))
-                if stop.is_set():
-                    return
-        except Exception as error:  # handed to the consumer, who raises it
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-
-
 def read_each(images: Sequence[np.ndarray], indices: Iterable[int]) -> Iterator[np.ndarray]:
     """Yield images by index, without those that cannot be read."""
     read = images.read if isinstance(images, Reader) else images.__getitem__
@@ -223,21 +126,3 @@ def read_each(images: Sequence[np.ndarray], indices: Iterable[int]) -> Iterator[
         img = read(i)
         if img is not None:
             yield img
-
-
-def centres(images: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -> np.ndarray:
-    """Return the centres of at most `limit` images, spread over the sequence.
-
-    They are uint8 [n,size,size,3]; see `pad_to`. Images that cannot be read are left out.
-
-    Raises:
-      ValueError: none of them can be read.
-    """
-    crops = []
-    for img in read_each(images, range(0, len(images), max(1, -(-len(images) // limit)))):
-        img = pad_to(img, size)
-        top, left = ((n - size) // 2 for n in img.shape[:2])
-        crops.append(img[top : top + size, left : left + size])
-    if not crops:
-        raise ValueError("held-out images must be readable; got none that is: replace them")
-    return np.stack(crops)

@@ -10,8 +10,8 @@ import optax
 from jax import Array
 
 from jvrc.model.config import Config, HyperpriorConfig
-from jvrc.training.muon import muon_or_adam
-from jvrc.training.soap import soap_or_adam
+from jvrc.training.update.muon import muon_or_adam
+from jvrc.training.update.soap import soap_or_adam
 
 _CLOCK_WARMUP = 0.03  # of a schedule by the clock, whose number of training steps is not known
 
@@ -66,7 +66,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Return an optimiser for a learning rate of one, by which updates are to be multiplied.
 
-    name: one of jvrc.training.recipe.OPTIMIZERS.
+    name: one of jvrc.training.recipe.schema.OPTIMIZERS.
 
     The size of their updates does not depend on the gradient's.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jvrc.io.files import write_bytes
-from jvrc.training import devices
+from jvrc.training.run import devices
 
 
 class MetricsFile:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jvrc.training import optimizer, outliers
-from jvrc.training.recipe import Recipe
+from jvrc.training.loss import outliers
+from jvrc.training.recipe.schema import Recipe
+from jvrc.training.update import optimizer
 
 
 class State(NamedTuple):

@@ -10,8 +10,8 @@ from small import small_config
 
 from jvrc.model import architectures
 from jvrc.model.config import config_of
-from jvrc.training import klt_init
-from jvrc.training.klt_scales import klt_config
+from jvrc.training.initialisation import klt
+from jvrc.training.initialisation.klt_scales import klt_config
 
 KEY = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -53,7 +53,7 @@ def blocks(x, size):
 @pytest.mark.parametrize(("C", "M"), [(6, 8), (200, 32), (2, 16)])
 def test_the_transforms_lose_what_the_eigenvectors_of_blocks_leave_out_and_no_more(crops, C, M):
     sizes = config(C=C, M=M)
-    params = klt_init.klt_params(KEY, sizes, crops)
+    params = klt.klt_params(KEY, sizes, crops)
     lost8, coefficients = dropped(blocks(crops - 0.5, 8), C)
     lost2, _ = dropped(blocks(coefficients, 2), M)
     mse = float(np.mean(np.square(decoded(sizes, params, crops) - crops)))
@@ -66,14 +66,14 @@ def test_a_block_changes_nothing(crops):
     found = []
     for count in (0, 2):
         sizes = config(g_a_blocks=count, g_s_blocks=count)
-        params = klt_init.klt_params(KEY, sizes, crops)
+        params = klt.klt_params(KEY, sizes, crops)
         found.append(np.asarray(decoded(sizes, params, crops)))
     np.testing.assert_array_equal(*found)
 
 
 def test_scales_and_means_begin_at_those_of_each_channel(crops):
     sizes = config()
-    params = klt_init.klt_params(KEY, sizes, crops)
+    params = klt.klt_params(KEY, sizes, crops)
     y = np.asarray(architectures.g_a(sizes, params, crops))
     bias = params["h_s"]["conv2"]["bias"]
     spread = np.maximum(y.std((0, 1, 2)), 0.2)
@@ -84,6 +84,6 @@ def test_scales_and_means_begin_at_those_of_each_channel(crops):
 def test_a_quantisation_step_of_one_is_that_of_an_orthonormal_coefficient(crops):
     """latent_scale is 1 / UNIT, since the transform is orthonormal."""
     sizes = config(C=200, M=32)
-    y = architectures.g_a(sizes, klt_init.klt_params(KEY, sizes, crops), crops)
+    y = architectures.g_a(sizes, klt.klt_params(KEY, sizes, crops), crops)
     energy = np.sum(np.square(y)) * 0.06**2 / np.sum(np.square(crops - 0.5))
     assert energy == pytest.approx(1, rel=0.01)

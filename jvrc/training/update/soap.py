@@ -2,7 +2,7 @@
 
 Vyas et al. 2024 (arXiv 2409.11321). For a matrix G [m,n] of gradients, running means of G G^T and
 G^T G have eigenvectors Q_L [m,m] and Q_R [n,n]; Adam works on Q_L^T G Q_R. The eigenvectors follow
-by one step of power iteration and a QR decomposition every few updates. As in jvrc.training.muon,
+by one step of power iteration and a QR decomposition every few updates. As in `muon`,
 matrices of the same shape are stacked. A side longer than _LONGEST keeps its own basis.
 """
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jvrc.training.muon import stack_matrices, unstack_matrices
+from jvrc.training.update.muon import stack_matrices, unstack_matrices
 
 _LONGEST = 1024  # side of a matrix
 _EVERY = 10  # updates between two of the eigenvectors

@@ -15,7 +15,7 @@ from jvrc.model.config import Config
 from jvrc.model.latents import Forward
 from jvrc.model.modules import VariableRateModel
 from jvrc.qstep import rd_lambda
-from jvrc.training import outliers
+from jvrc.training.loss import outliers
 
 TRANSFORMS = ("g_a", "g_s")  # nine tenths of the arithmetic; their precision is a choice
 AUXILIARY = 1e-3  # weight of the loss that moves the bottleneck's quantiles

@@ -3,7 +3,7 @@
 A file is a safetensors file, `jvrc pack` writes it:
 
   tiles     uint8 [n,T,T,3]    of training images and of smaller versions of them, then tiles that
-                               are no photographs (jvrc.training.unnatural), as many as the
+                               are no photographs (jvrc.training.data.unnatural), as many as the
                                metadata's `unnatural` says
   weights   float32 [n]        of photographs: how often each is drawn; 0 for other tiles
   held_out  uint8 [h,T,T,3]    the centres of held-out images, which have no tile above
@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jvrc.training import data, unnatural
+from jvrc.training.data import batches, datasets, unnatural
 
 FORMAT = "jvrc-tiles-1"
 _HEADER = 4096  # bytes before the tiles; their number is known last
@@ -70,7 +70,7 @@ def is_tile_file(path: str | Path) -> bool:
     return Path(path).is_file()
 
 
-def open_tiles(path: str | Path) -> data.Dataset:
+def open_tiles(path: str | Path) -> datasets.Dataset:
     """Return the training tiles (`Tiles`) and the held-out images of a file, mapped.
 
     Raises:
@@ -84,14 +84,16 @@ def open_tiles(path: str | Path) -> data.Dataset:
             if header.pop("__metadata__")["format"] != FORMAT:
                 raise ValueError("another format")
             arrays = {name: _mapped(path, 8 + length, entry) for name, entry in header.items()}
-            return data.Dataset(Tiles(arrays["tiles"], arrays["weights"]), arrays["held_out"])
+            return datasets.Dataset(Tiles(arrays["tiles"], arrays["weights"]), arrays["held_out"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: not a training file of `jvrc pack`, or not all of one"
             ) from error
 
 
-def pack(images: data.Dataset, path: str | Path, tiling: Tiling, *, progress: bool = True) -> int:
+def pack(
+    images: datasets.Dataset, path: str | Path, tiling: Tiling, *, progress: bool = True
+) -> int:
     """Write the training file of images and return the number of its tiles.
 
     The file appears complete or not at all. A few images are in memory at a time.
@@ -116,7 +118,7 @@ def pack(images: data.Dataset, path: str | Path, tiling: Tiling, *, progress: bo
             rng = np.random.default_rng((_HELD_OUT, i))
             file.write(unnatural.tile(rng, i, some[i % len(some)]).tobytes())
         weights += [0.0] * tiling.unnatural
-        held_out = data.centres(images.held_out, size=tiling.side, limit=_HELD_OUT)
+        held_out = batches.centres(images.held_out, size=tiling.side, limit=_HELD_OUT)
         file.write(np.array(weights, "<f4").tobytes())
         file.write(held_out.tobytes())
         file.seek(0)
@@ -133,7 +135,7 @@ def tiles_of(img: np.ndarray, tiling: Tiling) -> list[np.ndarray]:
     for scale in tiling.scales:
         height, width = (round(scale * n) for n in img.shape[:2])
         if scale == 1:
-            tiles += _cut(data.pad_to(img, tiling.side), tiling)
+            tiles += _cut(batches.pad_to(img, tiling.side), tiling)
         elif min(height, width) >= tiling.side:
             smaller = Image.fromarray(img).resize((width, height), Image.Resampling.LANCZOS)
             tiles += _cut(np.asarray(smaller), tiling)
@@ -158,7 +160,7 @@ def _tiles_of_all(
     """Yield the tiles of each image that can be read; several threads read."""
 
     def tiles(i: int) -> list[list[np.ndarray]]:
-        return [tiles_of(img, tiling) for img in data.read_each(images, [i])]
+        return [tiles_of(img, tiling) for img in datasets.read_each(images, [i])]
 
     bar = tqdm(total=len(images), desc="packing", unit="img", disable=not progress)
     with bar, ThreadPoolExecutor(_TOGETHER) as pool:

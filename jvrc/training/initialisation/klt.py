@@ -3,7 +3,7 @@
 In the models of 2018, the 2x2 centre taps of each layer of g_a hold the leading eigenvectors of the
 2x2 blocks of the previous layer's output, a Karhunen-Loeve transform (KLT) at each of four levels;
 those of g_s hold the transposes. All other taps are small noise. Training that begins here saves
-thousands of steps. For jvrc2026 see jvrc.training.klt_init2026.
+thousands of steps. For jvrc2026 see jvrc.training.initialisation.klt2026.
 """
 
 import jax
@@ -13,9 +13,9 @@ import numpy as np
 from jvrc.model import architectures, context, layers
 from jvrc.model.config import Config, Jvrc2026Config
 from jvrc.model.modules import init_params
-from jvrc.training import klt_init2026
-from jvrc.training.klt_init2026 import leading_eigenvectors
-from jvrc.training.klt_scales import GAIN
+from jvrc.training.initialisation import klt2026
+from jvrc.training.initialisation.klt2026 import leading_eigenvectors
+from jvrc.training.initialisation.klt_scales import GAIN
 
 _NOISE = 0.02  # factor on the usual random values of taps
 
@@ -47,7 +47,7 @@ def klt_params(key: jax.Array, config: Config, crops: np.ndarray) -> dict:
     """Return parameters fitted to crops [n,H,W,3] in [0,1]; config: of `klt_scales.klt_config`."""
     params = jax.tree.map(np.array, init_params(key, config))
     if isinstance(config, Jvrc2026Config):
-        klt_init2026.fit_transforms(params["g_a"], params["g_s"], np.asarray(crops))
+        klt2026.fit_transforms(params["g_a"], params["g_s"], np.asarray(crops))
     else:
         _fit_transforms(params["g_a"], params["g_s"], np.asarray(crops))
     _calibrate_hyper(config, params, crops)

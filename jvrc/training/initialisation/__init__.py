@@ -1,0 +1,1 @@
+"""The parameters that a new model begins with."""

@@ -1,0 +1,1 @@
+"""What training minimises: rate-distortion objectives, in which outliers count less."""

@@ -1,0 +1,1 @@
+"""Recipes: their fields, rules and files. Nothing here imports JAX."""

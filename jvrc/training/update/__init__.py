@@ -1,0 +1,1 @@
+"""The training state and its updates: optimisers, learning rates and moving averages."""
