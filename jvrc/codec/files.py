@@ -15,10 +15,11 @@ from jvrc.codec.assembly import Assembly
 from jvrc.codec.effort.objective import check_effort
 from jvrc.codec.image.canvas import Canvas, checked_out, to_rgb
 from jvrc.codec.image.decoder import decode_image
-from jvrc.codec.image.encoder import encode_analysed
+from jvrc.codec.image.encoder import PLAIN, encode_analysed
 from jvrc.codec.rate_control.qstep_choice import with_psnr, within_bytes
 from jvrc.codec.targets import Target, target_of
 from jvrc.codec.tiles.analysed import AnalysedImage
+from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.coding import packing
 from jvrc.coding import thumbnail as thumbnails
 from jvrc.coding.container import GREY, MAX_PIXELS, MAX_TILE_SIDE, Container
@@ -90,7 +91,7 @@ def compress(
         target_bpp=target_bpp,
         target_psnr=target_psnr,
     )
-    options = {"effort": effort, "patches": patches, "progress": progress}
+    options = PLAIN._replace(effort=effort, patches=patches, progress=progress)
     return _meet(target, params, picture, Assembly(picture, metadata=metadata), options)
 
 
@@ -175,16 +176,20 @@ def thumbnail(data: bytes) -> np.ndarray | None:
 
 
 def _meet(
-    target: Target, params: FrozenModel, picture: Picture, assembly: Assembly, options: dict
+    target: Target,
+    params: FrozenModel,
+    picture: Picture,
+    assembly: Assembly,
+    options: EncoderOptions,
 ) -> bytes:
     """Return the file that meets a target."""
     reused = target.qstep_code is None
     analysed = AnalysedImage(params, to_rgb(picture.pixels), MAX_TILE_SIDE, reused=reused)
     if target.bytes is not None:
-        return within_bytes(analysed, target.bytes, assembly, **options)
+        return within_bytes(analysed, target.bytes, assembly, options)
     if target.psnr is not None:
-        return with_psnr(analysed, target.psnr, picture.pixels, assembly, **options)
-    return assembly(encode_analysed(analysed, target.qstep_code, **options))
+        return with_psnr(analysed, target.psnr, picture.pixels, assembly, options)
+    return assembly(encode_analysed(analysed, target.qstep_code, options))
 
 
 def _picture_of(img: Any) -> Picture:

@@ -55,7 +55,7 @@ def test_a_hundred_targets_of_bytes_are_met(monkeypatch, tiny_2026, photo):
     img = photo[100:164, 200:328]
     image = AnalysedImage(tiny_2026, img, 16, reused=True)
     encode = functools.cache(lambda code: encode_analysed(image, code))  # each step only once
-    monkeypatch.setattr(qstep_choice, "encode_analysed", lambda _, code, **options: encode(code))
+    monkeypatch.setattr(qstep_choice, "encode_analysed", lambda _, code, options: encode(code))
     sizes = [len(pack(encode(code))) for code in (QSTEP_CODE_MAX, QSTEP_CODE_MIN)]
     for target in np.geomspace(sizes[0], 1.2 * sizes[1], 100).astype(int):
         data = within_bytes(image, int(target), pack)

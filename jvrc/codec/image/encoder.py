@@ -10,7 +10,6 @@ the stream: a stream decodes to the same integers on every machine.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -19,11 +18,20 @@ from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.codec.patches.patched_tiles import quantise_with_patches, settle
 from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.latent_coder import CoderOf
+from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.codec.tiles.scene import scene_of
-from jvrc.codec.tiles.tile_coder import QuantisedTile, encode_tile, quantise_latents, quantise_tile
+from jvrc.codec.tiles.tile_coder import (
+    QuantisedTile,
+    encode_tile,
+    quantise_latents,
+    quantise_tile,
+    with_better_symbols,
+)
 from jvrc.codec.transforms.latents import analyse_image
 from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
 from jvrc.frozen.model import FrozenModel
+
+PLAIN = EncoderOptions(coder_of)
 
 
 def encode_image(
@@ -39,79 +47,52 @@ def encode_image(
 ) -> Container:
     """Return the coded image, uint8 [h,w,3], with any coder of y.
 
-    patches: whether blocks may be coded without the model (jvrc.codec.patches). tile_side: the
-    largest side of a tile, in blocks of 64x64 pixels.
+    effort, patches, progress, coder_of: see EncoderOptions. tile_side: the largest side of a tile,
+    in blocks of 64x64 pixels.
     """
-    analysed = AnalysedImage(model, img, tile_side)
-    return encode_analysed(
-        analysed, qstep_code, effort=effort, patches=patches, progress=progress, coder_of=coder_of
-    )
+    options = EncoderOptions(coder_of, effort, patches, progress)
+    return encode_analysed(AnalysedImage(model, img, tile_side), qstep_code, options)
 
 
 def encode_analysed(
-    analysed: AnalysedImage,
-    qstep_code: int,
-    *,
-    effort: int = 0,
-    patches: bool = False,
-    progress: bool = False,
-    coder_of: CoderOf = coder_of,
+    analysed: AnalysedImage, qstep_code: int, options: EncoderOptions = PLAIN
 ) -> Container:
     """Return the coded image, of which g_a has been run already."""
-    options = {"effort": effort, "patches": patches, "progress": progress, "coder_of": coder_of}
-    tiles = tuple(map(encode_tile, quantise_tiles(analysed, qstep_code, **options)))
-    return coded_image(analysed, qstep_code, tiles, patches=patches, coder_of=coder_of)
+    tiles = tuple(map(encode_tile, quantise_tiles(analysed, qstep_code, options)))
+    return coded_image(analysed, qstep_code, tiles, options)
 
 
 def quantise_tiles(
-    analysed: AnalysedImage,
-    qstep_code: int,
-    *,
-    effort: int = 0,
-    patches: bool = False,
-    progress: bool = False,
-    coder_of: CoderOf = coder_of,
+    analysed: AnalysedImage, qstep_code: int, options: EncoderOptions
 ) -> Iterator[QuantisedTile]:
     """Yield the integers of each tile; with patches, where one is needed or pays."""
     count = analysed.grid.count
-    disable = None if progress and effort and count > 1 else True
+    disable = None if options.progress and options.effort and count > 1 else True
     numbers = tqdm(range(count), desc="searching, tiles", leave=False, disable=disable)
-    bar = progress and count == 1
-    quantise = quantise_with_patches if patches else quantised
-    return (quantise(analysed, number, qstep_code, effort, bar, coder_of) for number in numbers)
+    of_tile = options._replace(progress=options.progress and count == 1)
+    quantise = quantise_with_patches if options.patches else _quantised
+    return (quantise(analysed, number, qstep_code, of_tile) for number in numbers)
 
 
 def coded_image(
-    analysed: AnalysedImage,
-    qstep_code: int,
-    tiles: tuple[Tile, ...],
-    *,
-    patches: bool = False,
-    coder_of: CoderOf = coder_of,
+    analysed: AnalysedImage, qstep_code: int, tiles: tuple[Tile, ...], options: EncoderOptions
 ) -> Container:
     """Return the image of coded tiles."""
     size, side = analysed.img.shape[:2], analysed.tile_side
     coded = Container(analysed.model.model_id, *size, qstep_code, tiles, side)
-    return settle(analysed, coded, coder_of) if patches else coded
+    return settle(analysed, coded, options.coder_of) if options.patches else coded
 
 
-def quantised(
-    analysed: AnalysedImage,
-    number: int,
-    qstep_code: int,
-    effort: int = 0,
-    progress: bool = False,
-    coder_of: CoderOf = coder_of,
+def _quantised(
+    analysed: AnalysedImage, number: int, qstep_code: int, options: EncoderOptions
 ) -> QuantisedTile:
     """Return the integers of a tile: the nearest ones or, with effort, better ones."""
-    model = analysed.model
-    y, z = analysed.latents(number)
-    found = quantise_latents(model, y, z, qstep_code, coder_of)
-    if not effort:
+    model, (y, z) = analysed.model, analysed.latents(number)
+    found = quantise_latents(model, y, z, qstep_code, options.coder_of)
+    if not options.effort:
         return found
     scene = scene_of(model, analysed.img, analysed.grid.area(number))
-    chosen = found.coder.optimise(scene, found.symbols, effort=effort, progress=progress)
-    return replace(found, symbols=chosen)
+    return with_better_symbols(found, scene, options)
 
 
 def quantise_image(

@@ -21,12 +21,14 @@ from jvrc.codec.patches.fill import without
 from jvrc.codec.patches.search import Search, around
 from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.latent_coder import CoderOf
+from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.tile_coder import (
     QuantisedTile,
     ReconstructedTiles,
     quantise_latents,
     quantise_tile,
+    with_better_symbols,
     y_hat_by,
 )
 from jvrc.codec.transforms.regions import window_of
@@ -39,23 +41,20 @@ def quantise_with_patches(
     analysed: AnalysedImage,
     number: int,
     qstep_code: int,
-    effort: int,
-    progress: bool,
-    coder_of: CoderOf,
+    options: EncoderOptions,
 ) -> QuantisedTile:
     """Return the integers of a tile, with a patch where one is needed or pays."""
-    model, search = analysed.model, Search(analysed, number, qstep_code)
+    model, coder_of = analysed.model, options.coder_of
+    search = Search(analysed, number, qstep_code)
     found = quantise_latents(model, *search.latents, qstep_code, coder_of)
     asked = search.suspects(found)
     blocks = search.choose(found, asked)
     if blocks.any():
         search.scene = without(model, search.scene, blocks)
         found = quantise_tile(model, search.scene.tile_y, qstep_code, coder_of)
-    if effort:
-        options = {"effort": effort, "progress": progress}
-        better = found.coder.optimise(search.scene, found.symbols, **options)
-        found = replace(found, symbols=better)
-    if effort or blocks.any():
+    if options.effort:
+        found = with_better_symbols(found, search.scene, options)
+    if options.effort or blocks.any():
         blocks |= search.failing(found, (asked | search.disturbed(blocks)) & ~blocks)
     if not blocks.any():
         return found

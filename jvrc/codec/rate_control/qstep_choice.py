@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from jvrc.codec.image.encoder import encode_analysed
+from jvrc.codec.image.encoder import PLAIN, encode_analysed
 from jvrc.codec.rate_control.rate_curve import (
     CODES,
     RateCurve,
@@ -23,6 +23,7 @@ from jvrc.codec.rate_control.search import Closeness, Found, first_that_fits
 from jvrc.codec.rate_control.shared_coders import SharedCoders
 from jvrc.codec.rate_control.trial import Code, psnr_at
 from jvrc.codec.tiles.analysed import AnalysedImage
+from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.coding.container import Container
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 
@@ -41,10 +42,7 @@ def within_bytes(
     analysed: AnalysedImage,
     target: int,
     finish: Finish,
-    *,
-    effort: int = 0,
-    patches: bool = False,
-    progress: bool = False,
+    options: EncoderOptions = PLAIN,
 ) -> bytes:
     """Return the file of the finest step that takes at most `target` bytes.
 
@@ -53,16 +51,15 @@ def within_bytes(
     Raises:
       ValueError: even the coarsest step takes more.
     """
-    coder_of, wanted = SharedCoders(), max(target, 1)
-    curve = RateCurve(analysed, usual_code_of_bytes(analysed, wanted), coder_of)
+    options, wanted = options._replace(coder_of=SharedCoders()), max(target, 1)
+    curve = RateCurve(analysed, usual_code_of_bytes(analysed, wanted), options.coder_of)
     estimated = np.log(curve.file_bytes()) - np.log(wanted)
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
-        options = {"effort": effort, "patches": patches, "progress": progress}
-        data = finish(encode_analysed(analysed, code, coder_of=coder_of, **options))
+        data = finish(encode_analysed(analysed, code, options._replace(effort=effort)))
         return float(np.log(len(data) / wanted)), data
 
-    found = _search(measure, estimated, CODES, _BYTES, effort)
+    found = _search(measure, estimated, CODES, _BYTES, options.effort)
     if found.excess > 0:
         height, width = analysed.img.shape[:2]
         bpp = 8 * len(found.result) / (height * width)
@@ -78,10 +75,7 @@ def with_psnr(
     target: float,
     pixels: np.ndarray,
     finish: Finish,
-    *,
-    effort: int = 0,
-    patches: bool = False,
-    progress: bool = False,
+    options: EncoderOptions = PLAIN,
 ) -> bytes:
     """Return the file of the coarsest step with a PSNR of at least `target` dB.
 
@@ -93,16 +87,15 @@ def with_psnr(
     Raises:
       ValueError: even the finest step has less.
     """
-    coder_of = SharedCoders()
-    curve = RateCurve(analysed, usual_code_of_psnr(analysed, target), coder_of)
+    options = options._replace(coder_of=SharedCoders())
+    curve = RateCurve(analysed, usual_code_of_psnr(analysed, target), options.coder_of)
     estimated = target - curve.psnr()[::-1]
 
     def measure(code: int, effort: int) -> tuple[float, Code]:
-        options = {"effort": effort, "patches": patches, "progress": progress}
-        value, encode = psnr_at(analysed, code, pixels, coder_of=coder_of, **options)
+        value, encode = psnr_at(analysed, code, pixels, options._replace(effort=effort))
         return target - min(_LOSSLESS, value), encode
 
-    found = _search(measure, estimated, CODES[::-1], _PSNR, effort)
+    found = _search(measure, estimated, CODES[::-1], _PSNR, options.effort)
     if found.excess > 0:
         raise ValueError(
             f"the target of {target:g} dB can't be reached: at most {target - found.excess:.2f} dB "

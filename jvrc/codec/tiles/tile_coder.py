@@ -11,12 +11,14 @@ section alone.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from jvrc.codec.tiles.latent_coder import CoderOf, LatentCoder, Symbols
+from jvrc.codec.tiles.options import EncoderOptions
+from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.streams import decode_z, encode_z
 from jvrc.codec.transforms.latents import analyse_latents, quantise_z
 from jvrc.codec.transforms.regions import Y_UNIT, window_of
@@ -62,6 +64,14 @@ def quantise_latents(
     z_q = quantise_z(model, z, qstep_code)
     coder = coder_of(model, z_q, qstep_code)
     return QuantisedTile(z_q, coder.quantise(y), coder)
+
+
+def with_better_symbols(
+    found: QuantisedTile, scene: Scene, options: EncoderOptions
+) -> QuantisedTile:
+    """Return a tile with symbols of a smaller J, searched with the effort of the options."""
+    search = {"effort": options.effort, "progress": options.progress}
+    return replace(found, symbols=found.coder.optimise(scene, found.symbols, **search))
 
 
 def encode_tile(quantised: QuantisedTile) -> Tile:
