@@ -182,11 +182,16 @@ def _processor() -> str:
 @functools.cache
 def _source_digest() -> str:
     """Return a hash over the source that programs are made from."""
-    digest, root = hashlib.sha256(Path(__file__).read_bytes()), Path(__file__).parents[1]
-    for folder in _SOURCES:
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for path in _sources(root):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _sources(root: Path) -> list[Path]:
+    """Return the files of the package in the folder `root` that programs are made from."""
+    folders = (path for folder in _SOURCES for path in sorted((root / folder).rglob("*.py")))
+    return [Path(__file__), *folders]
 
 
 def _load(path: Path, tree: Any, device: jax.Device) -> jax.stages.Compiled:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+import jvrc
 from jvrc.coding import rans
 from jvrc.runtime import compile_cache, programs
 from jvrc.runtime.programs import stored
@@ -187,6 +189,7 @@ def test_it_pickles_by_its_name():
 CODE = """
 import sys, numpy as np, jax
 from jvrc.runtime import compile_cache
+import jvrc
 from jvrc.coding import rans
 compile_cache.enable()
 state = np.full(4, 2**16, np.uint32)
@@ -208,3 +211,12 @@ def test_another_process_traces_nothing(tmp_path, monkeypatch):
     )
     assert len(first) > 1
     assert second == first[-1:]
+
+
+def test_the_hash_of_the_source_covers_every_module_with_a_stored_function():
+    root = Path(jvrc.__file__).parent
+    stored_in = {
+        path for path in root.rglob("*.py") if "import stored" in path.read_text(encoding="utf-8")
+    }
+    assert len(stored_in) > 5
+    assert stored_in <= set(programs._sources(root))
