@@ -3,6 +3,10 @@
 import os
 from typing import Any
 
+import numpy as np
+
+EFFORT_MAX = 3
+
 
 def check_params(params: Any) -> None:
     """Raise ValueError unless params is a frozen model."""
@@ -25,6 +29,13 @@ def check_data(data: Any) -> None:
     if isinstance(data, str | os.PathLike):
         raise ValueError(f"{rule}; got {data!r}: pass pathlib.Path({str(data)!r}).read_bytes()")
     raise ValueError(f"{rule}; got {_kind(data)}")
+
+
+def check_effort(effort: int) -> None:
+    """Raise ValueError unless effort is an integer in 0 … EFFORT_MAX."""
+    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
+    if not whole or not 0 <= effort <= EFFORT_MAX:
+        raise ValueError(f"effort must be an integer in 0 … {EFFORT_MAX}; got {effort!r}")
 
 
 def _kind(value: Any) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from jvrc.codec.alpha import alpha_of, has_alpha
-from jvrc.codec.arguments import check_data, check_params
+from jvrc.codec.arguments import check_data, check_effort, check_params
 from jvrc.codec.assembly import Assembly
-from jvrc.codec.effort.objective import check_effort
 from jvrc.codec.image.canvas import Canvas, checked_out, to_rgb
 from jvrc.codec.image.decoder import decode_image
 from jvrc.codec.image.encoder import PLAIN, encode_analysed

@@ -183,12 +183,12 @@ def _processor() -> str:
 def _source_digest() -> str:
     """Return a hash over the source that programs are made from."""
     digest, root = hashlib.sha256(), Path(__file__).parents[1]
-    for path in _sources(root):
+    for path in sources(root):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _sources(root: Path) -> list[Path]:
+def sources(root: Path) -> list[Path]:
     """Return the files of the package in the folder `root` that programs are made from."""
     folders = (path for folder in _SOURCES for path in sorted((root / folder).rglob("*.py")))
     return [Path(__file__), *folders]

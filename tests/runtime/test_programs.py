@@ -219,4 +219,4 @@ def test_the_hash_of_the_source_covers_every_module_with_a_stored_function():
         path for path in root.rglob("*.py") if "import stored" in path.read_text(encoding="utf-8")
     }
     assert len(stored_in) > 5
-    assert stored_in <= set(programs._sources(root))
+    assert stored_in <= set(programs.sources(root))

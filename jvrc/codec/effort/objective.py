@@ -14,15 +14,6 @@ from jvrc.coding import escapes, scale_adaptation, tables
 from jvrc.frozen.model import FrozenModel
 from jvrc.qstep import qstep_of, rd_lambda
 
-EFFORT_MAX = 3
-
-
-def check_effort(effort: int) -> None:
-    """Raise ValueError unless effort is an integer in 0 … EFFORT_MAX."""
-    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
-    if not whole or not 0 <= effort <= EFFORT_MAX:
-        raise ValueError(f"effort must be an integer in 0 … {EFFORT_MAX}; got {effort!r}")
-
 
 def tables_of(model: FrozenModel, symbols: Symbols) -> np.ndarray:
     """Return the table, uint8 [h,w,M], of each symbol of y under the shifts that suit them best."""
