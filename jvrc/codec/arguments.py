@@ -1,9 +1,8 @@
 """Checks of what a user passes to the public functions, before any work."""
 
 import os
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 EFFORT_MAX = 3
 
@@ -33,7 +32,7 @@ def check_data(data: Any) -> None:
 
 def check_effort(effort: int) -> None:
     """Raise ValueError unless effort is an integer in 0 … EFFORT_MAX."""
-    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
+    whole = isinstance(effort, Integral) and not isinstance(effort, bool)
     if not whole or not 0 <= effort <= EFFORT_MAX:
         raise ValueError(f"effort must be an integer in 0 … {EFFORT_MAX}; got {effort!r}")
 
