@@ -189,7 +189,6 @@ def test_it_pickles_by_its_name():
 CODE = """
 import sys, numpy as np, jax
 from jvrc.runtime import compile_cache
-import jvrc
 from jvrc.coding import rans
 compile_cache.enable()
 state = np.full(4, 2**16, np.uint32)
