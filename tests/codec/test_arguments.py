@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jvrc
+from jvrc.codec.image.decoder import decode_symbols
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,15 @@ def test_options_of_jax_for_other_code_change_nothing(tiny_2026, img, option):
     expected = restored(tiny_2026, img)
     with getattr(jax, option)(True):
         np.testing.assert_array_equal(restored(tiny_2026, img), expected)
+
+
+def test_symbols_are_decoded_in_32_bits(tiny, img):
+    data = jvrc.compress(tiny, img, 2.0)
+    expected = decode_symbols(tiny, data)
+    with jax.enable_x64(True):
+        found = decode_symbols(tiny, data)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_guard_of_transfers_is_for_other_code(tiny, img):

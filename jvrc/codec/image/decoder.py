@@ -20,6 +20,7 @@ from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
 from jvrc.frozen.model import FrozenModel
+from jvrc.runtime.guards import without_guards
 
 
 def decode_image(
@@ -59,6 +60,7 @@ def decode_image(
     return img
 
 
+@without_guards
 def decode_symbols(params: FrozenModel, data: bytes) -> tuple[np.ndarray, Symbols]:
     """Return (integers of z, symbols of y) of a file, those of its tiles put together.
 
