@@ -15,6 +15,7 @@ from jvrc.cli.common import (
 from jvrc.cli.outputs import check_output, identities
 from jvrc.cli.recipe_options import first_recipe
 from jvrc.cli.sources import load_training, opened
+from jvrc.frozen import zoo
 from jvrc.training.recipe.schema import SingleRateRecipe, model_fields
 
 WEIGHTS = "model.safetensors"  # in a run's folder
@@ -28,6 +29,7 @@ def add_freeze(subparsers: Any) -> None:
         _run_freeze,
         "write a run's newest weights as one file that compresses (needs the extra `train`)",
         "jvrc freeze runs/small --data photos/ -o small.safetensors",
+        "jvrc freeze runs/encoder --decoder-of jvrc2026 -o jvrc2026.safetensors",
         "jvrc freeze params.npz --recipe jvrc2026 --data photos/ -o jvrc2026.safetensors",
     )
     parser.add_argument(
@@ -41,6 +43,12 @@ def add_freeze(subparsers: Any) -> None:
         metavar="NAME|FILE",
         help="with PARAMS.npz: the recipe by which it was trained, but for its sizes",
     )
+    parser.add_argument(
+        "--decoder-of",
+        metavar="MODEL",
+        help="with a run of --train-decoder no: keep the id of the model that it began from, whose "
+        "files stay readable",
+    )
     add_freezing_options(parser)
     add_output(parser, "FILE", f"default: RUN/{WEIGHTS} or PARAMS.safetensors")
 
@@ -49,9 +57,14 @@ def _run_freeze(args: argparse.Namespace) -> None:
     notes = parse_notes(args.note)
     output = args.output or _default_output(args.input)
     check_output(output, identities([args.input]), force=args.force)
+    if args.decoder_of and args.data:
+        raise ValueError("--data fits tables, which --decoder-of keeps: pass one of them")
     load_training()
     run = _run_to_freeze(args)
-    write_frozen(run, output, notes, opened(args.data) if args.data else None)
+    if args.decoder_of:
+        _write_encoder(run, output, notes, args.decoder_of)
+    else:
+        write_frozen(run, output, notes, opened(args.data) if args.data else None)
 
 
 def _default_output(path: Path) -> Path:
@@ -82,6 +95,15 @@ def _run_to_freeze(args: argparse.Namespace) -> Any:
     return run_folder.Run(config, params, recipe, recipe.steps)
 
 
+def _write_encoder(run: Any, output: Path, notes: dict[str, str], decoder: str) -> None:
+    """Write a model with the encoder of a run, and print a line."""
+    from jvrc.export.encoder import freeze_encoder
+    from jvrc.frozen.file import save_model
+
+    model = save_model(freeze_encoder(zoo.load(decoder), run, notes), output)
+    _print_written(model, run, output)
+
+
 def write_frozen(run: Any, output: Path, notes: dict[str, str], images: Any) -> None:
     """Freeze a run into a file, with tables fitted to images if there are any, and print lines."""
     from jvrc.export.freezing import freeze_run
@@ -93,5 +115,10 @@ def write_frozen(run: Any, output: Path, notes: dict[str, str], images: Any) -> 
         for line in extremes.described(run.config, run.params, images.held_out):
             print(line)
         model = calibrated(model, images)
-    model = save_model(model, output)
-    print(f"{output}: model {model.model_id}, step {run.step}, {output.stat().st_size} bytes")
+    _print_written(save_model(model, output), run, output)
+
+
+def _print_written(model: Any, run: Any, output: Path) -> None:
+    inherited = model.fingerprint != model.model_id
+    named = model.model_id + (f", encoder {model.fingerprint}" if inherited else "")
+    print(f"{output}: model {named}, step {run.step}, {output.stat().st_size} bytes")

@@ -182,7 +182,7 @@ def _run_annotate(args: argparse.Namespace) -> None:
     header = read_header(args.input)
     measured = header.get("measured", {})
     for name, _, file in named:
-        measured[name] = _means(Path(file), header["model_id"])
+        measured[name] = _means(Path(file), header.get("fingerprint", header["model_id"]))
     described = notes | ({"measured": measured} if named else {})
     library()
     from jvrc.frozen.file import annotate
@@ -191,15 +191,15 @@ def _run_annotate(args: argparse.Namespace) -> None:
     print(f"{args.input}: model {header['model_id']}: {', '.join(described)}")
 
 
-def _means(path: Path, model_id: str) -> dict[str, Any]:
+def _means(path: Path, fingerprint: str) -> dict[str, Any]:
     """Return the means of one model, as lists over its quantisation steps."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["means"]
-        rows = [row for row in rows if row["version"] == model_id]
+        rows = [row for row in rows if row["version"] == fingerprint]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a results.json of `jvrc eval`") from error
     if not rows:
-        raise ValueError(f"{path}: holds no means of model {model_id}")
+        raise ValueError(f"{path}: holds no means of model {fingerprint}")
     lists = {key: [row[key] for row in rows] for key in ("bpp", "psnr", "psnr_luma", "ms_ssim")}
     return {"images": rows[0]["images"], "qstep": [row["setting"] for row in rows]} | lists
 

@@ -17,7 +17,7 @@ def of_model(
     compress = partial(jvrc.compress, model, effort=effort)
     decompress = partial(jvrc.decompress, model)
     label = f"{name}, effort {effort}" if effort else name
-    return Coder(label, model.model_id, "qstep", qsteps, compress, decompress)
+    return Coder(label, model.fingerprint, "qstep", qsteps, compress, decompress)
 
 
 def of_peer(peer: Peer) -> Coder:

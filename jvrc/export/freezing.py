@@ -58,7 +58,8 @@ def freeze(
         z_tables=tables.concatenate(z_tables),
         y_tables=gaussian_tables(),
         config=config,
-        model_id="00000000",
+        model_id="",  # seal gives it
+        fingerprint="",
         header=json.dumps(metadata | {"qstep_range": list(qstep_range)}),
     )
     return seal(model)

@@ -49,10 +49,11 @@ def read_model(path: str | Path) -> FrozenModel:
         model = from_tensors(tensors, json.dumps(described, sort_keys=True))
     except (LookupError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: damaged: {error!r}") from error
-    if model.model_id != described["model_id"]:
+    said = described.get("fingerprint", described["model_id"])
+    if model.fingerprint != said:
         raise ValueError(
-            f"{path}: damaged: the arrays give model id {model.model_id}, "
-            f"the header says {described['model_id']}"
+            f"{path}: damaged: the arrays give the fingerprint {model.fingerprint}, "
+            f"the header says {said}"
         )
     return model
 
@@ -66,13 +67,16 @@ def save_model(model: FrozenModel, path: str | Path) -> FrozenModel:
 
 
 def seal(model: FrozenModel) -> FrozenModel:
-    """Return the model as its file will hold it, with kernels of float16 precision and its id."""
+    """Return the model as its file will hold it, with kernels of float16 precision and its id.
+
+    The id is the fingerprint of the arrays, unless these are still those that inherited another.
+    """
     tensors = to_tensors(model)
-    described = model.metadata | {
-        "format": WEIGHTS_FORMAT,
-        "config": model.config.to_dict(),
-        "model_id": fingerprint(tensors, model.config),
-    }
+    found = fingerprint(tensors, model.config)
+    described = model.metadata | {"config": model.config.to_dict()}
+    if described.get("fingerprint") != found:
+        described.pop("fingerprint", None)
+        described |= {"format": WEIGHTS_FORMAT, "model_id": found}
     return from_tensors(tensors, json.dumps(described, sort_keys=True))
 
 
@@ -92,7 +96,7 @@ def as_stored(params: dict) -> dict:
 
 
 def fingerprint(tensors: Tensors, config: Config) -> str:
-    """Return the model id: eight hex digits of a SHA-256 over the config and all arrays."""
+    """Return eight hex digits of a SHA-256 over the config and all arrays."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
@@ -113,7 +117,8 @@ def to_tensors(model: FrozenModel) -> Tensors:
 
 def from_tensors(tensors: Tensors, header: str) -> FrozenModel:
     """Return the model that a file's arrays and header describe."""
-    config = config_of(**json.loads(header)["config"])
+    described = json.loads(header)
+    config = config_of(**described["config"])
     params = jax.tree.map(lambda a: a.astype(np.float32), _unflatten(tensors, "params"))
     _check_reach(tensors)
     fixed_point_format = _read_format(tensors)
@@ -122,7 +127,8 @@ def from_tensors(tensors: Tensors, header: str) -> FrozenModel:
         fixed_point_format=fixed_point_format,
         network=fixed_point.quantise(config, params, fixed_point_format),
         config=config,
-        model_id=fingerprint(tensors, config),
+        model_id=described["model_id"],
+        fingerprint=fingerprint(tensors, config),
         header=header,
         **{k: tensors[k] for k in ARRAYS},
         **{k: CdfTables(**_unflatten(tensors, k)) for k in TABLES},

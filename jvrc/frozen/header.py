@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-WEIGHTS_FORMAT = "jvrc-frozen-2"
+WEIGHTS_FORMAT = "jvrc-frozen-2"  # the model id is the fingerprint of the arrays
+# The model id is that of another file, whose decoder this one has: jvrc.frozen.encoder.
+INHERITED_FORMAT = "jvrc-frozen-3"
 _REQUIRED = {"format", "model_id", "config"}
 
 
@@ -30,10 +32,11 @@ def read_header(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path}: not a weights file of jvrc") from error
     if not isinstance(header, dict) or not set(header) >= _REQUIRED:
         raise ValueError(f"{path}: not a weights file of jvrc")
-    if header["format"] != WEIGHTS_FORMAT:
+    if header["format"] not in (WEIGHTS_FORMAT, INHERITED_FORMAT):
         raise ValueError(
             f"{path}: weights of the format {header['format']}; this version of jvrc reads "
-            f"{WEIGHTS_FORMAT}: use the version that wrote them, or freeze the run anew"
+            f"{WEIGHTS_FORMAT} and {INHERITED_FORMAT}: use the version that wrote them, or freeze "
+            "the run anew"
         )
     if size < end:
         raise ValueError(f"{path}: truncated: it has {size} of {end} bytes")

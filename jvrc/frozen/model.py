@@ -28,13 +28,13 @@ TABLES = ("z_tables", "y_tables")
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["params", "fixed_point_format", "network", *ARRAYS, *TABLES],
-    meta_fields=["config", "model_id", "header"],
+    meta_fields=["config", "model_id", "fingerprint", "header"],
 )
 @dataclass(frozen=True, eq=False)
 class FrozenModel:
     """A model ready for coding, as `jvrc.load` returns it.
 
-    A pytree; config, model_id and header are static.
+    A pytree; config, model_id, fingerprint and header are static.
 
     Attributes:
       params: arrays by part (g_a, g_s, h_a, h_s, ...) and layer. Coding computes with g_a, g_s and
@@ -48,6 +48,9 @@ class FrozenModel:
       offsets: uint8 [769,90], delta in units of OFFSET_UNIT, by qstep code and scale index.
       z_tables: J * N tables, by entry of z_steps and channel.
       y_tables: 90 tables, by scale index.
+      model_id: eight hex digits by which streams name what decodes them. Models with the same id
+        decode alike; what they make of an image may differ (jvrc.frozen.encoder).
+      fingerprint: eight hex digits that depend on every array. The id, unless that is inherited.
     """
 
     params: dict
@@ -60,7 +63,8 @@ class FrozenModel:
     z_tables: CdfTables
     y_tables: CdfTables
     config: Config
-    model_id: str  # eight hex digits
+    model_id: str
+    fingerprint: str
     header: str = field(repr=False)  # JSON
 
     @property

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 _CHANNELS_MAX = 4096
+# What decoding does without: parts of the parameters, and sizes that only these have.
+ENCODER_PARTS = ("g_a", "h_a")
+ENCODER_SIZES = ("g_a_blocks",)
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,13 @@ class Config:
         raise NotImplementedError
 
     @property
-    def transform_reach(self) -> int:
-        """How far g_a and g_s look around, in pixels."""
+    def analysis_reach(self) -> int:
+        """How far g_a looks around, in pixels."""
+        raise NotImplementedError
+
+    @property
+    def synthesis_reach(self) -> int:
+        """How far g_s looks around, in pixels of the image."""
         raise NotImplementedError
 
     def to_dict(self) -> dict:
@@ -66,8 +74,12 @@ class HyperpriorConfig(Config):
         return (n, m, m * 3 // 2, 2 * m) if self.predicts_mean else (n, n, n, m)
 
     @property
-    def transform_reach(self) -> int:
-        return 31  # g_a 30 pixels, g_s 1.9 samples of y
+    def analysis_reach(self) -> int:
+        return 30
+
+    @property
+    def synthesis_reach(self) -> int:
+        return 31  # 1.9 samples of y
 
 
 class ScaleHyperpriorConfig(HyperpriorConfig):
@@ -141,8 +153,12 @@ class Jvrc2026Config(Config):
         return (self.N, self.H, self.H * 3 // 2, 2 * self.M)
 
     @property
-    def transform_reach(self) -> int:
-        return 8 * max(self.g_a_blocks + 2, self.g_s_blocks)  # `down` reaches two samples further
+    def analysis_reach(self) -> int:
+        return 8 * (self.g_a_blocks + 2)  # `down` looks at two samples more
+
+    @property
+    def synthesis_reach(self) -> int:
+        return 8 * self.g_s_blocks
 
 
 def _check_integers(config: Config, low: int, *names: str) -> None:

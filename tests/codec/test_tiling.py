@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jvrc.codec.transforms import tiling
-from jvrc.codec.transforms.latents import HYPER_MARGIN, image_margin
+from jvrc.codec.transforms.latents import HYPER_MARGIN, analysis_margin, synthesis_margin
 from jvrc.codec.transforms.tiling import (
     BLOCK,
     SHAPES,
@@ -143,9 +143,12 @@ def test_transforms_look_exactly_as_far_as_the_margins_assume(tiny, name):
     # in samples of the input: the farthest that an output looks
     reach = {"g_a": 24 if small else 30, "h_a": 7, "h_s": 2, "g_s": 1 if small else 2}[name]
     assert reach <= margin * unit
-    if name in ("g_a", "g_s"):
-        assert margin == image_margin(tiny.config)
-        assert reach * 64 // unit <= tiny.config.transform_reach + 1
+    if name == "g_a":
+        assert margin == analysis_margin(tiny.config)
+        assert reach == tiny.config.analysis_reach
+    if name == "g_s":
+        assert margin == synthesis_margin(tiny.config)
+        assert reach * 16 <= tiny.config.synthesis_reach + 1
     valid = np.array([0, BLOCKS[0] * BLOCK, 0, BLOCKS[1] * BLOCK], np.int32)
 
     def one_block(around):

@@ -112,7 +112,7 @@ def test_weights_of_another_shape_are_refused(tiny_2026, tmp_path, part):
     for other in (kernel.T, kernel[:-1], kernel[:, :-1], kernel[None], kernel.ravel()):
         changed = to_tensors(tiny_2026) | {name: np.ascontiguousarray(other)}
         write(path, changed, tiny_2026.metadata)
-        assert "the arrays give model id" in refusal(path)
+        assert "the arrays give the fingerprint" in refusal(path)
 
 
 def test_saving_again_gives_the_same_bytes(file, tmp_path):

@@ -120,6 +120,34 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
     capsys.readouterr()
 
 
+def test_the_encoder_alone_is_trained_and_frozen_beside_the_decoder_it_has(
+    mean, tmp_path, photo, capsys
+):
+    photos, file, run = tmp_path / "photos", tmp_path / "m.safetensors", tmp_path / "run"
+    photos.mkdir()
+    for i in range(3):
+        images.write_image(photos / f"{i}.png", photo[:130, 100 * i :][:, :150])
+    model = saved(mean, file)
+    small = ["--data", str(photos), "--n", "4", "--m", "6", "--batch", "2", "--crop", "64"]
+    decay = ["--weight-decay", "0.5", "--steps", "2"]
+    encoder = ["--from", str(file), "--train-decoder", "no"]
+    assert main(["train", *small, *decay, *encoder, "-o", str(run)]) == 0
+    after = load_run(run)
+    before, _ = warm_start.params_from(warm_start.read_source(file), after.config)
+    for part, params in after.params.items():
+        same = jax.tree.map(np.array_equal, before[part], params)
+        assert all(jax.tree.leaves(same)) == (part not in ("g_a", "h_a")), part
+    found = tmp_path / "found.safetensors"
+    freeze = ["freeze", str(run), "--decoder-of", str(file), "-o", str(found)]
+    assert main([*freeze, "--data", str(photos)]) == 1
+    assert "--data fits tables, which --decoder-of keeps" in capsys.readouterr().err
+    assert main(freeze) == 0
+    assert f"model {model.model_id}, encoder " in capsys.readouterr().out
+    renewed = jvrc.load(found)
+    data = jvrc.compress(renewed, photo[:70, :90], 2.0)
+    np.testing.assert_array_equal(jvrc.decompress(renewed, data), jvrc.decompress(model, data))
+
+
 def test_a_model_may_take_the_transforms_of_another_and_keep_its_entropy_model(mean, tmp_path):
     file = tmp_path / "mean.safetensors"
     saved(mean, file)

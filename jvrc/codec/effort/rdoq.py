@@ -31,7 +31,7 @@ from tqdm import tqdm
 from jvrc.codec.effort import objective
 from jvrc.codec.effort.objective import tables_of
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
-from jvrc.codec.transforms.latents import image_margin
+from jvrc.codec.transforms.latents import synthesis_margin
 from jvrc.codec.transforms.tiling import map_tiles, tile_count
 from jvrc.coding import tables
 from jvrc.coding.tile_grid import BLOCK
@@ -124,7 +124,7 @@ def search(
     counts = np.zeros((*padded.shape[:2], 1), np.uint8)
     counts[: img.shape[0], : img.shape[1]] = 1
     costs = jnp.asarray(tables.bit_costs(model.y_tables, np.arange(-_REACH, _REACH + 1)))
-    margin = image_margin(model.config)
+    margin = synthesis_margin(model.config)
     total, disable = tile_count(blocks, margin) * passes, None if progress else True
     with tqdm(total=total, desc="RDOQ", leave=False, disable=disable) as bar:
 

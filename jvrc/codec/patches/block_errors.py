@@ -3,7 +3,7 @@
 import numpy as np
 
 from jvrc.codec.tiles.scene import Scene
-from jvrc.codec.transforms.latents import image_margin, synthesise
+from jvrc.codec.transforms.latents import synthesis_margin, synthesise
 from jvrc.codec.transforms.regions import Y_UNIT
 from jvrc.coding.tile_grid import BLOCK, Area
 from jvrc.frozen.model import FrozenModel
@@ -37,7 +37,7 @@ def squared_errors(
 
 def _window(model: FrozenModel, scene: Scene, row: int, column: int) -> Area:
     """Return the blocks of a scene that one of them depends on; all windows have one size."""
-    margin = image_margin(model.config)
+    margin = synthesis_margin(model.config)
     begin, end = [], []
     for at, blocks in zip((row, column), scene.blocks.size, strict=True):
         size = min(2 * margin + 1, blocks)

@@ -31,9 +31,14 @@ HYPER_MARGIN = 2
 full_precision = partial(jax.default_matmul_precision, "highest")  # no bfloat16 or TF32 products
 
 
-def image_margin(config: Config) -> int:
-    """Return how far g_a and g_s look around, in blocks of 64 pixels, rounded up."""
-    return -(-config.transform_reach // BLOCK)
+def analysis_margin(config: Config) -> int:
+    """Return how far g_a looks around, in blocks of 64 pixels, rounded up."""
+    return -(-config.analysis_reach // BLOCK)
+
+
+def synthesis_margin(config: Config) -> int:
+    """Return how far g_s looks around, in blocks of 64 pixels, rounded up."""
+    return -(-config.synthesis_reach // BLOCK)
 
 
 def analyse(model: FrozenModel, img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +54,7 @@ def analyse_image(model: FrozenModel, img: np.ndarray) -> np.ndarray:
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
         return (_g_a(model.config, {"g_a": model.params["g_a"]}, tile, valid),)
 
-    (y,) = map_tiles(on_tile, (_pad(img, blocks),), blocks, image_margin(model.config))
+    (y,) = map_tiles(on_tile, (_pad(img, blocks),), blocks, analysis_margin(model.config))
     return y
 
 
@@ -73,7 +78,7 @@ def synthesise(model: FrozenModel, y_hat: np.ndarray, qstep_code: int) -> np.nda
         return (_g_s(model.config, params, tile, qstep, valid),)
 
     blocks = y_hat.shape[0] * 16 // BLOCK, y_hat.shape[1] * 16 // BLOCK
-    (img,) = map_tiles(on_tile, (y_hat,), blocks, image_margin(model.config))
+    (img,) = map_tiles(on_tile, (y_hat,), blocks, synthesis_margin(model.config))
     return img
 
 

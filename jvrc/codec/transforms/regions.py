@@ -6,7 +6,12 @@ across their borders: so no border shows in the image.
 
 import numpy as np
 
-from jvrc.codec.transforms.latents import analyse_image, image_margin, synthesise
+from jvrc.codec.transforms.latents import (
+    analyse_image,
+    analysis_margin,
+    synthesis_margin,
+    synthesise,
+)
 from jvrc.coding.tile_grid import BLOCK, Area, blocks_of
 from jvrc.frozen.model import FrozenModel
 from jvrc.model.config import Config
@@ -15,14 +20,14 @@ Y_UNIT = 4  # positions of y along a block's side
 
 
 def window_of(config: Config, area: Area, blocks: tuple[int, int]) -> Area:
-    """Return the blocks of an image of so many blocks that the transforms of an area look at."""
-    return area.grown(image_margin(config), blocks)
+    """Return the blocks of an image of so many blocks that g_s of an area looks at."""
+    return area.grown(synthesis_margin(config), blocks)
 
 
 def analyse_area(model: FrozenModel, img: np.ndarray, area: Area) -> np.ndarray:
     """Return y = g_a(x) of an area's blocks, float32 [4h,4w,M], of an image uint8 [H,W,3]."""
     blocks = blocks_of(*img.shape[:2])
-    window = window_of(model.config, area, blocks)
+    window = area.grown(analysis_margin(model.config), blocks)
     pixels = img[window.within(Area(0, 0, *blocks), BLOCK)]
     return analyse_image(model, pixels)[area.within(window, Y_UNIT)]
 

@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
-from jvrc.model.config import ARCHITECTURES, Config, HyperpriorConfig, config_of
+from jvrc.model.config import (
+    ARCHITECTURES,
+    ENCODER_PARTS,
+    Config,
+    HyperpriorConfig,
+    config_of,
+)
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
 from jvrc.training.initialisation.klt_scales import klt_config
 from jvrc.training.recipe.options import Rule, at_least, between, check, option, other_default
@@ -98,6 +104,9 @@ class Recipe:
         0.015, "share of crops that are text, screens, dither, patterns, noise", rule=between(0, 1)
     )
     train_transforms: bool = option(True, "train g_a and g_s too, not the entropy model alone")
+    train_decoder: bool = option(
+        True, "train what decoding needs too, not g_a and h_a alone: see `freeze --decoder-of`"
+    )
     train_offsets: bool = option(True, "train the reconstruction offsets")
     train_z_qstep: bool = option(True, "train the quantisation step of the hyper latent z")
     log_scale: bool = option(True, "predict log sigma, or else sigma as models of CompressAI do")
@@ -175,7 +184,10 @@ class Recipe:
             "offset": self.train_offsets,
             "z_step": self.train_z_qstep,
         }
-        return tuple(name for name, yes in trained.items() if not yes)
+        fixed = {name for name, yes in trained.items() if not yes}
+        if not self.train_decoder:
+            fixed |= set(self.config().parts) - set(ENCODER_PARTS)
+        return tuple(sorted(fixed))
 
     def extra_params(self) -> dict[str, tuple[int, ...]]:
         """Return names and shapes of the parameters that training adds to those of the model."""

@@ -73,8 +73,8 @@ def make_optimizer(
     Gradients are clipped to a norm below the usual one, so that every batch weighs the same in the
     averages and an outlier, of a norm a hundred times that, no more than any other.
 
-    weight_decay: of kernels, times the learning rate at each training step, except in the parts
-    `fixed`. adam_parts: those that are left to Adam altogether.
+    weight_decay: of kernels, times the learning rate at each training step. adam_parts: those that
+    are left to Adam altogether. fixed: those whose gradients are zero, which do not decay either.
     """
 
     def kernels(params: dict, without: Collection[str]) -> dict:
@@ -83,7 +83,7 @@ def make_optimizer(
         )
 
     def is_matrix(params: dict) -> dict:
-        return kernels(params, adam_parts)
+        return kernels(params, {*adam_parts, *fixed})  # Adam takes a zero gradient in no time
 
     rules = {"adam": optax.scale_by_adam, "soap": partial(soap_or_adam, is_matrix)}
     rule = optax.chain(
