@@ -5,10 +5,14 @@ import shlex
 from dataclasses import Field, fields, replace
 from typing import Any
 
+from jvrc.frozen import zoo
+from jvrc.frozen.header import read_header
+from jvrc.model.config import config_of
 from jvrc.training.recipe import files
-from jvrc.training.recipe.schema import Recipe
+from jvrc.training.recipe.schema import Recipe, model_fields
 
 _METAVARS = {int: "N", float: "X"}
+_MODEL_FIELDS = ("model", "n", "m", "sizes", "log_scale")
 
 
 def add_recipe_options(parser: argparse.ArgumentParser, kind: type[Recipe]) -> None:
@@ -30,7 +34,8 @@ def add_recipe_options(parser: argparse.ArgumentParser, kind: type[Recipe]) -> N
 def chosen_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
     """Return the recipe that the arguments ask for.
 
-    Its values come from --recipe, or from the run to resume, or are defaults; options replace them.
+    Its values come from --recipe, or from the run to resume, or are defaults, with the sizes of the
+    model to begin from; options replace them.
 
     Raises:
       ValueError: no such recipe or stage, or one of another command.
@@ -94,7 +99,7 @@ def _base_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
     if resumed:
         _check_kind(f"{saved}", resumed, kind, "--resume")
     if not args.recipe:
-        return resumed or kind()
+        return resumed or kind(**_fields_of_source(args, kind))
     path = files.recipe_path(args.recipe)
     stages = files.read_stages(path)
     stage = stages[files.stage_index(path, stages, args.stage)]
@@ -104,6 +109,24 @@ def _base_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
         return stage.recipe
     known = ("warm_start", *kind.of_model_fields)  # when the run began
     return replace(stage.recipe, **{name: getattr(resumed, name) for name in known})
+
+
+def _fields_of_source(args: argparse.Namespace, kind: type[Recipe]) -> dict[str, Any]:
+    """Return architecture and sizes of the model after --from, as far as options leave them."""
+    if not args.source or kind.of_model_fields:
+        return {}
+    saved = args.source / files.RECIPE_FILE
+    path = zoo.shipped_file(str(args.source)) or args.source
+    if saved.is_file():
+        run = files.read_recipe(saved)
+        found = {name: getattr(run, name) for name in _MODEL_FIELDS}
+    elif path.is_file():
+        config = config_of(**read_header(path)["config"])
+        found = model_fields(config) | {"log_scale": config.log_scale}
+    else:
+        return {}  # reading the model says what is wrong
+    same = args.model in (None, found["model"])
+    return found if same else found | {"model": args.model, "sizes": {}}
 
 
 def _check_kind(where: str, recipe: Recipe, kind: type[Recipe], options: str) -> None:

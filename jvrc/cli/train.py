@@ -30,10 +30,14 @@ def add_train(subparsers: Any) -> None:
         "jvrc train --data photos/ --recipe mbt2018-mean -o runs/small",
         "jvrc train --data photos/ -o runs/small --resume",
         "jvrc train --data photos.tiles --recipe jvrc2026 --minutes 9 -o runs/piece",
-        "jvrc train --data photos/ --n 64 --m 192 --from mbt2018-mean -o runs/further",
+        "jvrc train --data photos/ --from mbt2018-mean -o runs/further",
         "jvrc train --data photos/ --recipe jvrc2026 --m 192 --sizes C=128,K=128 -o runs/new",
     )
-    _add_from(parser, "begin with the parameters of a run, a weights file or a shipped model")
+    _add_from(
+        parser,
+        "begin with the parameters of a run, a weights file or a shipped model, and, without "
+        "--recipe, with its sizes",
+    )
     parser.add_argument(
         "--transforms-from",
         metavar="RUN|MODEL",

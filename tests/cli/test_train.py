@@ -178,7 +178,7 @@ def test_parameters_of_the_prototype_are_frozen_by_the_range_of_a_recipe(tmp_pat
         (["train", "--data", "PHOTOS", "-o", "RUN"], "--resume"),
         (["train", "--data", "PHOTOS", "-o", "NEW", "--crop", "100"], "crop must be"),
         (["train", "--data", "NOWHERE", "-o", "NEW", "--steps", "1"], "data must be a folder"),
-        (["train", "--data", "PHOTOS", "-o", "NEW", "--from", "RUN"], "N is 4"),
+        (["train", "--data", "PHOTOS", "-o", "NEW", "--from", "RUN", "--n", "8"], "N is 4"),
         (
             ["train", "--data", "PHOTOS", "-o", "NEW", "--recipe", "NOWHERE"],
             "recipe must be a shipped",

@@ -128,7 +128,7 @@ def test_the_encoder_alone_is_trained_and_frozen_beside_the_decoder_it_has(
     for i in range(3):
         images.write_image(photos / f"{i}.png", photo[:130, 100 * i :][:, :150])
     model = saved(mean, file)
-    small = ["--data", str(photos), "--n", "4", "--m", "6", "--batch", "2", "--crop", "64"]
+    small = ["--data", str(photos), "--batch", "2", "--crop", "64"]  # sizes are those of the file
     decay = ["--weight-decay", "0.5", "--steps", "2"]
     encoder = ["--from", str(file), "--train-decoder", "no"]
     assert main(["train", *small, *decay, *encoder, "-o", str(run)]) == 0
