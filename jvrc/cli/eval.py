@@ -16,11 +16,12 @@ _SHOWN_BPP = 0.25  # the report's images are coded at the qstep whose mean rate 
 _ABOUT = """
 
 Every measured point is a real file, written, read back and decoded. The output folder gets
-results.json (points, means, BD-rates), results.csv (points), curves.png, and report.html with a
-slider between original, model and other codecs at equal bytes. An interrupted run goes on where it
-stopped: points that the output folder has already are not measured again."""
+results.json (points, means, BD-rates), results.csv (points), curves.png, curves.json (for --curves
+of a later run), and report.html with a slider between original, model and other codecs at equal
+bytes. An interrupted run goes on where it stopped: points that the output folder has already are
+not measured again."""
 _DRAWN = ("psnr", "ms_ssim_db_of_mean", "ssimulacra2")
-_FILES = ("results.json", "results.csv", "curves.png", "report.html")
+_FILES = ("results.json", "results.csv", "curves.json", "curves.png", "report.html")
 
 
 def add_eval(subparsers: Any) -> None:
@@ -172,8 +173,12 @@ def _write(
     compared = _comparisons(args, points, rows, models, against)
     as_json = json.dumps(results, indent=1).encode()
     as_csv = summary.points_csv(points).encode()
+    about = f"{title}; {'; '.join(f'{k}: {v}' for k, v in facts.items())}"
+    as_curves = summary.curves_json(rows, about).encode()
     page = report.page(title, facts, rows, pairs, plot, compared).encode()
-    files = {n: d for n, d in zip(_FILES, (as_json, as_csv, plot, page), strict=True) if d}
+    files = {
+        n: d for n, d in zip(_FILES, (as_json, as_csv, as_curves, plot, page), strict=True) if d
+    }
     for name, data in files.items():
         write_bytes(args.output / name, data)
     if args.json:

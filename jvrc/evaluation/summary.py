@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
@@ -30,6 +30,14 @@ METRICS = (
     Metric("ms_ssim_mean_of_db", "MS-SSIM, mean of dB"),
     Metric("ssimulacra2", "SSIMULACRA 2"),
 )
+# What files of curves call these; MS-SSIM is the mean, not in dB.
+_KEYS = {
+    "psnr": "psnr_rgb_db",
+    "psnr_luma": "psnr_luma_db",
+    "ms_ssim_db_of_mean": "ms_ssim",
+    "ms_ssim_mean_of_db": "ms_ssim_mean_of_db",
+    "ssimulacra2": "ssimulacra2",
+}
 ENDS = ((0.1, 0.3), (1.0, 2.0))  # bpp: low and high rates, which BD-rates are given for too
 
 
@@ -131,29 +139,53 @@ def bd_rates(
 
 
 def read_curves(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Read published curves from a JSON file: return {metric: {name: [n,2] of bpp and dB}}.
+    """Read published curves from a JSON file: return {metric: {name: [n,2] of bpp and metric}}.
 
-    The file holds {"curves": {NAME: {"bpp": [...], "psnr_rgb_db": [...], "ms_ssim": [...]}}}; the
-    last, mean values of at most 1, may be missing.
+    The file holds {"curves": {NAME: {"bpp": [...], "psnr_rgb_db": [...], "ms_ssim": [...]}}}: of
+    the other metrics any may be missing. `curves_json` writes such a file.
 
     Raises:
       ValueError: it holds something else.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["curves"]
-        similar = {name: curve for name, curve in found.items() if "ms_ssim" in curve}
         return {
-            "psnr": {name: _columns(c["bpp"], c["psnr_rgb_db"]) for name, c in found.items()},
-            "ms_ssim_db_of_mean": {
-                name: _columns(c["bpp"], map(metrics.in_decibels, c["ms_ssim"]))
-                for name, c in similar.items()
-            },
+            metric: {
+                name: _columns(c["bpp"], map(_metric_of(key), c[key]))
+                for name, c in found.items()
+                if key in c or metric == "psnr"
+            }
+            for metric, key in _KEYS.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path}: curves must be JSON like {{"curves": {{NAME: {{"bpp": [...], '
             f'"psnr_rgb_db": [...]}}}}}}; {error!r}'
         ) from error
+
+
+def _metric_of(key: str) -> Callable[[float], float]:
+    """Return the function from a value of a file of curves to that of the metric."""
+    return metrics.in_decibels if key == "ms_ssim" else float
+
+
+def curves_json(rows: Iterable[Mean], about: str) -> str:
+    """Return what `read_curves` reads: the curves of the coders with two points or more."""
+    groups: dict[str, list[Mean]] = {}
+    for row in rows:
+        groups.setdefault(row.coder, []).append(row)
+    found = {name: _curve(group) for name, group in groups.items() if len(group) > 1}
+    found = {name: curve for name, curve in found.items() if _KEYS["psnr"] in curve}
+    lines = [f"  {json.dumps(name)}: {json.dumps(curve)}" for name, curve in found.items()]
+    return f'{{"about": {json.dumps(about)},\n "curves": {{\n' + ",\n".join(lines) + "\n }}\n"
+
+
+def _curve(rows: list[Mean]) -> dict[str, list[float]]:
+    """Return the settings, rates and metrics that every point has, to six significant digits."""
+    keys = {"setting": "setting", "bpp": "bpp"} | _KEYS
+    keys["ms_ssim"] = keys.pop("ms_ssim_db_of_mean")
+    lists = {key: [getattr(row, name) for row in rows] for name, key in keys.items()}
+    return {key: [float(f"{v:.6g}") for v in a] for key, a in lists.items() if None not in a}
 
 
 def _columns(bpp: Iterable[float], quality: Iterable[float]) -> np.ndarray:

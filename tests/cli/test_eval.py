@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jvrc import cli
+from jvrc.evaluation import summary
 
 MODEL = Path(__file__).parent.parent / "golden" / "v1" / "tiny-mean.safetensors"
 
@@ -52,6 +53,13 @@ def test_a_comparison_of_models_codecs_and_curves(folder, tmp_path, capsys):
         assert plot.format == "PNG"
     assert "deeper/b.png" in (out / "report.html").read_text()
     assert not (out / ".scratch").exists()
+    written = summary.read_curves(out / "curves.json")
+    for metric in ("psnr", "psnr_luma"):  # the images are too small for the others
+        assert set(written[metric]) == {"tiny-mean", "JPEG", "WebP"}
+        for name, curve in written[metric].items():
+            means = [r for r in found["means"] if r["coder"] == name]
+            expected = [(r["bpp"], r[metric]) for r in means]
+            np.testing.assert_allclose(curve, expected, rtol=1e-4, err_msg=metric)
 
 
 def test_bd_rates_between_two_rates_and_at_both_ends(folder, tmp_path, capsys):

@@ -13,6 +13,8 @@ from PIL import Image
 from jvrc.evaluation import measure, summary, text
 from jvrc.evaluation.measure import Coder
 
+MEAN_FIELDS = [f.name for f in dataclasses.fields(summary.Mean)]
+
 
 @pytest.fixture
 def folder(tmp_path, rng):
@@ -176,6 +178,25 @@ def test_tables_of_bd_rates_have_a_line_an_anchor_and_a_column_a_metric():
     assert "0.1 … 0.3 bpp" in first.splitlines()[0]
     assert "all rates" in second.splitlines()[0]
     assert second.splitlines()[1].split("  ")[-1].strip() == "PSNR (RGB), dB"
+
+
+def test_curves_that_were_measured_are_read_as_published_ones(tmp_path):
+    values = dict.fromkeys(MEAN_FIELDS, 0.9) | {"version": "1", "images": 3}
+    values["ms_ssim_db_of_mean"] = 10.0
+    rows = [
+        summary.Mean(**values | {"coder": coder, "setting": q, "bpp": 1 / q, "psnr_luma": luma})
+        for coder, luma in (("a", 40.0), ("b", None))
+        for q in (1.0, 3.0)
+    ]
+    alone = dataclasses.replace(rows[0], coder="of one point")
+    (tmp_path / "curves.json").write_text(summary.curves_json([*rows, alone], "a test"))
+    found = summary.read_curves(tmp_path / "curves.json")
+    for metric in summary.METRICS:
+        expected = summary.curves(rows, metric.name)
+        assert set(found[metric.name]) == set(expected)
+        for name, curve in expected.items():
+            np.testing.assert_allclose(found[metric.name][name], curve, rtol=1e-5)
+    assert set(found["psnr_luma"]) == {"a"}
 
 
 def test_published_curves_are_read_and_others_refused(tmp_path):
