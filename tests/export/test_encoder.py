@@ -68,9 +68,9 @@ def test_the_file_keeps_id_fingerprint_and_description(tiny, renewed, tmp_path):
 
 
 def test_an_encoder_may_have_more_blocks(tiny_2026, tmp_path):
-    run = run_of(tiny_2026, g_a_blocks=12)  # sees further than one block of 64 pixels
+    run = run_of(tiny_2026, g_a_blocks=7)  # sees further than one block of 64 pixels
     model = save_model(freeze_encoder(tiny_2026, run, {}), tmp_path / "m.safetensors")
-    assert model.config.g_a_blocks == 12
+    assert model.config.g_a_blocks == 7
     data = jvrc.compress(model, IMAGE, 2.0, patches=False)
     expected = jvrc.decompress(tiny_2026, data)
     np.testing.assert_array_equal(jvrc.decompress(model, data), expected)

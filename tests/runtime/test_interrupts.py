@@ -55,10 +55,23 @@ def test_code_that_python_cannot_interrupt_is_ended(tmp_path):
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_other_signals_end_the_process_after_it_has_cleaned_up(tmp_path, name, code):
-    text = f"os.kill(os.getpid(), signal.{name}); time.sleep(9)"
-    clean_up = "interrupts.install(lambda: os.write(1, b'cleaned\\n'))\n"
-    found, out, err = ends(clean_up + text, tmp_path)
+    text = (
+        f"signal.signal(signal.{name}, signal.SIG_DFL)\n"  # whatever these tests run under
+        "interrupts.install(lambda: os.write(1, b'cleaned\\n'))\n"
+        f"os.kill(os.getpid(), signal.{name}); time.sleep(9)"
+    )
+    found, out, err = ends(text, tmp_path)
     assert (found, set(out.splitlines()), err) == (code, {"cleaned"}, "")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
+def test_a_signal_that_is_ignored_as_nohup_does_stays_ignored(tmp_path):
+    text = (
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "interrupts.install()\n"
+        "os.kill(os.getpid(), signal.SIGHUP); print('alive')"
+    )
+    assert ends(text, tmp_path) == (0, "alive\n", "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="knows the mutex of glibc")
