@@ -5,12 +5,13 @@ import dataclasses
 import io
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jvrc.evaluation import measure, summary, text
+from jvrc.evaluation import measure, rd, summary, text
 from jvrc.evaluation.measure import Coder
 
 MEAN_FIELDS = [f.name for f in dataclasses.fields(summary.Mean)]
@@ -197,6 +198,21 @@ def test_curves_that_were_measured_are_read_as_published_ones(tmp_path):
         for name, curve in expected.items():
             np.testing.assert_allclose(found[metric.name][name], curve, rtol=1e-5)
     assert set(found["psnr_luma"]) == {"a"}
+
+
+def test_the_curves_of_the_documentation_give_its_bd_rates():
+    docs = Path(__file__).parents[2] / "docs"
+    found = summary.read_curves(docs / "curves" / "kodak.json")
+    page = (docs / "results.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| AVIF 4:4:4, speed 0")]
+    metrics = ("psnr", "ms_ssim_db_of_mean", "ssimulacra2")
+    for test, row in zip(("jvrc2026", "jvrc2026, effort 1"), rows, strict=True):
+        percents = [
+            rd.bd_rate(found[m]["AVIF, speed 0"], rd.between_rates(found[m][test], 0.1, 2.0))
+            for m in metrics
+        ]
+        for cell, percent in zip(row.split("|")[2:5], percents, strict=True):
+            assert cell.strip().startswith(f"{percent:+.1f},".replace("-", "−"))
 
 
 def test_published_curves_are_read_and_others_refused(tmp_path):
