@@ -1,6 +1,6 @@
-"""Seconds and memory of whole images, in this process and as commands, with the shipped model.
+"""Seconds and memory of whole images, in this process and as commands, with a shipped model.
 
-    python tests/benchmarks/bench_codec.py IMAGE... [--qstep 2] [--rounds 7]
+    python tests/benchmarks/bench_codec.py IMAGE... [--model jvrc2026] [--qstep 2] [--rounds 7]
 
 For each image: median seconds and MP/s of `compress` and `decompress` when everything is
 compiled, and their shares by stage; then `jvrc compress` and `jvrc decompress` as processes of
@@ -21,9 +21,9 @@ import stages
 from stages import Seconds
 
 import jvrc
+from jvrc.frozen import zoo
 from jvrc.io.images import read_image
 
-MODEL = "mbt2018-mean"
 # What a command costs before it does anything: the interpreter, and JAX.
 STARTS = {"python": "pass", "python, jax": "import jax; jax.devices()"}
 
@@ -84,11 +84,12 @@ def print_process(name: str, rounds: int, *argv: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--model", default=zoo.DEFAULT)
     parser.add_argument("--qstep", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    model = jvrc.load(MODEL)
-    print(f"{MODEL} {model.model_id}, step {args.qstep:g}, medians of {args.rounds} rounds")
+    model = jvrc.load(args.model)
+    print(f"{args.model} {model.model_id}, step {args.qstep:g}, medians of {args.rounds} rounds")
     for name, code in STARTS.items():
         print_process(name, args.rounds, "-c", code)
     for path in args.images:
@@ -99,7 +100,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             stream, restored = str(Path(folder) / "a.jvrc"), str(Path(folder) / "a.ppm")
             command = ["-m", "jvrc.cli"]
-            options = ["--force", f"--qstep={args.qstep}"]
+            options = ["--force", f"--qstep={args.qstep}", f"--model={args.model}"]
             compress = [*command, "compress", str(path), "-o", stream, *options]
             process(*compress)  # fills the compilation cache
             process(*command, "decompress", stream, "-o", restored)

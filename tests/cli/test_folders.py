@@ -172,6 +172,8 @@ def test_the_number_of_threads_changes_no_byte(model, photos, tmp_path, tiny_202
         assert data == jvrc.compress(tiny_2026, image(number), 2)
 
 
+# The other thread is ended wherever it is, at times between the opening of a file and `with`.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_an_error_of_the_program_is_not_taken_for_a_bad_file(monkeypatch, model, photos):
     def wrong(*_, **options):
         raise ZeroDivisionError
