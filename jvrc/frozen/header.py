@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 WEIGHTS_FORMAT = "jvrc-frozen-2"  # the model id is the fingerprint of the arrays
-# The model id is that of another file, whose decoder this one has: jvrc.frozen.encoder.
+# The model id is that of another file, whose decoder this one has: jvrc.export.encoder.
 INHERITED_FORMAT = "jvrc-frozen-3"
 _REQUIRED = {"format", "model_id", "config"}
 

@@ -49,7 +49,7 @@ class FrozenModel:
       z_tables: J * N tables, by entry of z_steps and channel.
       y_tables: 90 tables, by scale index.
       model_id: eight hex digits by which streams name what decodes them. Models with the same id
-        decode alike; what they make of an image may differ (jvrc.frozen.encoder).
+        decode alike; what they make of an image may differ (jvrc.export.encoder).
       fingerprint: eight hex digits that depend on every array. The id, unless that is inherited.
     """
 

@@ -1,7 +1,7 @@
 """The static description of a model: its architecture, sizes and constants, one class for each.
 
-A config is part of the model id (a hash over `to_dict()` and the weights): the dict of an existing
-class must never change. `config_of` picks the class by the architecture's name.
+A config is part of the fingerprint of a weights file (a hash over `to_dict()` and all arrays): the
+dict of an existing class must never change. `config_of` picks the class by the architecture's name.
 """
 
 from dataclasses import asdict, dataclass
