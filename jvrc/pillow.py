@@ -3,10 +3,10 @@
     with Image.open("photo.jvrc") as img: ...
     img.save("photo.jvrc", qstep=2)
 
-Options of `save`: qstep (2 if there is no target), target_bytes, target_bpp, target_psnr, effort;
-model, a shipped model's name, the path of a weights file, or a `FrozenModel`; icc_profile, exif and
-xmp as in other formats: the profile is that of the image unless given, EXIF and XMP are written
-only if given.
+Options of `save`: qstep (2 if there is no target), target_bytes, target_bpp, target_psnr, effort,
+masking; model, a shipped model's name, the path of a weights file, or a `FrozenModel`; icc_profile,
+exif and xmp as in other formats: the profile is that of the image unless given, EXIF and XMP are
+written only if given.
 """
 
 import functools
@@ -112,7 +112,8 @@ def _save(img: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     model = options.get("model", zoo.DEFAULT)
     if isinstance(model, str | os.PathLike):
         model = _loaded(os.fspath(model))
-    given = {name: options[name] for name in (*_RATES, "effort") if options.get(name) is not None}
+    names = (*_RATES, "effort", "masking")
+    given = {name: options[name] for name in names if options.get(name) is not None}
     if not set(_RATES) & set(given):
         given["qstep"] = _QSTEP
     file.write(jvrc.compress(model, _picture(img, options), **given))

@@ -80,6 +80,12 @@ def add_compress(subparsers: Any) -> None:
         "quality; default: %(default)s",
     )
     parser.add_argument(
+        "--masking",
+        action="store_true",
+        help="let that search weigh errors by what the eye sees of them, less in texture; needs "
+        "--effort 1 or more",
+    )
+    parser.add_argument(
         "--strip", action="store_true", help="leave EXIF (place and time too) and XMP out"
     )
     parser.add_argument(
@@ -122,6 +128,8 @@ def parse_jobs(text: str) -> int:
 
 
 def _run_compress(args: argparse.Namespace) -> None:
+    if args.masking and not args.effort:
+        raise ValueError("--masking: weighs what --effort minimises; add --effort 1")
     job = one_job(args.inputs, args.output, _NAMING)
     if job is not None:
         _compress_one(args, job)
@@ -183,8 +191,12 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    options = {"effort": args.effort, "metadata": not args.strip, "patches": args.patches}
-    return options | rate_of(args)
+    return rate_of(args) | {
+        "effort": args.effort,
+        "masking": args.masking,
+        "metadata": not args.strip,
+        "patches": args.patches,
+    }
 
 
 def _psnr(model: Any, picture: Any, data: bytes) -> float:

@@ -65,6 +65,11 @@ def _add_what_to_measure(parser: argparse.ArgumentParser) -> None:
         help="of compress, 0 … 3; several are compared; default: 0",
     )
     parser.add_argument(
+        "--masking",
+        action="store_true",
+        help="measure each effort above 0 with compress --masking as well",
+    )
+    parser.add_argument(
         "--against",
         type=lambda text: text.split(","),
         default=[],
@@ -110,6 +115,8 @@ def _add_what_to_write(parser: argparse.ArgumentParser) -> None:
 
 def _run_eval(args: argparse.Namespace) -> None:
     extras.require("eval")
+    if args.masking and not any(args.effort):
+        raise ValueError("--masking: weighs what --effort minimises; add --effort 0,1")
     from jvrc.evaluation import peers, summary
     from jvrc.io.images import list_images
 
@@ -141,7 +148,9 @@ def _model_coders(args: argparse.Namespace) -> list:
         model = jvrc.load(name)
         label = name if name in jvrc.models() else Path(name).stem
         for effort in args.effort:
-            found.append(coders.of_model(model, label, args.qsteps, effort=effort))
+            for masking in (False, True) if args.masking and effort else (False,):
+                options = {"effort": effort, "masking": masking}
+                found.append(coders.of_model(model, label, args.qsteps, **options))
     return found
 
 

@@ -37,6 +37,15 @@ def check_effort(effort: int) -> None:
         raise ValueError(f"effort must be an integer in 0 … {EFFORT_MAX}; got {effort!r}")
 
 
+def check_masking(masking: bool, effort: int) -> None:
+    """Raise ValueError unless masking is a bool, and False without effort."""
+    if not isinstance(masking, bool):
+        raise ValueError(f"masking must be True or False; got {masking!r}")
+    if masking and not effort:
+        rule = "masking needs an effort of 1 or more, for it weighs what that search minimises"
+        raise ValueError(f"{rule}; got effort={effort}")
+
+
 def _kind(value: Any) -> str:
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

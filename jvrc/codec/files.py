@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jvrc.codec.alpha import alpha_of, has_alpha
-from jvrc.codec.arguments import check_data, check_effort, check_params
+from jvrc.codec.arguments import check_data, check_effort, check_masking, check_params
 from jvrc.codec.assembly import Assembly
 from jvrc.codec.image.canvas import Canvas, checked_out, to_rgb
 from jvrc.codec.image.decoder import decode_image
@@ -44,6 +44,7 @@ def compress(
     metadata: bool = True,
     patches: bool = True,
     effort: int = 0,
+    masking: bool = False,
     progress: bool = False,
 ) -> bytes:
     """Compress an image.
@@ -71,17 +72,21 @@ def compress(
         quantisation of 12, 40 or 120 passes (jvrc.codec.effort.rdoq). Each goes through g_s and
         back. A target is approached without it and then met with it, which takes two to three such
         searches.
+      masking: let that search weigh errors by what the eye sees of them, more where the image is
+        smooth and less in texture (jvrc.codec.tiles.masking): a better image to the eye for the
+        same bytes, a worse one by PSNR. Needs an effort of 1 or more.
       progress: show a bar on stderr during that search.
 
     Returns:
       A whole file: `decompress` needs nothing else but the same model.
 
     Raises:
-      ValueError: img, qstep, a target or effort breaks one of these rules, or a target can't be
-        reached: the message has the nearest value that can.
+      ValueError: an argument breaks one of these rules, or a target can't be reached: the message
+        has the nearest value that can.
     """
     check_params(params)
     check_effort(effort)
+    check_masking(masking, effort)
     picture = _picture_of(img)
     target = target_of(
         picture.pixels.shape[:2],
@@ -90,7 +95,7 @@ def compress(
         target_bpp=target_bpp,
         target_psnr=target_psnr,
     )
-    options = PLAIN._replace(effort=effort, patches=patches, progress=progress)
+    options = PLAIN._replace(effort=effort, masking=masking, patches=patches, progress=progress)
     return _meet(target, params, picture, Assembly(picture, metadata=metadata), options)
 
 

@@ -11,12 +11,18 @@ from jvrc.evaluation.peers import Peer
 
 
 def of_model(
-    model: jvrc.FrozenModel, name: str, qsteps: tuple[float, ...], *, effort: int = 0
+    model: jvrc.FrozenModel,
+    name: str,
+    qsteps: tuple[float, ...],
+    *,
+    effort: int = 0,
+    masking: bool = False,
 ) -> Coder:
     """Return a model as a coder with quantisation steps as settings."""
-    compress = partial(jvrc.compress, model, effort=effort)
+    compress = partial(jvrc.compress, model, effort=effort, masking=masking)
     decompress = partial(jvrc.decompress, model)
     label = f"{name}, effort {effort}" if effort else name
+    label += ", masking" if masking else ""
     return Coder(label, model.fingerprint, "qstep", qsteps, compress, decompress)
 
 

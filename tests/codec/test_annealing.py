@@ -42,7 +42,7 @@ def quantised(model, img, qstep=4.0):
 
 
 def cost(scene, coder, symbols):
-    return objective.cost(coder, symbols, scene.img, coder.reconstruct(symbols))
+    return objective.cost(coder, symbols, scene.img, coder.reconstruct(symbols), scene.weight)
 
 
 def loss_of_file(model, img, coded, qstep):

@@ -19,6 +19,7 @@ from jvrc.qstep import qstep_code_of
 compress = partial(jvrc.compress, patches=False)  # claims are about the model's streams
 
 CODE = qstep_code_of(4.0)
+EQUAL = np.ones((1, 1, 1), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def quantised(model, img):
 def searched(model, img, passes):
     """Symbols after one search."""
     _, symbols = quantised(model, img)
-    return symbols._replace(y=rdoq.search(model, img, symbols, CODE, passes=passes))
+    return symbols._replace(y=rdoq.search(model, img, EQUAL, symbols, CODE, passes=passes))
 
 
 def test_no_effort_gives_the_same_bytes(model, img):
@@ -59,7 +60,7 @@ def test_no_effort_gives_the_same_bytes(model, img):
 def test_more_passes_lower_the_loss_of_what_a_decoder_gets(model, img):
     coder, before = quantised(model, img)
     found = [before, *(searched(model, img, n) for n in (2, 12))]
-    costs = [rdoq.cost(coder, img, symbols) for symbols in found]
+    costs = [rdoq.cost(coder, img, EQUAL, symbols) for symbols in found]
     assert costs[0] > costs[1] > costs[2]
     assert costs[2] < 0.96 * costs[0]
 
@@ -89,10 +90,10 @@ def test_images_of_several_tiles_are_searched_too(img, monkeypatch, quick):
     tiny = read_model(Path(__file__).parents[1] / "golden" / "v1" / "tiny-mean.safetensors")
     wide = np.tile(img, (1, 4, 1))
     coder, plain = quantised(tiny, wide)
-    whole = rdoq.optimise(coder, wide, plain, effort=1)
+    whole = rdoq.optimise(coder, wide, EQUAL, plain, effort=1)
     monkeypatch.setattr(tiling, "SHAPES", ((6, 6),))
-    cut = rdoq.optimise(coder, wide, plain, effort=1)
-    costs = [rdoq.cost(coder, wide, found) for found in (plain, whole, cut)]
+    cut = rdoq.optimise(coder, wide, EQUAL, plain, effort=1)
+    costs = [rdoq.cost(coder, wide, EQUAL, found) for found in (plain, whole, cut)]
     assert costs[0] - costs[2] > 0.9 * (costs[0] - costs[1]) > 0
 
 
@@ -106,15 +107,15 @@ def test_every_architecture_gives_streams_that_decode(tiny, img, quick):
 def test_with_a_context_the_loss_falls_too_and_the_stream_holds_what_was_chosen(img):
     model = jvrc.load("mbt2018")
     coder, before = quantised(model, img)
-    after = rdoq.optimise(coder, img, before, effort=1)
-    assert rdoq.cost(coder, img, after) < 0.98 * rdoq.cost(coder, img, before)
+    after = rdoq.optimise(coder, img, EQUAL, before, effort=1)
+    assert rdoq.cost(coder, img, EQUAL, after) < 0.98 * rdoq.cost(coder, img, EQUAL, before)
     decoded = decode_symbols(model, compress(model, img, 4, effort=1))[1]
     for part, chosen in zip(decoded, after, strict=True):
         assert np.array_equal(part, chosen)
 
 
 def test_nothing_worse_is_ever_returned(model, img, monkeypatch, quick):
-    def worse(model, img, symbols, qstep_code, **_):
+    def worse(model, img, weight, symbols, qstep_code, **_):
         return symbols.y + 3
 
     monkeypatch.setattr(rdoq, "search", worse)

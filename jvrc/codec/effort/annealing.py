@@ -102,7 +102,8 @@ def optimise(
 
 def _true_cost(coder: LatentCoder, scene: Scene, symbols: Symbols) -> float:
     """Return J of symbols; around the tile, y stands for the y^ of other tiles."""
-    return cost(coder, symbols, scene.img, scene.with_tile(coder.reconstruct(symbols)))
+    y_hat = scene.with_tile(coder.reconstruct(symbols))
+    return cost(coder, symbols, scene.img, y_hat, scene.weight)
 
 
 def _slopes(coder: LatentCoder) -> Array:
@@ -116,6 +117,7 @@ def _tile(coder: LatentCoder, scene: Scene, symbols: Symbols) -> _Tile:
     size = covering(scene.blocks.size)
     placed = partial(_placed, size=size, area=scene.area)
     weight = np.full((*scene.img.shape[:2], 1), rd_lambda(qstep) * 255**2 / 3, np.float32)
+    weight *= scene.weight
     inside = placed(np.ones((*symbols.y.shape[:2], 1), bool))
     around = _placed(scene.y, size, scene.blocks)
     return _Tile(

@@ -2,7 +2,8 @@
 
     J = bits(q) + lambda * sum over pixels of (x^ - x)²,   lambda = 0.18 / Delta²
 
-x in 0 … 255, its squares averaged over the three colours. Bits are those of the CDF tables under
+x in 0 … 255, its squares averaged over the three colours, with masking each pixel's times its
+weight (jvrc.codec.tiles.masking). Bits are those of the CDF tables under
 which symbols are coded, distortion that of the image decoded, in whole grey levels.
 """
 
@@ -21,8 +22,13 @@ def tables_of(model: FrozenModel, symbols: Symbols) -> np.ndarray:
     return scale_adaptation.apply(symbols.index, index_shift, len(model.y_tables.low))
 
 
-def cost(coder: LatentCoder, symbols: Symbols, img: np.ndarray, y_hat: np.ndarray) -> float:
-    """Return J of symbols of y, whose image, uint8 [h,w,3], is decoded from y^."""
+def cost(
+    coder: LatentCoder, symbols: Symbols, img: np.ndarray, y_hat: np.ndarray, weight: np.ndarray
+) -> float:
+    """Return J of symbols of y, whose image is decoded from y^.
+
+    img, weight: uint8 [h,w,3], float32 [h,w,1], as in a scene.
+    """
     symbol_tables = coder.model.y_tables
     table = tables_of(coder.model, symbols).ravel()
     coded, escaped = tables.to_symbols(symbols.y.ravel(), table, symbol_tables)
@@ -30,4 +36,5 @@ def cost(coder: LatentCoder, symbols: Symbols, img: np.ndarray, y_hat: np.ndarra
     bits += 8 * len(escapes.pack_escapes(escaped))
     restored = synthesise(coder.model, y_hat, coder.qstep_code)[: img.shape[0], : img.shape[1]]
     error = np.mean(np.square(restored.astype(np.int32) - img), axis=2, dtype=np.float64)
-    return bits + rd_lambda(qstep_of(coder.qstep_code)) * float(error.sum())
+    total = float(np.sum(error * weight[..., 0]))
+    return bits + rd_lambda(qstep_of(coder.qstep_code)) * total

@@ -81,6 +81,7 @@ class Coder(LatentCoder, Protocol):
 def optimise(
     coder: Coder,
     img: np.ndarray,
+    weight: np.ndarray,
     symbols: Symbols,
     *,
     effort: int,
@@ -88,26 +89,29 @@ def optimise(
 ) -> Symbols:
     """Return symbols of a smaller `cost`, or those given if none are found.
 
-    img: uint8 [h,w,3], whose y has the symbols given; of a tile, its part of the image. Across the
-    borders of tiles the search sees zeros in place of the neighbours' latents. Where mu depends on
-    the symbols, the coder asks for several searches, and mu follows after each.
+    img: uint8 [h,w,3], whose y has the symbols given; of a tile, its part of the image. weight:
+    float32 [h,w,1], of squared errors (jvrc.codec.tiles.scene). Across the borders of tiles the
+    search sees zeros in place of the neighbours' latents. Where mu depends on the symbols, the
+    coder asks for several searches, and mu follows after each.
     """
     tried = [symbols]
     for _ in range(coder.rdoq_rounds):
         passes = PASSES[effort] // coder.rdoq_rounds
-        y = search(coder.model, img, tried[-1], coder.qstep_code, passes=passes, progress=progress)
-        tried.append(coder.consistent(tried[-1]._replace(y=y)))
-    return min(tried, key=partial(cost, coder, img))
+        last, code = tried[-1], coder.qstep_code
+        y = search(coder.model, img, weight, last, code, passes=passes, progress=progress)
+        tried.append(coder.consistent(last._replace(y=y)))
+    return min(tried, key=partial(cost, coder, img, weight))
 
 
-def cost(coder: LatentCoder, img: np.ndarray, symbols: Symbols) -> float:
+def cost(coder: LatentCoder, img: np.ndarray, weight: np.ndarray, symbols: Symbols) -> float:
     """Return J of symbols (jvrc.codec.effort.objective)."""
-    return objective.cost(coder, symbols, img, coder.reconstruct(symbols))
+    return objective.cost(coder, symbols, img, coder.reconstruct(symbols), weight)
 
 
 def search(
     model: FrozenModel,
     img: np.ndarray,
+    weight: np.ndarray,
     symbols: Symbols,
     qstep_code: int,
     *,
@@ -116,13 +120,13 @@ def search(
 ) -> np.ndarray:
     """Return integers of y, int32 [H/16,W/16,M], of no larger J, index and mu held, tile by tile.
 
-    img: uint8 [h,w,3]; symbols: of its y, padded to whole blocks of 64 pixels.
+    img, weight: as in `optimise`; symbols: of its y, padded to whole blocks of 64 pixels.
     """
     blocks = symbols.y.shape[0] * 16 // BLOCK, symbols.y.shape[1] * 16 // BLOCK
     padded = np.zeros((blocks[0] * BLOCK, blocks[1] * BLOCK, 3), np.uint8)
     padded[: img.shape[0], : img.shape[1]] = img
-    counts = np.zeros((*padded.shape[:2], 1), np.uint8)
-    counts[: img.shape[0], : img.shape[1]] = 1
+    counts = np.zeros((*padded.shape[:2], 1), np.float32)
+    counts[: img.shape[0], : img.shape[1]] = weight
     costs = jnp.asarray(tables.bit_costs(model.y_tables, np.arange(-_REACH, _REACH + 1)))
     margin = synthesis_margin(model.config)
     total, disable = tile_count(blocks, margin) * passes, None if progress else True
@@ -153,7 +157,7 @@ def _tile(
     ones = jnp.ones((1, *index.shape[:2], 1))
     return _Tile(
         img=jnp.asarray(img, jnp.float32) / 255,
-        weight=jnp.asarray(counts, jnp.float32) * (rd_lambda(qstep) * 255**2 / 3),
+        weight=jnp.asarray(counts) * (rd_lambda(qstep) * 255**2 / 3),
         table=jnp.asarray(table, jnp.int32),
         mu=jnp.asarray(mu),
         delta=jnp.asarray(model.delta(index, qstep_code)),

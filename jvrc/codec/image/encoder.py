@@ -40,6 +40,7 @@ def encode_image(
     qstep_code: int,
     *,
     effort: int = 0,
+    masking: bool = False,
     patches: bool = False,
     progress: bool = False,
     tile_side: int = MAX_TILE_SIDE,
@@ -47,10 +48,10 @@ def encode_image(
 ) -> Container:
     """Return the coded image, uint8 [h,w,3], with any coder of y.
 
-    effort, patches, progress, coder_of: see EncoderOptions. tile_side: the largest side of a tile,
-    in blocks of 64x64 pixels.
+    effort, masking, patches, progress, coder_of: see EncoderOptions. tile_side: the largest side of
+    a tile, in blocks of 64x64 pixels.
     """
-    options = EncoderOptions(coder_of, effort, patches, progress)
+    options = EncoderOptions(coder_of, effort, masking, patches, progress)
     return encode_analysed(AnalysedImage(model, img, tile_side), qstep_code, options)
 
 

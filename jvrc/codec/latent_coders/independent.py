@@ -60,7 +60,8 @@ class IndependentCoder:
         self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
     ) -> Symbols:
         """Return symbols of a smaller J, by RDOQ."""
-        return rdoq.optimise(self, scene.tile_img, symbols, effort=effort, progress=progress)
+        img, weight = scene.tile_img, scene.tile_weight
+        return rdoq.optimise(self, img, weight, symbols, effort=effort, progress=progress)
 
     def consistent(self, symbols: Symbols) -> Symbols:
         """Return the same symbols: index and mu do not depend on them."""

@@ -10,5 +10,6 @@ class EncoderOptions(NamedTuple):
 
     coder_of: CoderOf
     effort: int = 0  # of the search for symbols, 0 … 3
+    masking: bool = False  # whether that search weighs errors by what the eye sees of them
     patches: bool = False  # whether blocks may be coded without the model (jvrc.codec.patches)
     progress: bool = False  # show a bar on stderr during that search

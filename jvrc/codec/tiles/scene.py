@@ -8,6 +8,8 @@ from jvrc.codec.transforms.regions import Y_UNIT, analyse_area, window_of
 from jvrc.coding.tile_grid import BLOCK, Area, blocks_of
 from jvrc.frozen.model import FrozenModel
 
+_EQUAL = np.ones((1, 1, 1), np.float32)
+
 
 class Scene(NamedTuple):
     """A tile with the margin that g_s looks around, which is coded with other tiles."""
@@ -15,6 +17,7 @@ class Scene(NamedTuple):
     img: np.ndarray  # uint8 [h,w,3], with the margin
     y: np.ndarray  # float32 [4H,4W,M] = g_a(img), of whole blocks
     area: Area  # the blocks of the tile, counted from the first of the scene
+    weight: np.ndarray = _EQUAL  # float32 [h,w,1], or one for all: of squared errors, relative
 
     @property
     def blocks(self) -> Area:
@@ -30,6 +33,12 @@ class Scene(NamedTuple):
     def tile_img(self) -> np.ndarray:
         """The pixels of the tile."""
         return self.img[self.area.within(self.blocks, BLOCK)]
+
+    @property
+    def tile_weight(self) -> np.ndarray:
+        """The weights of the pixels of the tile, float32 [h,w,1]."""
+        whole = np.broadcast_to(self.weight, (*self.img.shape[:2], 1))
+        return whole[self.area.within(self.blocks, BLOCK)]
 
     @property
     def tile_y(self) -> np.ndarray:

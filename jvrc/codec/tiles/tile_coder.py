@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jvrc.codec.tiles import masking
 from jvrc.codec.tiles.latent_coder import CoderOf, LatentCoder, Symbols
 from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.codec.tiles.scene import Scene
@@ -70,6 +71,8 @@ def with_better_symbols(
     found: QuantisedTile, scene: Scene, options: EncoderOptions
 ) -> QuantisedTile:
     """Return a tile with symbols of a smaller J, searched with the effort of the options."""
+    if options.masking:
+        scene = scene._replace(weight=masking.weights(scene.img))
     search = {"effort": options.effort, "progress": options.progress}
     return replace(found, symbols=found.coder.optimise(scene, found.symbols, **search))
 

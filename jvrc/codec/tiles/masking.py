@@ -1,0 +1,42 @@
+"""Texture masking: how much the squared error of each pixel counts, by what the eye sees of it.
+
+Errors hide in texture and show where an image is smooth. With masking, a search weighs the squared
+error of a pixel by
+
+    w = (V / (v + C))^A,
+
+v the variance of luma around it, in grey levels squared. SSIM divides errors so, to first order,
+with A = 1 and C = 58.5 (Wang, Bovik, Sheikh, Simoncelli 2004, Eq. 13); encoders of video call it
+activity masking or adaptive quantisation.
+
+The constants were chosen on six crops of training photographs (448x448, at Delta = 1.5, 4, 10) by
+MS-SSIM and SSIMULACRA 2, neither of which a search computes.
+"""
+
+import numpy as np
+
+_V = 310.0
+_C = 60.0
+_A = 0.7
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_REACH = 13  # pixels: v is taken over 27x27 of them
+
+
+def weights(img: np.ndarray) -> np.ndarray:
+    """Return w of each pixel of uint8 [h,w,3]: float32 [h,w,1], in (0, (V / C)^A]."""
+    level = img @ _LUMA
+    mean = _means(level)
+    variance = np.maximum(_means(np.square(level)) - np.square(mean), 0)
+    return ((_V / (variance + _C)) ** _A)[..., None].astype(np.float32)
+
+
+def _means(plane: np.ndarray) -> np.ndarray:
+    """Return the mean of the pixels of an image within reach of each, [h,w]."""
+    for axis in (0, 1):
+        size = plane.shape[axis]
+        first = np.maximum(np.arange(size) - _REACH, 0)
+        end = np.minimum(np.arange(size) + _REACH + 1, size)
+        sums = np.insert(np.cumsum(plane, axis), 0, 0, axis)
+        counts = np.expand_dims(end - first, 1 - axis)
+        plane = (sums.take(end, axis) - sums.take(first, axis)) / counts
+    return plane
