@@ -204,11 +204,11 @@ def test_blocks_added_change_no_bit_of_the_forward_pass(trained, crops):
     shapes = jax.eval_shape(lambda key: init_params(key, DEEPER), KEY)
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), params, shapes)
     qstep = np.full(1, 2.0, np.float32)
-    forward = jax.jit(architectures.forward, static_argnums=0)
-    expected = forward(SMALL, trained, crops, qstep, KEY)
-    jax.tree.map(
-        np.testing.assert_array_equal, forward(DEEPER, params, crops, qstep, KEY), expected
-    )
+    forward = architectures.forward
+    with jax.disable_jit():  # compiled as a whole, two programs may round otherwise
+        expected = forward(SMALL, trained, crops, qstep, KEY)
+        found = forward(DEEPER, params, crops, qstep, KEY)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert np.any(params["g_a"]["block2"]["in"]["kernel"])  # random, for gradients to differ
 
 
