@@ -70,7 +70,7 @@ def compress(
         for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
         or 128 iterations (jvrc.codec.effort.annealing), otherwise rate-distortion-optimised
         quantisation of 12, 40 or 120 passes (jvrc.codec.effort.rdoq). Each goes through g_s and
-        back. A target is approached without it and then met with it, which takes two to three such
+        back. A target is approached without it and then met with it, which takes two to four such
         searches.
       masking: let that search weigh errors by what the eye sees of them, more where the image is
         smooth and less in texture (jvrc.codec.tiles.masking): a better image to the eye for the
