@@ -293,6 +293,26 @@ def test_a_nan_stops_the_run_with_the_remedy_and_leaves_a_sound_checkpoint(datas
     assert Checkpoints(tmp_path / "r").latest() == 0  # of the parameters it began with
 
 
+def test_a_checkpoint_compiles_nothing(dataset, tmp_path, monkeypatch):
+    """On an accelerator each of hundreds of small programs would take a tenth of a second."""
+    compiled, counts = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **__: compiled.append(event) if event.endswith("compile_duration") else ()
+    )
+
+    def save(loop, *args):
+        before = len(compiled)
+        original(loop, *args)
+        counts.append(len(compiled) - before)
+
+    original = stepping.Loop._save
+    monkeypatch.setattr(stepping.Loop, "_save", save)
+    jax.clear_caches()
+    train(RECIPE, dataset, tmp_path / "r", stop_after=1)
+    assert counts == [0]
+    assert compiled
+
+
 def test_a_run_whose_loss_grows_fivefold_stops(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(stepping, "LOG_EVERY", 1)
     recipe = dataclasses.replace(RECIPE, learning_rate=0.9, warmup=0, steps=20)
