@@ -7,7 +7,6 @@ by the clock, on the fraction of it that is done). Moments are those of `time.mo
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
@@ -24,6 +23,7 @@ from jvrc.training.run.divergence import check_divergence
 from jvrc.training.run.log import Meter, MetricsFile
 from jvrc.training.run.stopping import StopRequest
 from jvrc.training.update.state import State
+from jvrc.training.validation.held_out import Validation
 
 LOG_EVERY = 50  # training steps
 _AHEAD = 2  # dispatches that the host may be ahead of the devices
@@ -45,7 +45,7 @@ class Loop:
 
     recipe: Recipe
     feed: Feed
-    validate: Callable[[dict], dict]
+    validate: Validation
     checkpoints: Checkpoints
     log: MetricsFile
     limits: Limits
@@ -58,6 +58,7 @@ class Loop:
     pending: deque = field(default_factory=deque)  # reports of dispatches
     meter: Meter = field(default_factory=Meter)
     saved: float = field(default_factory=time.monotonic)  # moment of the last checkpoint
+    put_off: bool = False  # a validation, until its program is compiled
     schedule: Schedule | None = None  # once training has begun, likewise the next one
     clock: Clock | None = None
     saving_at_start: float = 0.0  # seconds of the checkpoint that a new run begins with
@@ -153,17 +154,29 @@ class Loop:
 
     def _validate_and_save(self, state: State, step: int, *, ending: bool, stopped: bool) -> None:
         """Do what is due after a step; a signal leaves no time to validate."""
-        due = ending or (step % self.limits.validate_every == 0 and self._affordable())
-        if due and not stopped:
+        due = self._is_validation_due(step)
+        if (ending or due) and not stopped:
             self._validate(state, step)
         interval = max(self.limits.save_seconds, self.saving.newest / clock.OVERHEAD)
         if ending or self._due(self.saved + interval, step):
             self._save(state, step)
             self.saved = time.monotonic()
 
+    def _is_validation_due(self, step: int) -> bool:
+        """Return True where a validation is due and affordable.
+
+        A run by the clock goes on training while the first one's program compiles; then it is due.
+        """
+        due = step % self.limits.validate_every == 0
+        if self.recipe.minutes and not self.validating.times:
+            self.put_off |= due
+            return self.put_off and self._agreed(self.validate.is_compiled(), step)
+        return due and self._affordable()
+
     def _validate(self, state: State, step: int) -> None:
         averaged = run_folder.model_params(self.recipe, state.ema)
-        jax.block_until_ready(averaged)  # training is no cost of validation
+        jax.block_until_ready(averaged)  # neither training nor compiling is a cost of validation
+        self.validate.wait()
         with self.validating.counted():
             report = self.validate(averaged)
         self.log.write(step, validation=report | {"seconds": self.validating.newest})
