@@ -123,7 +123,7 @@ def steps_on_device(recipe: Recipe, step: Step, mesh: Mesh, *, side: int) -> Cal
     """Return the program of `DeviceFeed`, not jitted.
 
     (state, (tiles uint8 [n,side,side,3], chances float32 [n]), count) -> (state, reports): `count`
-    training steps, at most STEPS_TOGETHER. Reports are stacked; those beyond count are zero.
+    training steps, at most STEPS_TOGETHER. Reports are stacked; those beyond count mean nothing.
     """
     spread = NamedSharding(mesh, PartitionSpec("data"))
     return partial(_steps, step, partial(_drawn, recipe, side, spread))
@@ -142,17 +142,21 @@ def _drawn(
 def _steps(
     step: Step, crops: Callable[..., Array], state: State, inputs: tuple, count: Array
 ) -> tuple[State, dict[str, Array]]:
-    """Take `count` steps, on crops(number of the step, *inputs)."""
+    """Take `count` steps, on crops(number of the step, *inputs).
+
+    The number of iterations is fixed: those beyond count change nothing. After each iteration of a
+    loop whose length it does not know, XLA waits for an accelerator before it launches the next.
+    """
 
     def one(state: State) -> tuple[State, dict[str, Array]]:
         return step(state, crops(state.step, *inputs))
 
     def body(i: Array, carry: tuple) -> tuple:
-        state, reports = carry
-        state, report = one(state)
-        put = jax.tree.map(lambda all, value: all.at[i].set(value), reports, report)
-        return state, put
+        before, reports = carry
+        after, report = one(before)
+        state = jax.tree.map(lambda new, old: jnp.where(i < count, new, old), after, before)
+        return state, jax.tree.map(lambda all, value: all.at[i].set(value), reports, report)
 
     shapes = jax.eval_shape(one, state)[1]
     empty = jax.tree.map(lambda a: jnp.zeros((STEPS_TOGETHER, *a.shape), a.dtype), shapes)
-    return jax.lax.fori_loop(0, count, body, (state, empty))
+    return jax.lax.fori_loop(0, STEPS_TOGETHER, body, (state, empty))
