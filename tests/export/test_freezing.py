@@ -53,6 +53,18 @@ def test_every_qstep_code_has_valid_tables(tiny):
     assert tiny.z_tables.freq.dtype == tiny.y_tables.freq.dtype == np.uint16
 
 
+def test_the_cpu_freezes(tiny, monkeypatch):
+    """Tables and weights do not depend on the precision of an accelerator's products."""
+
+    def frozen(config, params, *_):
+        assert jax.config.jax_default_device in jax.devices("cpu")
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params))
+        return tiny
+
+    monkeypatch.setattr(freezing, "_frozen", frozen)
+    freezing.freeze(tiny.config, jax.device_put(tiny.params), qstep_range=(1.0, 4.0))
+
+
 def test_offsets_are_bytes_in_units_of_a_512th(tiny):
     assert tiny.offsets.shape == (CODES, 90)
     assert tiny.offsets.dtype == np.uint8  # so that they lie below 1/2

@@ -38,7 +38,7 @@ def test_photographs_and_other_tiles_share_a_program_and_each_image_counts_once(
 
 def test_groups_have_one_size_and_hold_all_images():
     images = noise(20, 2)
-    groups = held_out._groups(images, 9)
+    groups = held_out.groups(images, 9)
     assert [len(group) for group in groups] == [9, 9, 9]
     np.testing.assert_array_equal(np.concatenate(groups)[:20], images)
 

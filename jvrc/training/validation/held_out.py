@@ -77,7 +77,7 @@ def make_validation(
 
     def at(params: dict, images: np.ndarray, qstep: float) -> objectives.Losses:
         qsteps = np.full(size, qstep, np.float32)
-        parts = [evaluate(params, group, qsteps) for group in _groups(images, size)]
+        parts = [evaluate(params, group, qsteps) for group in groups(images, size)]
         found = (np.concatenate(part)[: len(images)] for part in zip(*parts, strict=True))
         return objectives.Losses(*found)
 
@@ -104,7 +104,7 @@ def _losses(config: Config, params: dict, images: Array, qsteps: Array) -> objec
         return objectives.losses(config, params, images.astype(np.float32) / 255, qsteps, None)
 
 
-def _groups(images: np.ndarray, size: int) -> list[np.ndarray]:
+def groups(images: np.ndarray, size: int) -> list[np.ndarray]:
     """Return images in groups of one size, so that one program serves all; the last is repeated."""
     spare = -len(images) % size
     images = np.concatenate([images, np.repeat(images[-1:], spare, axis=0)])
