@@ -130,11 +130,11 @@ def steps_on_device(recipe: Recipe, step: Step, mesh: Mesh, *, side: int) -> Cal
 
 
 def _drawn(
-    recipe: Recipe, side: int, spread: NamedSharding, step: Array, tiles: Array, chances: Array
+    recipe: Recipe, side: int, spread: NamedSharding, state: State, tiles: Array, chances: Array
 ) -> Array:
-    """Return the crops of a training step, spread over the devices."""
+    """Return the crops of the next training step, spread over the devices."""
     options = {"count": recipe.batch, "side": side, "size": recipe.crop}
-    places = tile_crops.draw_places(recipe.run_seed(), step, chances, **options)
+    places = tile_crops.draw_places(state.seed, state.step, chances, **options)
     crops = tile_crops.cut(tiles, places, size=recipe.crop)
     return jax.lax.with_sharding_constraint(crops, spread)
 
@@ -142,14 +142,14 @@ def _drawn(
 def _steps(
     step: Step, crops: Callable[..., Array], state: State, inputs: tuple, count: Array
 ) -> tuple[State, dict[str, Array]]:
-    """Take `count` steps, on crops(number of the step, *inputs).
+    """Take `count` steps, on crops(state, *inputs).
 
     The number of iterations is fixed: those beyond count change nothing. After each iteration of a
     loop whose length it does not know, XLA waits for an accelerator before it launches the next.
     """
 
     def one(state: State) -> tuple[State, dict[str, Array]]:
-        return step(state, crops(state.step, *inputs))
+        return step(state, crops(state, *inputs))
 
     def body(i: Array, carry: tuple) -> tuple:
         before, reports = carry

@@ -48,7 +48,7 @@ class SingleRate:
 
     def _step(self, state: State, images: Array) -> tuple[State, dict[str, Array]]:
         recipe = self.recipe
-        key = jax.random.fold_in(jax.random.key(recipe.run_seed()), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         k_noise, k_rate = jax.random.split(key)
         x = images.astype(jnp.float32) / 255
         qstep = objectives.draw_qsteps(k_rate, x.shape[0], *recipe.qstep_range())

@@ -4,6 +4,7 @@ tests/codec/test_lowering.py has all programs of coding and freezing; those here
 are quick ones.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -70,6 +71,18 @@ def test_training_with_crops_drawn_on_the_device():
     assert_lowers(program, abstract_state(method.recipe), inputs, shape(np.int32))
 
 
+def test_a_run_from_another_uses_its_programs():
+    """Though its crops and its noise are others: a training step compiles for a minute."""
+    mesh, texts = devices.make_mesh(), set()
+    for described in ("", "run runs/piece-1, step 34000"):
+        recipe = dataclasses.replace(METHODS["train"].recipe, warm_start=described)
+        step = SingleRate(recipe).make_step(mesh)
+        program = jax.jit(feeding.steps_on_device(recipe, step, mesh, side=96))
+        inputs = (shape(np.uint8, 5, 96, 96, 3), shape(np.float32, 5))
+        texts.add(program.lower(abstract_state(recipe), inputs, shape(np.int32)).as_text())
+    assert len(texts) == 1
+
+
 def test_the_length_of_a_dispatch_is_known_when_it_compiles():
     """Else an accelerator idles after each training step: the host asks whether to go on."""
 
@@ -77,8 +90,8 @@ def test_the_length_of_a_dispatch_is_known_when_it_compiles():
         after = state._replace(step=state.step + 1, params=state.params + crops)
         return after, {"loss": jnp.sum(after.params)}
 
-    program = jax.jit(partial(feeding._steps, step, lambda number, crop: crop))
-    state = State(jnp.int32(0), jnp.zeros(3), *[None] * 5)
+    program = jax.jit(partial(feeding._steps, step, lambda state, crop: crop))
+    state = State(jnp.int32(0), jnp.zeros(3), *[None] * 6)
     compiled = program.lower(state, (jnp.ones(3),), jnp.int32(4)).compile()
     after, reports = compiled(state, (jnp.ones(3),), jnp.int32(4))
     assert (after.step, after.params.tolist()) == (4, [4, 4, 4])
