@@ -33,6 +33,7 @@ class Feed(Protocol):
     """Takes a state through training steps."""
 
     together: int  # training steps to a dispatch, at most
+    described: str  # where crops are made
     compiled: Future  # the program of a dispatch
 
     def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
@@ -61,6 +62,7 @@ class HostFeed:
     """Crops are made by a worker of the host."""
 
     together = 1
+    described = "crops made by the host"
 
     def __init__(self, recipe: Recipe, step: Any, mesh: Mesh, state: State) -> None:
         """Begin to compile. step: a training step, jitted. state: shapes and dtypes."""
@@ -96,6 +98,7 @@ class DeviceFeed:
     """All tiles are on the device: crops are drawn within the dispatch, of several steps."""
 
     together = STEPS_TOGETHER
+    described = f"crops drawn on the device, {STEPS_TOGETHER} training steps a dispatch"
 
     def __init__(self, recipe: Recipe, step: Step, mesh: Mesh, state: State, tiles: Tiles) -> None:
         """Begin to compile. step: not jitted. state: shapes and dtypes."""

@@ -111,7 +111,7 @@ class Loop:
         bar.initial = bar.last_print_n = bar.n
         bar.start_t = bar.last_print_t = time.time()
         bar.set_description("training")
-        bar.write(str(self.start_up))
+        bar.write(f"{self.start_up}; {devices.described()}, {self.feed.described}")
 
     def _on_the_clock(self, state: State, i: int) -> tuple[State, bool]:
         """Return the state at the fraction of the schedule that is done, and True to end here."""

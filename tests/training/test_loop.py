@@ -210,9 +210,10 @@ def test_transforms_may_compute_in_bfloat16(whole, dataset, tmp_path):
     assert all(a.dtype == np.float32 for a in jax.tree.leaves(run.params))
 
 
-def test_a_call_ends_with_what_took_its_time(dataset, tmp_path, capsys):
+def test_a_call_begins_with_its_device_and_ends_with_what_took_its_time(dataset, tmp_path, capsys):
     train(RECIPE, dataset, tmp_path / "r", stop_after=1)
     shown = capsys.readouterr().out
+    assert re.search(r"first training step after .*; \d+ x .*, crops made by the host", shown)
     assert re.search(r"s: start .*%\), validation .*%\), checkpoints .*%\), training .*%\)", shown)
 
 
