@@ -80,7 +80,7 @@ def init_params(key: Array, config: Config) -> dict:
     if isinstance(key, jax.core.Tracer):
         return _draw(key, config)
     with jax.default_device(devices.cpu()):
-        return _draw_now(key, config)
+        return draw_now(key, config)
 
 
 def _draw(key: Array, config: Config) -> dict:
@@ -89,4 +89,4 @@ def _draw(key: Array, config: Config) -> dict:
 
 # Compiling takes longer than drawing: with all optimisations seven times as long as without.
 _QUICK = {"xla_backend_optimization_level": 0}
-_draw_now = jax.jit(_draw, static_argnums=1, compiler_options=_QUICK)
+draw_now = jax.jit(_draw, static_argnums=1, compiler_options=_QUICK)

@@ -129,7 +129,7 @@ def steps_on_device(recipe: Recipe, step: Step, mesh: Mesh, *, side: int) -> Cal
     training steps, at most STEPS_TOGETHER. Reports are stacked; those beyond count mean nothing.
     """
     spread = NamedSharding(mesh, PartitionSpec("data"))
-    return partial(_steps, step, partial(_drawn, recipe, side, spread))
+    return partial(take_steps, step, partial(_drawn, recipe, side, spread))
 
 
 def _drawn(
@@ -142,7 +142,7 @@ def _drawn(
     return jax.lax.with_sharding_constraint(crops, spread)
 
 
-def _steps(
+def take_steps(
     step: Step, crops: Callable[..., Array], state: State, inputs: tuple, count: Array
 ) -> tuple[State, dict[str, Array]]:
     """Take `count` steps, on crops(state, *inputs).

@@ -154,7 +154,7 @@ class Loop:
 
     def _validate_and_save(self, state: State, step: int, *, ending: bool, stopped: bool) -> None:
         """Do what is due after a step; a signal leaves no time to validate."""
-        due = self._is_validation_due(step)
+        due = self.is_validation_due(step)
         if (ending or due) and not stopped:
             self._validate(state, step)
         interval = max(self.limits.save_seconds, self.saving.newest / clock.OVERHEAD)
@@ -162,7 +162,7 @@ class Loop:
             self._save(state, step)
             self.saved = time.monotonic()
 
-    def _is_validation_due(self, step: int) -> bool:
+    def is_validation_due(self, step: int) -> bool:
         """Return True where a validation is due and affordable.
 
         A run by the clock goes on training while the first one's program compiles; then it is due.

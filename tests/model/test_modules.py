@@ -65,7 +65,7 @@ def test_init_params_is_init_without_a_forward_pass(config, params, x):
 
 
 def test_the_cpu_draws_new_parameters(config, monkeypatch):
-    monkeypatch.setattr(modules, "_draw_now", lambda *_: jax.config.jax_default_device)
+    monkeypatch.setattr(modules, "draw_now", lambda *_: jax.config.jax_default_device)
     assert modules.init_params(KEY, config) in jax.devices("cpu")
     assert jax.config.jax_default_device is None
 

@@ -21,9 +21,9 @@ def noise(count, seed):
 @pytest.mark.usefixtures("quick_compilation")
 def test_photographs_and_other_tiles_share_a_program_and_each_image_counts_once(monkeypatch):
     compiled = []
-    original = held_out._compile
+    original = held_out.compile_groups
     monkeypatch.setattr(
-        held_out, "_compile", lambda *args: compiled.append(original(*args)) or compiled[-1]
+        held_out, "compile_groups", lambda *args: compiled.append(original(*args)) or compiled[-1]
     )
     params, photos = random_params(CONFIG), noise(9, 0)
     others = noise(4, 1) // np.array([1, 2, 4, 8], np.uint8)[:, None, None, None]
@@ -46,7 +46,7 @@ def test_groups_have_one_size_and_hold_all_images():
 def test_validation_computes_in_full_precision():
     """As the codec does; training leaves accelerators their TF32 or bfloat16 products."""
     shapes = (random_params(CONFIG), noise(1, 3), np.ones(1, np.float32))
-    traced = jax.jit(partial(held_out._losses, CONFIG)).trace(*shapes)
+    traced = jax.jit(partial(held_out.rounded_losses, CONFIG)).trace(*shapes)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     found = re.findall(r"precision(?:_config)? = \[([^\]]*)\]", text)
     assert found

@@ -308,7 +308,7 @@ def loop_that_validates(recipe, validation, *, every):
     limits = stepping.Limits(99, np.inf, every, 60.0)
     rest = dict.fromkeys(("feed", "checkpoints", "log", "start_up", "whole"))
     whole = stepping.Loop(recipe, validate=validation, limits=limits, saving=clock.Cost(), **rest)
-    return whole._is_validation_due
+    return whole.is_validation_due
 
 
 def test_a_checkpoint_compiles_nothing(dataset, tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def test_the_length_of_a_dispatch_is_known_when_it_compiles():
         after = state._replace(step=state.step + 1, params=state.params + crops)
         return after, {"loss": jnp.sum(after.params)}
 
-    program = jax.jit(partial(feeding._steps, step, lambda state, crop: crop))
+    program = jax.jit(partial(feeding.take_steps, step, lambda state, crop: crop))
     state = State(jnp.int32(0), jnp.zeros(3), *[None] * 6)
     compiled = program.lower(state, (jnp.ones(3),), jnp.int32(4)).compile()
     after, reports = compiled(state, (jnp.ones(3),), jnp.int32(4))

@@ -198,7 +198,7 @@ def trained():
 
 
 def test_a_model_as_deep_as_wanted_is_returned_as_it_is(trained, monkeypatch):
-    monkeypatch.setattr(modules, "_draw_now", None)  # which takes seconds to compile
+    monkeypatch.setattr(modules, "draw_now", None)  # which takes seconds to compile
     assert warm_start.deepened(trained, SMALL, KEY) is trained
 
 

@@ -62,7 +62,7 @@ def extremes(
     """Return the extremes over images, uint8 [n,H,W,3], at each qstep."""
     size = min(_TOGETHER, len(images))
     ends = [
-        _ends(config, params, group.astype(np.float32) / 255, np.full(size, qstep, np.float32))
+        ends_of(config, params, group.astype(np.float32) / 255, np.full(size, qstep, np.float32))
         for qstep in qsteps
         for group in held_out.groups(images, size)
     ]
@@ -71,7 +71,7 @@ def extremes(
 
 
 @partial(jax.jit, static_argnums=0)
-def _ends(config: Config, params: dict, x: Array, qstep: Array) -> Array:
+def ends_of(config: Config, params: dict, x: Array, qstep: Array) -> Array:
     """Return the lowest and the highest of each of `predictions`: [2,2]."""
     found = predictions(config, params, x, qstep)
     return jnp.stack([jnp.stack([jnp.min(a), jnp.max(a)]) for a in found])

@@ -68,11 +68,11 @@ def make_validation(
     `after` is done.
     """
     size = -(-len(crops) // max(1, len(crops) // 8))  # of a group: about eight images
-    evaluate, compiled = jax.jit(partial(_losses, config)), None
+    evaluate, compiled = jax.jit(partial(rounded_losses, config)), None
     if compiled_for is not None:
         kinds = [crops] if unnatural is None else [crops, unnatural]
         shapes = {(size, *images.shape[1:]) for images in kinds}
-        compiled = in_background(partial(_compile, evaluate, compiled_for, shapes, after))
+        compiled = in_background(partial(compile_groups, evaluate, compiled_for, shapes, after))
         evaluate = partial(_call, compiled)
 
     def at(params: dict, images: np.ndarray, qstep: float) -> objectives.Losses:
@@ -98,7 +98,7 @@ def make_validation(
     return Validation(validate, compiled)
 
 
-def _losses(config: Config, params: dict, images: Array, qsteps: Array) -> objectives.Losses:
+def rounded_losses(config: Config, params: dict, images: Array, qsteps: Array) -> objectives.Losses:
     """Return the losses of images, uint8 [n,H,W,3], in full float32, as the codec computes."""
     with jax.default_matmul_precision("highest"):  # no TF32 products
         return objectives.losses(config, params, images.astype(np.float32) / 255, qsteps, None)
@@ -111,7 +111,7 @@ def groups(images: np.ndarray, size: int) -> list[np.ndarray]:
     return np.split(images, len(images) // size)
 
 
-def _compile(
+def compile_groups(
     jitted: Any, params: dict, shapes: set[tuple[int, ...]], after: Future | None
 ) -> dict[tuple[int, ...], Callable]:
     """Return the programs of groups of these shapes, compiled once `after` is done."""
