@@ -19,6 +19,7 @@ from jvrc.integer.hyper_synthesis import INDEX_COUNT, Z_EXPONENT, Z_MAX, scale_t
 from jvrc.model import architectures, entropy_models, variable_rate
 from jvrc.model.config import Config
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN, qstep_of
+from jvrc.runtime import devices
 
 Z_STEPS_PER_OCTAVE = 8
 
@@ -32,9 +33,21 @@ def freeze(
     stays as it is at the nearer of them. metadata: kept in the header as JSON (recipe, data
     statement, measured curve).
 
+    The CPU computes all: products of an accelerator may be in TF32 or bfloat16, and dozens of small
+    programs take long to compile there.
+
     Raises:
       ValueError: params are not finite or too large.
     """
+    with jax.default_device(devices.cpu()):
+        model = _frozen(config, jax.device_get(params), qstep_range, metadata)
+    return seal(model)
+
+
+def _frozen(
+    config: Config, params: dict, qstep_range: tuple[float, float], metadata: dict[str, Any]
+) -> FrozenModel:
+    """Return what `freeze` returns, before `seal`."""
     config, params = architectures.with_scales(config, params)
     if "delta" in params:  # what is known of Delta is evaluated within the range trained
         params["delta"] = params["delta"] | {"range": jnp.array(qstep_range, jnp.float32)}
@@ -47,7 +60,7 @@ def freeze(
     middle = len(z_steps) // 2
     sample = drawn_sample(config, params, z_tables[middle], medians, z_steps[middle], unit=unit)
     fixed_point_format = fit_format(config, params, [sample], qstep_range, z_exponent=exponent)
-    model = FrozenModel(
+    return FrozenModel(
         params=params,
         fixed_point_format=fixed_point_format,
         network=fixed_point.quantise(config, params, fixed_point_format),
@@ -62,7 +75,6 @@ def freeze(
         fingerprint="",
         header=json.dumps(metadata | {"qstep_range": list(qstep_range)}),
     )
-    return seal(model)
 
 
 def freeze_run(run: Any, notes: dict[str, str]) -> FrozenModel:

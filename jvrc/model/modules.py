@@ -15,6 +15,7 @@ from jax import Array
 from jvrc.model import architectures, parts, parts2026, variable_rate
 from jvrc.model.config import Config, Jvrc2026Config
 from jvrc.model.latents import Forward, Latents
+from jvrc.runtime import devices
 
 SOFTPLUS_INVERSE_OF_1 = 0.5413
 
@@ -72,8 +73,14 @@ def _modules_of(config: Config) -> dict[str, nn.Module]:
 
 
 def init_params(key: Array, config: Config) -> dict:
-    """Return new parameters: those of `VariableRateModel(config).init`, without a forward pass."""
-    return (_draw if isinstance(key, jax.core.Tracer) else _draw_now)(key, config)
+    """Return new parameters: those of `VariableRateModel(config).init`, without a forward pass.
+
+    The CPU draws them: an accelerator would take longer to compile.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return _draw(key, config)
+    with jax.default_device(devices.cpu()):
+        return draw_now(key, config)
 
 
 def _draw(key: Array, config: Config) -> dict:
@@ -82,4 +89,4 @@ def _draw(key: Array, config: Config) -> dict:
 
 # Compiling takes longer than drawing: with all optimisations seven times as long as without.
 _QUICK = {"xla_backend_optimization_level": 0}
-_draw_now = jax.jit(_draw, static_argnums=1, compiler_options=_QUICK)
+draw_now = jax.jit(_draw, static_argnums=1, compiler_options=_QUICK)

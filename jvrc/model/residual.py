@@ -7,10 +7,12 @@ jvrc.model.transforms.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jvrc.model.transforms import Valid, within
 
@@ -19,7 +21,10 @@ _in_bfloat16 = ContextVar("_in_bfloat16", default=False)
 
 @contextmanager
 def bfloat16_products(on: bool = True) -> Iterator[None]:
-    """Let `dense` round its float32 operands to bfloat16, while the body is traced."""
+    """Let `dense` round its operands to bfloat16, while the body is traced.
+
+    What a residual block computes between its products is then stored in bfloat16.
+    """
     token = _in_bfloat16.set(on)
     try:
         yield
@@ -27,26 +32,32 @@ def bfloat16_products(on: bool = True) -> Iterator[None]:
         _in_bfloat16.reset(token)
 
 
-@jax.custom_vjp
-def bfloat16_product(x: Array, kernel: Array) -> Array:
-    """Return x @ kernel, float32 [...,O], of operands in bfloat16; so are gradients' products."""
-    return _bfloat16_dot(x, kernel, (x.ndim - 1, 0))
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def bfloat16_product(x: Array, kernel: Array, dtype: DTypeLike = jnp.float32) -> Array:
+    """Return x @ kernel [...,O] of operands in bfloat16, summed in float32, stored in `dtype`.
+
+    So are the gradients' products; that of x is stored in the dtype of x.
+    """
+    return _bfloat16_dot(x, kernel, (x.ndim - 1, 0), dtype)
 
 
-def _bfloat16_dot(a: Array, b: Array, axes: tuple[int, int]) -> Array:
+def _bfloat16_dot(a: Array, b: Array, axes: tuple[int, int], dtype: DTypeLike) -> Array:
     a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
     contracted = (((axes[0],), (axes[1],)), ((), ()))
-    return lax.dot_general(a, b, contracted, preferred_element_type=jnp.float32)
+    return lax.dot_general(a, b, contracted, preferred_element_type=dtype)
 
 
-def _bfloat16_product_fwd(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return bfloat16_product(x, kernel), (x.astype(jnp.bfloat16), kernel)
+def _bfloat16_product_fwd(x: Array, kernel: Array, dtype: DTypeLike) -> tuple[Array, tuple]:
+    kept = (x.astype(jnp.bfloat16), kernel, jnp.zeros((), x.dtype))
+    return bfloat16_product(x, kernel, dtype), kept
 
 
-def _bfloat16_product_bwd(res: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, kernel = res
+def _bfloat16_product_bwd(dtype: DTypeLike, res: tuple, g: Array) -> tuple[Array, Array]:
+    del dtype
+    x, kernel, like = res
     flat = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    return _bfloat16_dot(g, kernel, (g.ndim - 1, 1)), _bfloat16_dot(*flat, (0, 0))
+    x_gradient = _bfloat16_dot(g, kernel, (g.ndim - 1, 1), like.dtype)
+    return x_gradient, _bfloat16_dot(*flat, (0, 0), jnp.float32)
 
 
 bfloat16_product.defvjp(_bfloat16_product_fwd, _bfloat16_product_bwd)
@@ -54,8 +65,24 @@ bfloat16_product.defvjp(_bfloat16_product_fwd, _bfloat16_product_bwd)
 
 def dense(params: dict, x: Array) -> Array:
     """1x1 convolution, with a bias if there is one: [...,I] -> [...,O]."""
-    rounds = _in_bfloat16.get() and x.dtype == jnp.float32
+    rounds = _in_bfloat16.get() and params["kernel"].dtype == jnp.float32
     y = bfloat16_product(x, params["kernel"]) if rounds else x @ params["kernel"]
+    return _biased(params, y)
+
+
+def _into(params: dict, x: Array) -> Array:
+    """`dense`, whose product is stored in bfloat16 with `bfloat16_products`."""
+    if not _in_bfloat16.get():
+        return dense(params, x)
+    return _biased(params, bfloat16_product(x, params["kernel"], jnp.bfloat16).astype(x.dtype))
+
+
+def _out_of(params: dict, x: Array) -> Array:
+    """`dense`, whose input and its gradient are stored in bfloat16 with `bfloat16_products`."""
+    return dense(params, x.astype(jnp.bfloat16) if _in_bfloat16.get() else x)
+
+
+def _biased(params: dict, y: Array) -> Array:
     return y + params["bias"][None, None, None] if "bias" in params else y
 
 
@@ -123,11 +150,11 @@ def residual_block(
     fold sums the parts of the wide layer that `back` has one input for. stride: pixels to a sample,
     for `valid`; what the depthwise convolution sees outside of the image is zero.
     """
-    h = jax.nn.relu(dense(params["in"], film(params.get("film0"), features, x)))
-    x = x + dense(params["out"], depthwise(params["depthwise"], within(h, valid, stride)))
-    u = jax.nn.relu(dense(params["wide"], film(params.get("film1"), features, x)))
+    h = jax.nn.relu(_into(params["in"], film(params.get("film0"), features, x)))
+    x = x + _out_of(params["out"], depthwise(params["depthwise"], within(h, valid, stride)))
+    u = jax.nn.relu(_into(params["wide"], film(params.get("film1"), features, x)))
     parts = jnp.split(u, u.shape[-1] // params["back"]["kernel"].shape[0], axis=-1)
-    return x + dense(params["back"], sum(parts[1:], parts[0]))
+    return x + _out_of(params["back"], sum(parts[1:], parts[0]))
 
 
 def block_count(params: dict) -> int:

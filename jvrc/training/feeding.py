@@ -33,6 +33,7 @@ class Feed(Protocol):
     """Takes a state through training steps."""
 
     together: int  # training steps to a dispatch, at most
+    described: str  # where crops are made
     compiled: Future  # the program of a dispatch
 
     def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
@@ -61,6 +62,7 @@ class HostFeed:
     """Crops are made by a worker of the host."""
 
     together = 1
+    described = "crops made by the host"
 
     def __init__(self, recipe: Recipe, step: Any, mesh: Mesh, state: State) -> None:
         """Begin to compile. step: a training step, jitted. state: shapes and dtypes."""
@@ -96,6 +98,7 @@ class DeviceFeed:
     """All tiles are on the device: crops are drawn within the dispatch, of several steps."""
 
     together = STEPS_TOGETHER
+    described = f"crops drawn on the device, {STEPS_TOGETHER} training steps a dispatch"
 
     def __init__(self, recipe: Recipe, step: Step, mesh: Mesh, state: State, tiles: Tiles) -> None:
         """Begin to compile. step: not jitted. state: shapes and dtypes."""
@@ -123,36 +126,40 @@ def steps_on_device(recipe: Recipe, step: Step, mesh: Mesh, *, side: int) -> Cal
     """Return the program of `DeviceFeed`, not jitted.
 
     (state, (tiles uint8 [n,side,side,3], chances float32 [n]), count) -> (state, reports): `count`
-    training steps, at most STEPS_TOGETHER. Reports are stacked; those beyond count are zero.
+    training steps, at most STEPS_TOGETHER. Reports are stacked; those beyond count mean nothing.
     """
     spread = NamedSharding(mesh, PartitionSpec("data"))
-    return partial(_steps, step, partial(_drawn, recipe, side, spread))
+    return partial(take_steps, step, partial(_drawn, recipe, side, spread))
 
 
 def _drawn(
-    recipe: Recipe, side: int, spread: NamedSharding, step: Array, tiles: Array, chances: Array
+    recipe: Recipe, side: int, spread: NamedSharding, state: State, tiles: Array, chances: Array
 ) -> Array:
-    """Return the crops of a training step, spread over the devices."""
+    """Return the crops of the next training step, spread over the devices."""
     options = {"count": recipe.batch, "side": side, "size": recipe.crop}
-    places = tile_crops.draw_places(recipe.run_seed(), step, chances, **options)
+    places = tile_crops.draw_places(state.seed, state.step, chances, **options)
     crops = tile_crops.cut(tiles, places, size=recipe.crop)
     return jax.lax.with_sharding_constraint(crops, spread)
 
 
-def _steps(
+def take_steps(
     step: Step, crops: Callable[..., Array], state: State, inputs: tuple, count: Array
 ) -> tuple[State, dict[str, Array]]:
-    """Take `count` steps, on crops(number of the step, *inputs)."""
+    """Take `count` steps, on crops(state, *inputs).
+
+    The number of iterations is fixed: those beyond count change nothing. After each iteration of a
+    loop whose length it does not know, XLA waits for an accelerator before it launches the next.
+    """
 
     def one(state: State) -> tuple[State, dict[str, Array]]:
-        return step(state, crops(state.step, *inputs))
+        return step(state, crops(state, *inputs))
 
     def body(i: Array, carry: tuple) -> tuple:
-        state, reports = carry
-        state, report = one(state)
-        put = jax.tree.map(lambda all, value: all.at[i].set(value), reports, report)
-        return state, put
+        before, reports = carry
+        after, report = one(before)
+        state = jax.tree.map(lambda new, old: jnp.where(i < count, new, old), after, before)
+        return state, jax.tree.map(lambda all, value: all.at[i].set(value), reports, report)
 
     shapes = jax.eval_shape(one, state)[1]
     empty = jax.tree.map(lambda a: jnp.zeros((STEPS_TOGETHER, *a.shape), a.dtype), shapes)
-    return jax.lax.fori_loop(0, count, body, (state, empty))
+    return jax.lax.fori_loop(0, STEPS_TOGETHER, body, (state, empty))

@@ -30,7 +30,7 @@ from jvrc.training.run.run_folder import METRICS_FILE, Run
 from jvrc.training.run.stopping import Stopped, StopRequest
 from jvrc.training.stepping import Limits, Loop
 from jvrc.training.update.state import State, init_state
-from jvrc.training.validation.held_out import make_validation, unnatural_tiles
+from jvrc.training.validation.held_out import Validation, make_validation, unnatural_tiles
 
 _MOST = 2**31 - 1
 
@@ -134,7 +134,7 @@ def _read(images: datasets.Dataset, recipe: Recipe) -> datasets.Dataset:
 
 def _validation(
     method: Method, images: datasets.Dataset, mesh: Mesh, feed: feeding.Feed
-) -> Callable[[dict], dict]:
+) -> Validation:
     """Return the function that validates parameters; it compiles once the training step has."""
     recipe = method.recipe
     params = run_folder.model_params(recipe, run_folder.abstract_state(recipe).ema)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from jvrc.model.modules import init_params
 from jvrc.model.residual import bfloat16_products
+from jvrc.runtime import devices
 from jvrc.training.data import batches
 from jvrc.training.initialisation import klt
 from jvrc.training.loss import objectives, outliers
@@ -47,7 +48,7 @@ class SingleRate:
 
     def _step(self, state: State, images: Array) -> tuple[State, dict[str, Array]]:
         recipe = self.recipe
-        key = jax.random.fold_in(jax.random.key(recipe.run_seed()), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         k_noise, k_rate = jax.random.split(key)
         x = images.astype(jnp.float32) / 255
         qstep = objectives.draw_qsteps(k_rate, x.shape[0], *recipe.qstep_range())
@@ -65,11 +66,15 @@ class SingleRate:
 
 
 def initial_params(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> dict:
-    """Return new parameters: random ones, or transforms fitted to crops of the images."""
-    key, config = jax.random.key(recipe.seed), recipe.config()
-    if recipe.initialisation == "random":
-        return init_params(key, config)
-    return klt.klt_params(key, config, calibration_crops(recipe, images))
+    """Return new parameters: random ones, or transforms fitted to crops of the images.
+
+    The CPU computes them: so they are the same beside any accelerator, which compiles meanwhile.
+    """
+    with jax.default_device(devices.cpu()):
+        config, key = recipe.config(), jax.random.key(recipe.seed)
+        if recipe.initialisation == "random":
+            return init_params(key, config)
+        return klt.klt_params(key, config, calibration_crops(recipe, images))
 
 
 def calibration_crops(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -7,12 +7,10 @@ by the clock, on the fraction of it that is done). Moments are those of `time.mo
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
 import numpy as np
-import optax
 from tqdm import tqdm
 
 from jvrc.training.data import tile_crops
@@ -25,6 +23,7 @@ from jvrc.training.run.divergence import check_divergence
 from jvrc.training.run.log import Meter, MetricsFile
 from jvrc.training.run.stopping import StopRequest
 from jvrc.training.update.state import State
+from jvrc.training.validation.held_out import Validation
 
 LOG_EVERY = 50  # training steps
 _AHEAD = 2  # dispatches that the host may be ahead of the devices
@@ -46,7 +45,7 @@ class Loop:
 
     recipe: Recipe
     feed: Feed
-    validate: Callable[[dict], dict]
+    validate: Validation
     checkpoints: Checkpoints
     log: MetricsFile
     limits: Limits
@@ -59,6 +58,7 @@ class Loop:
     pending: deque = field(default_factory=deque)  # reports of dispatches
     meter: Meter = field(default_factory=Meter)
     saved: float = field(default_factory=time.monotonic)  # moment of the last checkpoint
+    put_off: bool = False  # a validation, until its program is compiled
     schedule: Schedule | None = None  # once training has begun, likewise the next one
     clock: Clock | None = None
     saving_at_start: float = 0.0  # seconds of the checkpoint that a new run begins with
@@ -111,7 +111,7 @@ class Loop:
         bar.initial = bar.last_print_n = bar.n
         bar.start_t = bar.last_print_t = time.time()
         bar.set_description("training")
-        bar.write(str(self.start_up))
+        bar.write(f"{self.start_up}; {devices.described()}, {self.feed.described}")
 
     def _on_the_clock(self, state: State, i: int) -> tuple[State, bool]:
         """Return the state at the fraction of the schedule that is done, and True to end here."""
@@ -154,24 +154,37 @@ class Loop:
 
     def _validate_and_save(self, state: State, step: int, *, ending: bool, stopped: bool) -> None:
         """Do what is due after a step; a signal leaves no time to validate."""
-        due = ending or (step % self.limits.validate_every == 0 and self._affordable())
-        if due and not stopped:
+        due = self.is_validation_due(step)
+        if (ending or due) and not stopped:
             self._validate(state, step)
         interval = max(self.limits.save_seconds, self.saving.newest / clock.OVERHEAD)
         if ending or self._due(self.saved + interval, step):
             self._save(state, step)
             self.saved = time.monotonic()
 
+    def is_validation_due(self, step: int) -> bool:
+        """Return True where a validation is due and affordable.
+
+        A run by the clock goes on training while the first one's program compiles; then it is due.
+        """
+        due = step % self.limits.validate_every == 0
+        if self.recipe.minutes and not self.validating.times:
+            self.put_off |= due
+            return self.put_off and self._agreed(self.validate.is_compiled(), step)
+        return due and self._affordable()
+
     def _validate(self, state: State, step: int) -> None:
         averaged = run_folder.model_params(self.recipe, state.ema)
-        jax.block_until_ready(averaged)  # training is no cost of validation
+        jax.block_until_ready(averaged)  # neither training nor compiling is a cost of validation
+        self.validate.wait()
         with self.validating.counted():
             report = self.validate(averaged)
         self.log.write(step, validation=report | {"seconds": self.validating.newest})
 
     def _save(self, state: State, step: int) -> None:
         """Save a checkpoint, unless a parameter is not finite."""
-        check_divergence([float(optax.tree.norm(state.params))], step)
+        finite = all(np.isfinite(a).all() for a in jax.tree.leaves(jax.device_get(state.params)))
+        check_divergence([0.0 if finite else np.nan], step)  # by NumPy: nothing to compile
         spent = self.schedule.spent + time.monotonic() - self.schedule.begun
         seconds = jax.device_put(np.float32(spent), self.whole)
         with self.saving.counted():

@@ -150,6 +150,9 @@ def deepened(params: dict, config: Jvrc2026Config, key: jax.Array) -> dict:
 
     New blocks are the identity: the model computes what it did.
     """
+    wanted = jax.eval_shape(lambda key: init_params(key, config), key)
+    if all(params[part].keys() == wanted[part].keys() for part in _BLOCKS):
+        return params  # without a program to compile
     fresh = init_params(key, config)
     return params | {part: fresh[part] | params[part] for part in _BLOCKS}
 

@@ -53,6 +53,21 @@ def test_every_qstep_code_has_valid_tables(tiny):
     assert tiny.z_tables.freq.dtype == tiny.y_tables.freq.dtype == np.uint16
 
 
+def test_the_cpu_freezes(tiny, monkeypatch):
+    """Tables and weights do not depend on the precision of an accelerator's products."""
+
+    found = []
+    table = freezing.offset_table
+
+    def offset_table(*args):
+        found.append(jax.config.jax_default_device)
+        return table(*args)
+
+    monkeypatch.setattr(freezing, "offset_table", offset_table)
+    freezing.freeze(tiny.config, jax.device_put(tiny.params), qstep_range=(1.0, 4.0))
+    assert found[0] in jax.devices("cpu")
+
+
 def test_offsets_are_bytes_in_units_of_a_512th(tiny):
     assert tiny.offsets.shape == (CODES, 90)
     assert tiny.offsets.dtype == np.uint8  # so that they lie below 1/2

@@ -64,6 +64,12 @@ def test_init_params_is_init_without_a_forward_pass(config, params, x):
     assert tuple(sorted(params)) == tuple(sorted(config.parts))
 
 
+def test_the_cpu_draws_new_parameters(config, monkeypatch):
+    monkeypatch.setattr(modules, "draw_now", lambda *_: jax.config.jax_default_device)
+    assert modules.init_params(KEY, config) in jax.devices("cpu")
+    assert jax.config.jax_default_device is None
+
+
 def leaves(params, *parts):
     """{"g_a/conv0/kernel": array, …} of some parts."""
     found = jax.tree_util.tree_leaves_with_path({name: params[name] for name in parts})

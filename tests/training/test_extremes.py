@@ -28,6 +28,14 @@ def test_predictions_of_every_architecture_are_within_the_extremes(architecture)
         assert (float(values.min()), float(values.max())) == (low, high)
 
 
+def test_one_program_serves_all_images():
+    config = small_config("mbt2018-mean")
+    extremes.ends_of.clear_cache()
+    photos = [np.zeros((256, 256, 3), np.uint8)] * 11
+    extremes.described(config, random_params(config), photos)
+    assert extremes.ends_of._cache_size() == 1
+
+
 def test_an_absurd_scale_is_reported_as_such():
     config = small_config("mbt2018-mean")
     params = random_params(config)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from jvrc.training.run.clock import StartUp
 from jvrc.training.run.divergence import has_diverged
 from jvrc.training.run.run_folder import is_finished, load_run, with_optimizer_of
 from jvrc.training.single_rate import SingleRate, initial_params
-from jvrc.training.validation.held_out import VALIDATION_QSTEPS, make_validation
+from jvrc.training.validation.held_out import VALIDATION_QSTEPS, Validation, make_validation
 
 RECIPE = SingleRateRecipe(n=4, m=6, steps=4, batch=2, crop=64, seed=5, optimizer="adam")
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
@@ -209,9 +210,10 @@ def test_transforms_may_compute_in_bfloat16(whole, dataset, tmp_path):
     assert all(a.dtype == np.float32 for a in jax.tree.leaves(run.params))
 
 
-def test_a_call_ends_with_what_took_its_time(dataset, tmp_path, capsys):
+def test_a_call_begins_with_its_device_and_ends_with_what_took_its_time(dataset, tmp_path, capsys):
     train(RECIPE, dataset, tmp_path / "r", stop_after=1)
     shown = capsys.readouterr().out
+    assert re.search(r"first training step after .*; \d+ x .*, crops made by the host", shown)
     assert re.search(r"s: start .*%\), validation .*%\), checkpoints .*%\), training .*%\)", shown)
 
 
@@ -291,6 +293,42 @@ def test_a_nan_stops_the_run_with_the_remedy_and_leaves_a_sound_checkpoint(datas
     with pytest.raises(FloatingPointError, match=r"--from RUN.*lower --learning-rate"):
         train(recipe, dataset, tmp_path / "r", init=poisoned, save_minutes=0.0)
     assert Checkpoints(tmp_path / "r").latest() == 0  # of the parameters it began with
+
+
+@pytest.mark.parametrize("minutes", [0.0, 1.0])
+def test_only_a_run_by_the_clock_trains_on_while_its_validation_compiles(minutes):
+    recipe, compiled = dataclasses.replace(RECIPE, minutes=minutes), Future()
+    called = loop_that_validates(recipe, Validation(lambda _: {}, compiled), every=10)
+    assert [called(step) for step in (5, 10, 15)] == [False, not minutes, False]
+    compiled.set_result({})
+    assert called(16) == bool(minutes)
+
+
+def loop_that_validates(recipe, validation, *, every):
+    limits = stepping.Limits(99, np.inf, every, 60.0)
+    rest = dict.fromkeys(("feed", "checkpoints", "log", "start_up", "whole"))
+    whole = stepping.Loop(recipe, validate=validation, limits=limits, saving=clock.Cost(), **rest)
+    return whole.is_validation_due
+
+
+def test_a_checkpoint_compiles_nothing(dataset, tmp_path, monkeypatch):
+    """On an accelerator each of hundreds of small programs would take a tenth of a second."""
+    compiled, counts = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **__: compiled.append(event) if event.endswith("compile_duration") else ()
+    )
+
+    def save(loop, *args):
+        before = len(compiled)
+        original(loop, *args)
+        counts.append(len(compiled) - before)
+
+    original = stepping.Loop._save
+    monkeypatch.setattr(stepping.Loop, "_save", save)
+    jax.clear_caches()
+    train(RECIPE, dataset, tmp_path / "r", stop_after=1)
+    assert counts == [0]
+    assert compiled
 
 
 def test_a_run_whose_loss_grows_fivefold_stops(dataset, tmp_path, monkeypatch):

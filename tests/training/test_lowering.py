@@ -4,9 +4,11 @@ tests/codec/test_lowering.py has all programs of coding and freezing; those here
 are quick ones.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
@@ -22,6 +24,7 @@ from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
 from jvrc.training.run import devices
 from jvrc.training.run.run_folder import abstract_state
 from jvrc.training.single_rate import SingleRate
+from jvrc.training.update.state import State
 
 PLATFORMS = ("tpu", "cuda")
 SIZES = {"C": 6, "K": 7, "H": 6, "E": 3, "g_a_blocks": 1, "g_s_blocks": 1, "context_blocks": 1}
@@ -66,6 +69,36 @@ def test_training_with_crops_drawn_on_the_device():
     program = feeding.steps_on_device(method.recipe, method.make_step(mesh), mesh, side=96)
     inputs = (shape(np.uint8, 5, 96, 96, 3), shape(np.float32, 5))
     assert_lowers(program, abstract_state(method.recipe), inputs, shape(np.int32))
+
+
+def test_a_run_from_another_uses_its_programs():
+    """Though its crops and its noise are others: a training step compiles for a minute."""
+    mesh, texts = devices.make_mesh(), set()
+    for described in ("", "run runs/piece-1, step 34000"):
+        recipe = dataclasses.replace(METHODS["train"].recipe, warm_start=described)
+        step = SingleRate(recipe).make_step(mesh)
+        program = jax.jit(feeding.steps_on_device(recipe, step, mesh, side=96))
+        inputs = (shape(np.uint8, 5, 96, 96, 3), shape(np.float32, 5))
+        texts.add(program.lower(abstract_state(recipe), inputs, shape(np.int32)).as_text())
+    assert len(texts) == 1
+
+
+def test_the_length_of_a_dispatch_is_known_when_it_compiles():
+    """Else an accelerator idles after each training step: the host asks whether to go on."""
+
+    def step(state, crops):
+        after = state._replace(step=state.step + 1, params=state.params + crops)
+        return after, {"loss": jnp.sum(after.params)}
+
+    program = jax.jit(partial(feeding.take_steps, step, lambda state, crop: crop))
+    state = State(jnp.int32(0), jnp.zeros(3), *[None] * 6)
+    compiled = program.lower(state, (jnp.ones(3),), jnp.int32(4)).compile()
+    after, reports = compiled(state, (jnp.ones(3),), jnp.int32(4))
+    assert (after.step, after.params.tolist()) == (4, [4, 4, 4])
+    assert reports["loss"].tolist()[:4] == [3, 6, 9, 12]
+    loops = [line for line in compiled.as_text().splitlines() if " while(" in line]
+    assert len(loops) == 1
+    assert f'"known_trip_count":{{"n":"{feeding.STEPS_TOGETHER}"}}' in loops[0]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small import random_params, small_config
 
-from jvrc.model.residual import bfloat16_product, bfloat16_products
+from jvrc.model.residual import bfloat16_product, bfloat16_products, residual_block
 from jvrc.qstep import rd_lambda
 from jvrc.training.loss import objectives
 
@@ -64,6 +64,24 @@ def test_gradients_keep_their_direction_with_bfloat16_products():
         a, b = (jax.flatten_util.ravel_pytree(g[part])[0] for g in (exact, found))
         assert float(a @ b / jnp.linalg.norm(a) / jnp.linalg.norm(b)) > 0.999, part
     assert np.any(exact["g_a"]["first"]["kernel"] != found["g_a"]["first"]["kernel"])
+
+
+def test_residual_blocks_store_their_inner_products_in_bfloat16_if_they_round():
+    """Forwards those of `in` and `wide`, backwards those of `out` and `back`."""
+    block = random_params(small_config("jvrc2026"))["g_s"]["block0"]
+    x, features = jnp.ones((1, 8, 8, 6)), jnp.ones((1, 3))
+
+    def products(rounds):
+        def total(block, x):
+            with bfloat16_products(rounds):
+                return jnp.sum(residual_block(block, x, features, None, 8))
+
+        gradients = jax.jit(jax.grad(total, (0, 1)))
+        lines = gradients.lower(block, x).as_text().splitlines()
+        return [line for line in lines if "dot_general" in line]
+
+    narrow = {on: sum(line.endswith("bf16>") for line in products(on)) for on in (False, True)}
+    assert narrow == {False: 0, True: 4}
 
 
 def test_a_bfloat16_product_sums_in_float32_and_so_do_its_gradients():

@@ -15,7 +15,7 @@ from jvrc.export import freezing
 from jvrc.frozen import zoo
 from jvrc.frozen.file import save_model
 from jvrc.io import images
-from jvrc.model import architectures, hyperprior
+from jvrc.model import architectures, hyperprior, modules
 from jvrc.model.config import config_of
 from jvrc.model.modules import init_params
 from jvrc.training import warm_start
@@ -195,6 +195,11 @@ def trained():
     """Parameters of SMALL, none of which is zero."""
     params = init_params(jax.random.key(0), SMALL)
     return jax.tree.map(lambda a: a + 0.02, params)
+
+
+def test_a_model_as_deep_as_wanted_is_returned_as_it_is(trained, monkeypatch):
+    monkeypatch.setattr(modules, "draw_now", None)  # which takes seconds to compile
+    assert warm_start.deepened(trained, SMALL, KEY) is trained
 
 
 def test_blocks_added_change_no_bit_of_the_forward_pass(trained, crops):

@@ -23,7 +23,7 @@ class Places(NamedTuple):
 
 
 def draw_places(
-    seed: int, step: Array, chances: Array, *, count: int, side: int, size: int
+    seed: int | Array, step: Array, chances: Array, *, count: int, side: int, size: int
 ) -> Places:
     """Draw the places of `count` crops of size x size in tiles of side x side.
 

@@ -23,6 +23,11 @@ def make_mesh(rate_devices: int = 1) -> Mesh:
     return jax.make_mesh(shape, ("data", "rate"), axis_types=automatic)
 
 
+def described() -> str:
+    """Return the number and the kind of the devices, as in "1 x NVIDIA H200"."""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
 def check_divides(name: str, size: int, devices: int) -> None:
     """Raise ValueError unless `devices` can share `size` evenly; name: the recipe's field."""
     if size % devices:

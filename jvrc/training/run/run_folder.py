@@ -16,7 +16,7 @@ from jvrc.training.recipe.files import RECIPE_FILE, read_recipe
 from jvrc.training.recipe.schema import Recipe
 from jvrc.training.run.checkpoint import Checkpoints
 from jvrc.training.run.log import read_metrics
-from jvrc.training.update.state import State, init_state
+from jvrc.training.update.state import State, init_state, seed_of
 
 METRICS_FILE = "metrics.jsonl"
 _MODEL, _OPTIMIZER = "model", "optimizer"  # parts of a checkpoint
@@ -83,7 +83,8 @@ def restore_state(
 ) -> State:
     """Return the newest state bit for bit; ValueError if there is none."""
     parts = checkpoints.restore(_parts(abstract_state(recipe)), sharding)
-    return State(**parts[_MODEL], **parts[_OPTIMIZER])
+    seed = jax.device_put(seed_of(recipe), sharding)
+    return State(**parts[_MODEL], **parts[_OPTIMIZER], seed=seed)
 
 
 def with_optimizer_of(folder: str | Path, state: State, sharding: jax.sharding.Sharding) -> State:
@@ -125,5 +126,6 @@ def abstract_state(recipe: Recipe) -> State:
 def _parts(state: State) -> dict[str, dict[str, Any]]:
     """Split a state into parameters (for freezing and warm starts) and the optimiser's part."""
     model = {"step": state.step, "ema": state.ema}
-    rest = {name: value for name, value in state._asdict().items() if name not in model}
+    others = state._asdict().items()
+    rest = {name: value for name, value in others if name not in {*model, "seed"}}
     return {_MODEL: model, _OPTIMIZER: rest}

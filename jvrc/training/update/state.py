@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -22,6 +23,7 @@ class State(NamedTuple):
     norms: outliers.Norms  # of recent gradients
     progress: Array  # float32 [], fraction of the schedule done, if it goes by the clock
     seconds: Array  # float32 [], that the run has taken, all its calls together
+    seed: Array  # int32 [], of crops and noise; no part of programs, so that runs share them
 
 
 def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
@@ -38,7 +40,13 @@ def init_state(recipe: Recipe, params: dict) -> State:
     """Return the state before the first training step."""
     params, ema = (jax.tree.map(jnp.array, params) for _ in range(2))  # copies: steps donate
     opt_state, norms = optimizer_of(recipe).init(params), outliers.no_norms()
-    return State(jnp.int32(0), params, ema, opt_state, norms, jnp.float32(0), jnp.float32(0))
+    zero, seed = jnp.float32(0), jnp.asarray(seed_of(recipe))
+    return State(jnp.int32(0), params, ema, opt_state, norms, zero, zero, seed)
+
+
+def seed_of(recipe: Recipe) -> np.int32:
+    """Return the seed of crops and noise as the state holds it."""
+    return np.int64(recipe.run_seed()).astype(np.int32)
 
 
 def learning_rate(recipe: Recipe, state: State) -> Array:

@@ -16,9 +16,10 @@ from jax import Array
 from jvrc.model import architectures, context, hyperprior, jvrc2026, stepwise, transforms
 from jvrc.model.config import Config, Jvrc2026Config
 from jvrc.training.data import batches
-from jvrc.training.validation.held_out import unnatural_tiles
+from jvrc.training.validation import held_out
 
 QSTEPS = (1.0, 6.0)
+_TOGETHER = 8  # images
 
 
 class Extremes(NamedTuple):
@@ -59,19 +60,29 @@ def extremes(
     config: Config, params: dict, images: np.ndarray, qsteps: Sequence[float] = QSTEPS
 ) -> Extremes:
     """Return the extremes over images, uint8 [n,H,W,3], at each qstep."""
-    predict = jax.jit(partial(predictions, config))
-    ends = []
-    for qstep in qsteps:
-        for part in np.array_split(images, max(1, len(images) // 8)):
-            x, q = part.astype(np.float32) / 255, np.full(len(part), qstep, np.float32)
-            ends.append([(np.min(a), np.max(a)) for a in predict(params, x, q)])
+    size = min(_TOGETHER, len(images))
+    ends = [
+        ends_of(config, params, group.astype(np.float32) / 255, np.full(size, qstep, np.float32))
+        for qstep in qsteps
+        for group in held_out.groups(images, size)
+    ]
     low, high = np.min(ends, 0)[:, 0], np.max(ends, 0)[:, 1]
     return Extremes(*((float(a), float(b)) for a, b in zip(low, high, strict=True)))
 
 
+@partial(jax.jit, static_argnums=0)
+def ends_of(config: Config, params: dict, x: Array, qstep: Array) -> Array:
+    """Return the lowest and the highest of each of `predictions`: [2,2]."""
+    found = predictions(config, params, x, qstep)
+    return jnp.stack([jnp.stack([jnp.min(a), jnp.max(a)]) for a in found])
+
+
 def described(config: Config, params: dict, photos: Sequence[np.ndarray]) -> list[str]:
     """Return a line for photographs, by the centres of some, and one for other tiles."""
-    kinds = {"photographs": batches.centres(photos), "other tiles": unnatural_tiles(photos)}
+    kinds = {
+        "photographs": batches.centres(photos),
+        "other tiles": held_out.unnatural_tiles(photos),
+    }
     return [
         f"{name}: log sigma {found.log_sigma[0]:.1f} ... {found.log_sigma[1]:.1f}, "
         f"means {found.mean[0]:.0f} ... {found.mean[1]:.0f}"

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from jvrc.model.config import Config
 from jvrc.runtime.background import in_background
@@ -27,6 +29,26 @@ def unnatural_tiles(photos: Sequence[np.ndarray], *, size: int = 256) -> np.ndar
     return unnatural.tiles(centres, len(unnatural.KINDS), _SEED, size=size)
 
 
+class Validation:
+    """A function of the parameters that codes images with rounded latents, and when it is ready."""
+
+    def __init__(self, report: Callable[[dict], dict], compiled: Future | None) -> None:
+        """report: the function. compiled: its programs; None: they compile at the first call."""
+        self._report, self._compiled = report, compiled
+
+    def __call__(self, params: dict) -> dict:
+        return self._report(params)
+
+    def is_compiled(self) -> bool:
+        """Return False while a thread compiles."""
+        return self._compiled is None or self._compiled.done()
+
+    def wait(self) -> None:
+        """Wait for the thread that compiles."""
+        if self._compiled is not None:
+            wait([self._compiled])
+
+
 def make_validation(
     config: Config,
     crops: np.ndarray,
@@ -35,7 +57,7 @@ def make_validation(
     unnatural: np.ndarray | None = None,
     compiled_for: dict | None = None,
     after: Future | None = None,
-) -> Callable[[dict], dict]:
+) -> Validation:
     """Return a function of the parameters that codes crops, uint8 [n,H,W,3], with rounded latents.
 
     It reports the loss (`objectives.balanced_mean`), and for each qstep the mean bpp and PSNR (dB);
@@ -45,19 +67,19 @@ def make_validation(
     compiled_for: shapes of parameters; its programs then compile in a thread from now on, or once
     `after` is done.
     """
-    jitted = jax.jit(
-        lambda p, x, q: objectives.losses(config, p, x.astype(np.float32) / 255, q, None)
-    )
-    evaluate = jitted
+    size = -(-len(crops) // max(1, len(crops) // 8))  # of a group: about eight images
+    evaluate, compiled = jax.jit(partial(rounded_losses, config)), None
     if compiled_for is not None:
         kinds = [crops] if unnatural is None else [crops, unnatural]
-        shapes = {group.shape for images in kinds for group in _groups(images)}
-        evaluate = _compiled_in_background(jitted, compiled_for, shapes, after)
+        shapes = {(size, *images.shape[1:]) for images in kinds}
+        compiled = in_background(partial(compile_groups, evaluate, compiled_for, shapes, after))
+        evaluate = partial(_call, compiled)
 
     def at(params: dict, images: np.ndarray, qstep: float) -> objectives.Losses:
-        groups = _groups(images)
-        parts = [evaluate(params, g, np.full(len(g), qstep, np.float32)) for g in groups]
-        return objectives.Losses(*(np.concatenate(p) for p in zip(*parts, strict=True)))
+        qsteps = np.full(size, qstep, np.float32)
+        parts = [evaluate(params, group, qsteps) for group in groups(images, size)]
+        found = (np.concatenate(part)[: len(images)] for part in zip(*parts, strict=True))
+        return objectives.Losses(*found)
 
     def validate(params: dict) -> dict:
         found = [at(params, crops, qstep) for qstep in qsteps]
@@ -73,31 +95,38 @@ def make_validation(
             report["unnatural"] = _curve(UNNATURAL_QSTEPS, found) | {"highest_bpp": highest}
         return report
 
-    return validate
+    return Validation(validate, compiled)
 
 
-def _groups(images: np.ndarray) -> list[np.ndarray]:
-    """Return images in groups of about eight."""
-    return np.array_split(images, max(1, len(images) // 8))
+def rounded_losses(config: Config, params: dict, images: Array, qsteps: Array) -> objectives.Losses:
+    """Return the losses of images, uint8 [n,H,W,3], in full float32, as the codec computes."""
+    with jax.default_matmul_precision("highest"):  # no TF32 products
+        return objectives.losses(config, params, images.astype(np.float32) / 255, qsteps, None)
 
 
-def _compiled_in_background(
+def groups(images: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return images in groups of one size, so that one program serves all; the last is repeated."""
+    spare = -len(images) % size
+    images = np.concatenate([images, np.repeat(images[-1:], spare, axis=0)])
+    return np.split(images, len(images) // size)
+
+
+def compile_groups(
     jitted: Any, params: dict, shapes: set[tuple[int, ...]], after: Future | None
-) -> Callable[..., objectives.Losses]:
-    """Return the jitted function for images of these shapes; a thread compiles it."""
+) -> dict[tuple[int, ...], Callable]:
+    """Return the programs of groups of these shapes, compiled once `after` is done."""
+    if after is not None:
+        wait([after])
+    found = {}
+    for shape in sorted(shapes):
+        images = jax.ShapeDtypeStruct(shape, np.uint8)
+        qsteps = jax.ShapeDtypeStruct(shape[:1], np.float32)
+        found[shape] = jitted.lower(params, images, qsteps).compile()
+    return found
 
-    def compile() -> dict[tuple[int, ...], Callable]:
-        if after is not None:
-            wait([after])
-        found = {}
-        for shape in sorted(shapes):
-            images = jax.ShapeDtypeStruct(shape, np.uint8)
-            qsteps = jax.ShapeDtypeStruct(shape[:1], np.float32)
-            found[shape] = jitted.lower(params, images, qsteps).compile()
-        return found
 
-    programs = in_background(compile)
-    return lambda params, images, qsteps: programs.result()[images.shape](params, images, qsteps)
+def _call(compiled: Future, params: dict, images: Array, qsteps: Array) -> objectives.Losses:
+    return compiled.result()[images.shape](params, images, qsteps)
 
 
 def _curve(qsteps: tuple[float, ...], found: list[objectives.Losses]) -> dict[str, list[float]]:
