@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 
 import jax
 import numpy as np
@@ -9,6 +10,13 @@ from small import random_model, random_params, small_config
 
 from jvrc.frozen.model import FrozenModel
 from jvrc.model.config import ARCHITECTURES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heeds_interrupts():
+    """A shell starts what runs in its background with SIGINT ignored, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
