@@ -69,6 +69,8 @@ def test_options_of_saving_are_those_of_compress(tiny_2026, rgb):
     assert saved(img, tiny_2026) == jvrc.compress(tiny_2026, rgb, 2)
     searched = saved(img, tiny_2026, qstep=8, effort=1)
     assert searched == jvrc.compress(tiny_2026, rgb, 8, effort=1)
+    masked = saved(img, tiny_2026, qstep=8, effort=1, masking=True)
+    assert masked == jvrc.compress(tiny_2026, rgb, 8, effort=1, masking=True)
     with pytest.raises(ValueError, match="qstep must be"):
         saved(img, tiny_2026, qstep=0)
 

@@ -2,9 +2,9 @@
 
     J = bits(q) + lambda * sum over pixels of (x^ - x)²,   lambda = 0.18 / Delta²
 
-x in 0 … 255, its squares averaged over the three colours, with masking each pixel's times its
-weight (jvrc.codec.tiles.masking). Bits are those of the CDF tables under
-which symbols are coded, distortion that of the image decoded, in whole grey levels.
+x in 0 … 255, squares averaged over the three colours; with masking, each pixel's times its weight
+(jvrc.codec.tiles.masking). Bits are those of the CDF tables under which symbols are coded,
+distortion that of the image decoded, in whole grey levels.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def cost(
 ) -> float:
     """Return J of symbols of y, whose image is decoded from y^.
 
-    img, weight: uint8 [h,w,3], float32 [h,w,1], as in a scene.
+    img: uint8 [h,w,3]. weight: float32 [h,w,1], or [1,1,1] for all pixels, of squared errors.
     """
     symbol_tables = coder.model.y_tables
     table = tables_of(coder.model, symbols).ravel()

@@ -5,9 +5,10 @@ error of a pixel by
 
     w = (V / (v + C))^A,
 
-v the variance of luma around it, in grey levels squared. SSIM divides errors so, to first order,
-with A = 1 and C = 58.5 (Wang, Bovik, Sheikh, Simoncelli 2004, Eq. 13); encoders of video call it
-activity masking or adaptive quantisation.
+v the variance of luma around it, in grey levels squared. SSIM weighs small errors so, with A = 1
+and C = C2 / 2 = 29.3: with y = x + e, e independent of x, 1 - SSIM is about e² / (2 v + C2) (Wang,
+Bovik, Sheikh, Simoncelli 2004, Eq. 13). Video encoders call it activity masking or adaptive
+quantisation.
 
 The constants were chosen on six crops of training photographs (448x448, at Delta = 1.5, 4, 10) by
 MS-SSIM and SSIMULACRA 2, neither of which a search computes.
