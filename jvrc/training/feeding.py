@@ -137,7 +137,7 @@ def _drawn(
 ) -> Array:
     """Return the crops of the next training step, spread over the devices."""
     options = {"count": recipe.batch, "side": side, "size": recipe.crop}
-    places = tile_crops.draw_places(state.seed, state.step, chances, **options)
+    places = tile_crops.draw_places(state.settings.seed, state.step, chances, **options)
     crops = tile_crops.cut(tiles, places, size=recipe.crop)
     return jax.lax.with_sharding_constraint(crops, spread)
 

@@ -126,7 +126,7 @@ def _step(
     recipe: MultiRateRecipe, update: Callable, state: State, images: Array
 ) -> tuple[State, dict[str, Array]]:
     """Return the next state and what to report; update: of `rate_gradients.make_update`."""
-    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(state.settings.seed), state.step)
     k_noise, k_rate, k_draw = jax.random.split(key, 3)
     params = {name: value for name, value in state.params.items() if name != LOG_QSTEP}
     count = len(recipe.qsteps)

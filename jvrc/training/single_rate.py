@@ -47,18 +47,19 @@ class SingleRate:
         return VALIDATION_QSTEPS
 
     def _step(self, state: State, images: Array) -> tuple[State, dict[str, Array]]:
-        recipe = self.recipe
-        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        recipe, settings = self.recipe, state.settings
+        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         k_noise, k_rate = jax.random.split(key)
         x = images.astype(jnp.float32) / 255
-        qstep = objectives.draw_qsteps(k_rate, x.shape[0], *recipe.qstep_range())
+        low, high = settings.qstep_low, settings.qstep_high
+        qstep = objectives.draw_qsteps(k_rate, x.shape[0], low, high)
 
         def loss(params: dict) -> tuple[Array, tuple]:
             params = objectives.stop_gradients(params, *recipe.fixed_parts())
             params = objectives.cast_transforms(params, jnp.dtype(recipe.transforms_dtype()))
-            config = recipe.config()
+            inputs = (params, x, qstep, k_noise, settings.balance)
             with bfloat16_products(recipe.rounds_products()):
-                return objectives.training_loss(config, params, x, qstep, k_noise, recipe.balance)
+                return objectives.training_loss(recipe.config(), *inputs)
 
         (_, (parts, weights)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         after, protection = apply_gradients(recipe, state, grads)

@@ -71,11 +71,25 @@ def test_training_with_crops_drawn_on_the_device():
     assert_lowers(program, abstract_state(method.recipe), inputs, shape(np.int32))
 
 
-def test_a_run_from_another_uses_its_programs():
-    """Though its crops and its noise are others: a training step compiles for a minute."""
+def test_runs_that_differ_in_numbers_share_a_program():
+    """So do a run and one that goes on from it: a training step compiles for a minute."""
     mesh, texts = devices.make_mesh(), set()
-    for described in ("", "run runs/piece-1, step 34000"):
-        recipe = dataclasses.replace(METHODS["train"].recipe, warm_start=described)
+    others = {
+        "warm_start": "run runs/piece-1, step 34000",
+        "steps": 7,
+        "learning_rate": 3e-4,
+        "warmup": 1,
+        "final_lr_fraction": 0.1,
+        "weight_decay": 0.2,
+        "ema_decay": 0.9,
+        "unnatural_share": 0.5,
+        "balance": 1.6,
+        "qstep_low": 0.8,
+        "qstep_high": 18.0,
+        "seed": 4,
+    }
+    for changed in ({}, others):
+        recipe = dataclasses.replace(METHODS["train"].recipe, **changed)
         step = SingleRate(recipe).make_step(mesh)
         program = jax.jit(feeding.steps_on_device(recipe, step, mesh, side=96))
         inputs = (shape(np.uint8, 5, 96, 96, 3), shape(np.float32, 5))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jvrc.model import entropy_models
 from jvrc.model.config import Config
@@ -29,7 +30,7 @@ class Losses(NamedTuple):
     mse: Array
 
 
-def draw_qsteps(key: Array, batch: int, low: float, high: float) -> Array:
+def draw_qsteps(key: Array, batch: int, low: ArrayLike, high: ArrayLike) -> Array:
     """Draw log-uniform quantisation steps [batch] in low … high.
 
     They are stratified: one in each of `batch` equal parts of the range, in random order.
@@ -74,7 +75,7 @@ def cast_transforms(params: dict, dtype: jnp.dtype) -> dict:
     return params | {n: jax.tree.map(lambda a: a.astype(dtype), params[n]) for n in found}
 
 
-def balanced_mean(rd: Array, qstep: Array, power: float = 1.0) -> Array:
+def balanced_mean(rd: Array, qstep: Array, power: ArrayLike = 1.0) -> Array:
     """Return the mean of losses rd, each weighted by (Delta / 4)^power.
 
     Power 0, a plain mean, serves the highest rate, whose loss is ten times that of the lowest. At
@@ -84,13 +85,13 @@ def balanced_mean(rd: Array, qstep: Array, power: float = 1.0) -> Array:
     return jnp.mean(balanced(rd, qstep, power))
 
 
-def balanced(rd: Array, qstep: Array, power: float = 1.0) -> Array:
+def balanced(rd: Array, qstep: Array, power: ArrayLike = 1.0) -> Array:
     """Return losses rd weighted by (Delta / 4)^power, those that `balanced_mean` averages."""
     return rd * (qstep / 4.0) ** power
 
 
 def training_loss(
-    config: Config, params: dict, x: Array, qstep: Array, key: Array, balance: float = 1.0
+    config: Config, params: dict, x: Array, qstep: Array, key: Array, balance: ArrayLike = 1.0
 ) -> tuple[Array, tuple[Losses, Array]]:
     """Return the scalar to differentiate, and (losses, weights [B] of the crops), constants.
 

@@ -65,6 +65,7 @@ class Recipe:
 
     command: ClassVar[str]  # of `jvrc`, that trains by this kind of recipe
     of_model_fields: ClassVar[tuple[str, ...]] = ()  # taken from the model that is trained further
+    balance: ClassVar[float] = 1.0  # power of Delta that losses are weighted by
 
     model: str = option("mbt2018-mean", "architecture", choices=ARCHITECTURES)
     n: int = option(64, "channels of z, and of the transforms of the architectures of 2018")

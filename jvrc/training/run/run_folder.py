@@ -16,7 +16,8 @@ from jvrc.training.recipe.files import RECIPE_FILE, read_recipe
 from jvrc.training.recipe.schema import Recipe
 from jvrc.training.run.checkpoint import Checkpoints
 from jvrc.training.run.log import read_metrics
-from jvrc.training.update.state import State, init_state, seed_of
+from jvrc.training.update.settings import settings_of
+from jvrc.training.update.state import State, init_state
 
 METRICS_FILE = "metrics.jsonl"
 _MODEL, _OPTIMIZER = "model", "optimizer"  # parts of a checkpoint
@@ -83,8 +84,8 @@ def restore_state(
 ) -> State:
     """Return the newest state bit for bit; ValueError if there is none."""
     parts = checkpoints.restore(_parts(abstract_state(recipe)), sharding)
-    seed = jax.device_put(seed_of(recipe), sharding)
-    return State(**parts[_MODEL], **parts[_OPTIMIZER], seed=seed)
+    settings = jax.device_put(settings_of(recipe), sharding)
+    return State(**parts[_MODEL], **parts[_OPTIMIZER], settings=settings)
 
 
 def with_optimizer_of(folder: str | Path, state: State, sharding: jax.sharding.Sharding) -> State:
@@ -127,5 +128,5 @@ def _parts(state: State) -> dict[str, dict[str, Any]]:
     """Split a state into parameters (for freezing and warm starts) and the optimiser's part."""
     model = {"step": state.step, "ema": state.ema}
     others = state._asdict().items()
-    rest = {name: value for name, value in others if name not in {*model, "seed"}}
+    rest = {name: value for name, value in others if name not in {*model, "settings"}}
     return {_MODEL: model, _OPTIMIZER: rest}

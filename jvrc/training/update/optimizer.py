@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from jvrc.model.config import Config, HyperpriorConfig
 from jvrc.training.update.muon import muon_or_adam
@@ -24,12 +25,14 @@ def warmup_fraction(warmup: int, steps: int | None) -> float:
     return _CLOCK_WARMUP if steps is None else min(warmup / steps, 0.1)
 
 
-def learning_rate(fraction: Array, peak: float, *, warmup: float, final_fraction: float) -> Array:
+def learning_rate(
+    fraction: Array, peak: ArrayLike, *, warmup: ArrayLike, final_fraction: ArrayLike
+) -> Array:
     """Return the learning rate [] when a fraction [] of the schedule is done.
 
     It rises to `peak` at the fraction `warmup`, then follows a cosine to final_fraction * peak.
     """
-    rising = fraction / max(warmup, 1e-6)
+    rising = fraction / jnp.maximum(warmup, 1e-6)
     cosine = 0.5 + 0.5 * jnp.cos(jnp.pi * jnp.clip((fraction - warmup) / (1 - warmup), 0.0, 1.0))
     return peak * jnp.where(
         fraction < warmup, rising, final_fraction + (1 - final_fraction) * cosine
@@ -60,7 +63,7 @@ def is_kernel(path: tuple, leaf: Array) -> bool:
 def make_optimizer(
     name: str,
     *,
-    weight_decay: float = 0.0,
+    weight_decay: ArrayLike = 0.0,
     adam_parts: Collection[str] = (),
     fixed: Collection[str] = (),
 ) -> optax.GradientTransformation:

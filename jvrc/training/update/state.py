@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
 from jvrc.training.loss import outliers
 from jvrc.training.recipe.schema import Recipe
 from jvrc.training.update import optimizer
+from jvrc.training.update.settings import Settings, settings_of
 
 
 class State(NamedTuple):
@@ -23,14 +23,14 @@ class State(NamedTuple):
     norms: outliers.Norms  # of recent gradients
     progress: Array  # float32 [], fraction of the schedule done, if it goes by the clock
     seconds: Array  # float32 [], that the run has taken, all its calls together
-    seed: Array  # int32 [], of crops and noise; no part of programs, so that runs share them
+    settings: Settings  # numbers of the recipe; no part of checkpoints
 
 
-def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
+def optimizer_of(recipe: Recipe, settings: Settings) -> optax.GradientTransformation:
     """Return the recipe's optimiser, for a learning rate of one."""
     return optimizer.make_optimizer(
         recipe.optimizer,
-        weight_decay=recipe.weight_decay,
+        weight_decay=settings.weight_decay,
         adam_parts=optimizer.adam_parts(recipe.config(), recipe.optimizer),
         fixed=recipe.fixed_parts(),
     )
@@ -39,25 +39,20 @@ def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
 def init_state(recipe: Recipe, params: dict) -> State:
     """Return the state before the first training step."""
     params, ema = (jax.tree.map(jnp.array, params) for _ in range(2))  # copies: steps donate
-    opt_state, norms = optimizer_of(recipe).init(params), outliers.no_norms()
-    zero, seed = jnp.float32(0), jnp.asarray(seed_of(recipe))
-    return State(jnp.int32(0), params, ema, opt_state, norms, zero, zero, seed)
-
-
-def seed_of(recipe: Recipe) -> np.int32:
-    """Return the seed of crops and noise as the state holds it."""
-    return np.int64(recipe.run_seed()).astype(np.int32)
+    settings, zero = jax.tree.map(jnp.asarray, settings_of(recipe)), jnp.float32(0)
+    opt_state = optimizer_of(recipe, settings).init(params)
+    return State(jnp.int32(0), params, ema, opt_state, outliers.no_norms(), zero, zero, settings)
 
 
 def learning_rate(recipe: Recipe, state: State) -> Array:
     """Return the learning rate [] of the next update."""
-    steps = None if recipe.minutes else recipe.steps
-    fraction = state.progress if recipe.minutes else state.step / recipe.steps
+    settings = state.settings
+    fraction = state.progress if recipe.minutes else state.step / settings.steps
     return optimizer.learning_rate(
-        jnp.asarray(fraction, jnp.float32),
-        recipe.learning_rate,
-        warmup=optimizer.warmup_fraction(recipe.warmup, steps),
-        final_fraction=recipe.final_lr_fraction,
+        fraction,
+        settings.learning_rate,
+        warmup=settings.warmup,
+        final_fraction=settings.final_lr_fraction,
     )
 
 
@@ -72,7 +67,8 @@ def apply_gradients(
     """
     length = optax.tree.norm(grads)
     good, norms = outliers.record(state.norms, length if norm is None else norm)
-    updates, opt_state = optimizer_of(recipe).update(grads, state.opt_state, state.params)
+    rule = optimizer_of(recipe, state.settings)
+    updates, opt_state = rule.update(grads, state.opt_state, state.params)
     rate = learning_rate(recipe, state)
     updates = jax.tree.map(lambda u: rate * u, updates)
 
@@ -81,7 +77,7 @@ def apply_gradients(
 
     params = kept(optax.apply_updates(state.params, updates), state.params)
     # the average is short at first, so that it soon forgets the initial parameters
-    decay = jnp.minimum(recipe.ema_decay, (1 + state.step) / (10 + state.step))
+    decay = jnp.minimum(state.settings.ema_decay, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), state.ema, params)
     opt_state = kept(opt_state, state.opt_state)
     report = {"gradient_norm": length, "skipped": jnp.asarray(~good, jnp.float32)}
