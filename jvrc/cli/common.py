@@ -3,7 +3,6 @@
 import argparse
 import gc
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,13 +148,6 @@ def _import_jax() -> None:
 
 def _say_that_it_compiles() -> None:
     note("jvrc: compiling for this machine, once for each range of image sizes")
-
-
-def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """Return (the function's result, seconds)."""
-    start = time.perf_counter()
-    result = function(*args)
-    return result, time.perf_counter() - start
 
 
 def result_text(size: int, height: int, width: int, seconds: float) -> str:

@@ -100,11 +100,6 @@ def _create(path: Path, header: bytes, size: int) -> None:
                     raise
 
 
-def check_large(path: str | os.PathLike, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `create_large` can write such an image; for checks before work."""
-    _header_of(path, shape)
-
-
 def _header_of(path: str | os.PathLike, shape: tuple[int, ...]) -> bytes:
     """Return the bytes before the samples in the format of a suffix."""
     suffix, channels = Path(path).suffix.lower(), (*shape, 1)[2]

@@ -1,4 +1,5 @@
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -105,22 +106,25 @@ def test_a_batch_depends_on_seed_and_step_alone(source):
     assert not np.array_equal(first, batches.batch(cached, 2, 7, size=64, count=5))
 
 
-def test_prefetch_yields_the_same_batches_in_order(source):
+def test_batches_made_in_advance_are_the_same_in_order(source):
     cached = datasets.ImageCache(source, progress=False)
     shape = {"size": 64, "count": 2}
-    for step, got in enumerate(batches.prefetch(cached, 0, 3, 30, **shape), start=3):
-        np.testing.assert_array_equal(got, batches.batch(cached, 0, step, **shape))
-    assert step == 29
+    make = partial(batches.batch, cached, 0, **shape)
+    made = list(batches.in_advance(make, 3, 30))
+    assert len(made) == 27
+    for step, got in enumerate(made, start=3):
+        np.testing.assert_array_equal(got, make(step))
 
 
-def test_prefetch_hands_on_errors_and_can_be_left_early(source, tmp_path):
-    ahead = batches.prefetch(source, 0, 0, 10**9, size=64, count=2)
+def test_making_in_advance_hands_on_errors_and_can_be_left_early(source, tmp_path):
+    shape = {"size": 64, "count": 2}
+    ahead = batches.in_advance(partial(batches.batch, source, 0, **shape), 0, 10**9)
     next(ahead)
     ahead.close()  # returns: the thread has ended
     (tmp_path / "x.png").write_bytes(b"no image")
     broken = datasets.Reader(read_image, [tmp_path / "x.png"])
     with pytest.raises(ValueError, match=r"x\.png"), pytest.warns(UserWarning, match="skipped"):
-        next(batches.prefetch(broken, 0, 0, 5, size=64, count=2))
+        next(batches.in_advance(partial(batches.batch, broken, 0, **shape), 0, 5))
 
 
 def test_an_image_that_cannot_be_read_is_skipped_with_a_warning_once(tmp_path):

@@ -4,12 +4,10 @@ Images are uint8 [H,W,3]. Batch number s is a function of (seed, s) alone, so th
 sees the batches that an uninterrupted one would have seen.
 """
 
-import functools
 import queue
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
@@ -63,13 +61,6 @@ def batch(
     for i in np.flatnonzero(rng.random(count) < unnatural_share):
         crops[i] = unnatural.tile(rng, int(rng.integers(len(unnatural.KINDS))), crops[i])
     return np.stack(crops)
-
-
-def prefetch(
-    images: Sequence[np.ndarray], seed: int, first: int, last: int, **options: Any
-) -> Iterator[np.ndarray]:
-    """Yield batches first … last-1, made in advance by a thread; options: of `batch`."""
-    return in_advance(functools.partial(batch, images, seed, **options), first, last)
 
 
 def in_advance(make: Callable[[int], np.ndarray], first: int, last: int) -> Generator[np.ndarray]:
