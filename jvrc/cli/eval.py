@@ -2,8 +2,6 @@
 
 import argparse
 import datetime
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,6 @@ results.json (points, means, BD-rates), results.csv (points), curves.png, curves
 of a later run), and report.html with a slider between original, model and other codecs at equal
 bytes. An interrupted run goes on where it stopped: points that the output folder has already are
 not measured again."""
-_DRAWN = ("psnr", "ms_ssim_db_of_mean", "ssimulacra2")
-_FILES = ("results.json", "results.csv", "curves.json", "curves.png", "report.html")
 
 
 def add_eval(subparsers: Any) -> None:
@@ -158,57 +154,34 @@ def _write(
     args: argparse.Namespace, points: list, models: list, against: list, published: dict
 ) -> None:
     """Write the files of the results and print their tables."""
-    from jvrc.evaluation import plots, report, summary, text
+    from jvrc.evaluation import results, summary, text
     from jvrc.io.files import write_bytes
 
-    rows = summary.means(points)
-    curves = {
-        m.name: summary.curves(rows, m.name) | published.get(m.name, {}) for m in summary.METRICS
-    }
     ranges = (args.between, *summary.ENDS)
-    pairs = [p for r in ranges for m in curves for p in summary.bd_rates(curves[m], m, r)]
-    facts = _facts(points, ranges)
-    results = {
-        "facts": facts,
-        "points": [asdict(p) for p in points],
-        "means": [asdict(r) for r in rows],
-        "bd_rates": [asdict(p) for p in pairs],
-    }
+    facts, ours = _facts(points, ranges), [m.name for m in models]
     title = f"{args.input.resolve().name}, {facts['images']} images"
-    drawn = {m: curves[m] for m in _DRAWN}
-    ours = [m.name for m in models]
-    names = list(published.get("psnr", {}))
-    plot = plots.rd_plot(drawn, ours, names, title) if any(drawn.values()) else b""
-    compared = _comparisons(args, points, rows, models, against)
-    as_json = json.dumps(results, indent=1).encode()
-    as_csv = summary.points_csv(points).encode()
-    about = f"{title}; {'; '.join(f'{k}: {v}' for k, v in facts.items())}"
-    as_curves = summary.curves_json(rows, about).encode()
-    page = report.page(title, facts, rows, pairs, plot, compared).encode()
-    files = {
-        n: d for n, d in zip(_FILES, (as_json, as_csv, as_curves, plot, page), strict=True) if d
-    }
+    found = results.results_of(title, facts, points, ranges, published, ours)
+    files = found.files(_comparisons(args, found, models, against))
     for name, data in files.items():
         write_bytes(args.output / name, data)
     if args.json:
-        write_bytes(args.json, as_json)
-    print(text.means_table(rows))
-    if chosen := [p for p in pairs if p.test in ours]:
+        write_bytes(args.json, found.as_json())
+    print(text.means_table(found.means))
+    if chosen := [p for p in found.bd_rates if p.test in ours]:
         print(f"\n{text.bd_rate_tables(chosen)}\n")
     print(f"{args.output}: {', '.join(files)}")
 
 
-def _comparisons(
-    args: argparse.Namespace, points: list, rows: list, models: list, against: list
-) -> list:
+def _comparisons(args: argparse.Namespace, found: Any, models: list, against: list) -> list:
+    """Return the images of the report, coded with each model and codec; found: `Results`."""
     from tqdm import tqdm
 
     from jvrc.evaluation import report
     from jvrc.io.images import read_image
 
-    first = [r for r in rows if r.coder == models[0].name]
+    first = [r for r in found.means if r.coder == models[0].name]
     setting = args.show or min(first, key=lambda r: abs(r.bpp - _SHOWN_BPP)).setting
-    names = list(dict.fromkeys(p.image for p in points))[: max(0, args.images)]
+    names = list(dict.fromkeys(p.image for p in found.points))[: max(0, args.images)]
     return [
         report.compare(name, read_image(args.input / name), models, setting, against)
         for name in tqdm(names, desc="report", unit="image", leave=False, disable=None)
