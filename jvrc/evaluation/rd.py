@@ -41,6 +41,21 @@ def common_range(anchor: np.ndarray, test: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
+def rates_beside(anchor: np.ndarray, test: np.ndarray, count: int = 100) -> np.ndarray:
+    """Return the rate that `test` needs beside `anchor` at equal PSNR, where both curves have it.
+
+    [count,2]: the rate of `anchor` in bpp, and by how many percent that of `test` is higher. The
+    curves are interpolated as in `bd_rate`.
+
+    Raises:
+      ValueError: as `bd_rate`.
+    """
+    grid = np.linspace(*common_range(anchor, test), count)
+    curves = (_checked(anchor, "anchor"), _checked(test, "test"))
+    logs = [PchipInterpolator(c[:, 1], np.log(c[:, 0]))(grid) for c in curves]
+    return np.stack([np.exp(logs[0]), 100 * np.expm1(logs[1] - logs[0])], axis=1)
+
+
 def between_rates(curve: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return the part of a curve between two rates in bpp, with points interpolated at its ends.
 

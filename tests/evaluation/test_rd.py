@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jvrc.evaluation.rd import bd_rate, between_rates
+from jvrc.evaluation.rd import bd_rate, between_rates, rates_beside
 
 CURVE = np.array([[0.1, 28.0], [0.25, 30.5], [0.5, 33.0], [1.0, 36.0], [2.0, 40.0]])
 
@@ -47,3 +47,16 @@ def test_between_rates_ends_at_the_rates_asked_for():
     assert part[0, 0] == pytest.approx(0.2)
     assert part[-1, 0] == pytest.approx(1.5)
     assert np.all(np.diff(part[:, 1]) > 0)
+
+
+def test_a_constant_factor_of_rate_shows_at_each_rate():
+    beside = rates_beside(CURVE, CURVE * [1.25, 1])
+    assert beside[[0, -1], 0] == pytest.approx(CURVE[[0, -1], 0])
+    assert beside[:, 1] == pytest.approx(25.0)
+
+
+def test_rates_beside_another_curve_are_those_at_equal_psnr():
+    other = np.array([[0.2, 29.0], [0.3, 30.5], [1.5, 36.0]])
+    beside = rates_beside(CURVE, other, count=8)  # 29, 30, … 36 dB
+    assert beside[0, 1] == pytest.approx(100 * (0.2 / beside[0, 0] - 1))
+    assert beside[-1] == pytest.approx([1.0, 50.0])
