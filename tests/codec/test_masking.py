@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
 import jvrc
 from jvrc import cli
@@ -11,7 +12,7 @@ from jvrc.codec.effort import annealing, objective, rdoq
 from jvrc.codec.image.encoder import quantise_image
 from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.codec.tiles import masking
-from jvrc.codec.tiles.scene import scene_of
+from jvrc.codec.tiles.scene import Scene, scene_of
 from jvrc.codec.tiles.tile_coder import quantise_tile
 from jvrc.coding.tile_grid import Area
 from jvrc.io.images import write_image
@@ -128,10 +129,35 @@ def test_the_command_masks(halves, tmp_path, monkeypatch, capsys):
     source, target = str(tmp_path / "a.png"), tmp_path / "a.jvrc"
     write_image(source, halves)
     command = ["compress", source, "--qstep", "4", "-o", str(target), "--masking"]
-    assert cli.main(command) == 1
+    assert cli.main(command) == 2
     assert capsys.readouterr().err.endswith("weighs what --effort minimises; add --effort 1\n")
     assert not target.exists()
     assert cli.main([*command, "--effort", "1"]) == 0
     model = jvrc.load("jvrc2026")
     expected = jvrc.compress(model, halves, 4, effort=1, masking=True)
     assert target.read_bytes() == expected
+
+
+def test_masking_spares_blocks():
+    img = np.random.default_rng(2).integers(0, 256, (100, 150, 3), np.uint8)
+    scene = Scene(img, np.zeros((8, 12, 1), np.float32), Area(0, 1, 2, 3))
+    spared = np.array([[True, False], [False, False]])
+    weight = masking.masked(scene, spared).weight
+    plain = masking.weights(img)
+    assert plain.max() < 1
+    assert np.all(weight[:64, 64:128] == 1)
+    weight[:64, 64:128] = plain[:64, 64:128]
+    np.testing.assert_array_equal(weight, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("qstep", [8, 32])
+def test_text_beside_a_photograph_is_not_blurred_until_it_has_to_be_patched(photo, qstep):
+    """Blurred below the floor, it would cost several times the bytes of all else."""
+    img = photo[:192, :256].copy()
+    page = Image.new("RGB", (256, 24), "white")
+    ImageDraw.Draw(page).text((4, 4), "A caption in black on white", "black")
+    img[:24] = np.asarray(page)
+    model = jvrc.load("jvrc2026")
+    plain, masked = (jvrc.compress(model, img, qstep, effort=1, masking=m) for m in (False, True))
+    assert len(masked) < 1.1 * len(plain)

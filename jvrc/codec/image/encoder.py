@@ -93,7 +93,7 @@ def _quantised(
     if not options.effort:
         return found
     scene = scene_of(model, analysed.img, analysed.grid.area(number))
-    return with_better_symbols(found, scene, options)
+    return with_better_symbols(found, scene, options, analysed.statistics(number).simple)
 
 
 def quantise_image(

@@ -53,13 +53,28 @@ def quantise_with_patches(
         search.scene = without(model, search.scene, blocks)
         found = quantise_tile(model, search.scene.tile_y, qstep_code, coder_of)
     if options.effort:
-        found = with_better_symbols(found, search.scene, options)
+        found = _searched(search, found, asked & ~blocks, options)
     if options.effort or blocks.any():
         blocks |= search.failing(found, (asked | search.disturbed(blocks)) & ~blocks)
     if not blocks.any():
         return found
     found = replace(found, patch=search.pixels.patch(blocks))
     return search.cheaper(found, blocks, coder_of)
+
+
+def _searched(
+    search: Search, found: QuantisedTile, asked: np.ndarray, options: EncoderOptions
+) -> QuantisedTile:
+    """Return a tile with better symbols; masking must not bring a block below the floor.
+
+    asked: the blocks that may come there.
+    """
+    spared = search.pixels.seen.simple
+    better = with_better_symbols(found, search.scene, options, spared)
+    failing = search.failing(better, asked) if options.masking else np.False_
+    if not failing.any():
+        return better
+    return with_better_symbols(found, search.scene, options, spared | failing)
 
 
 def settle(analysed: AnalysedImage, coded: Container, coder_of: CoderOf) -> Container:

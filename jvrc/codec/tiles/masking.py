@@ -16,11 +16,28 @@ MS-SSIM and SSIMULACRA 2, neither of which a search computes.
 
 import numpy as np
 
+from jvrc.codec.tiles.scene import Scene
+from jvrc.coding.patch import samples_of
+
 _V = 310.0
 _C = 60.0
 _A = 0.7
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _REACH = 13  # pixels: v is taken over 27x27 of them
+
+
+def masked(scene: Scene, spared: np.ndarray) -> Scene:
+    """Return a scene with the weights of masking, 1 or more in blocks that are spared.
+
+    spared: bool [rows,columns] of the tile's blocks. Text has a high variance too, but hides
+    nothing.
+    """
+    found = weights(scene.img)
+    blocks = np.zeros(scene.blocks.size, bool)
+    blocks[scene.area.within(scene.blocks)] = spared
+    height, width = found.shape[:2]
+    inside = samples_of(blocks)[:height, :width, None]
+    return scene._replace(weight=np.where(inside, np.maximum(found, 1), found))
 
 
 def weights(img: np.ndarray) -> np.ndarray:

@@ -68,11 +68,14 @@ def quantise_latents(
 
 
 def with_better_symbols(
-    found: QuantisedTile, scene: Scene, options: EncoderOptions
+    found: QuantisedTile, scene: Scene, options: EncoderOptions, spared: np.ndarray
 ) -> QuantisedTile:
-    """Return a tile with symbols of a smaller J, searched with the effort of the options."""
+    """Return a tile with symbols of a smaller J, searched with the effort of the options.
+
+    spared: the blocks, bool [rows,columns], in which masking makes no error count less.
+    """
     if options.masking:
-        scene = scene._replace(weight=masking.weights(scene.img))
+        scene = masking.masked(scene, spared)
     search = {"effort": options.effort, "progress": options.progress}
     return replace(found, symbols=found.coder.optimise(scene, found.symbols, **search))
 
