@@ -25,6 +25,8 @@ def bits_of(img: Image.Image) -> int:
     Raises:
       ValueError: Pillow would read something else.
     """
+    if img.mode == "I" and img.format is None:
+        return 32  # no file says which of these bits are used
     if img.mode.startswith("I") and img.format != "TIFF":
         return 16
     if img.format == "TIFF":

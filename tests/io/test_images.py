@@ -52,7 +52,7 @@ def test_sixteen_bit_grey_is_scaled(tmp_path):
 
 
 def test_more_than_sixteen_bits_are_refused():
-    with pytest.raises(ValueError, match="samples exceed 16 bits; convert"):
+    with pytest.raises(ValueError, match="samples of 32 bits; convert"):
         as_rgb_uint8(Image.fromarray(np.array([[70000]], np.int32)))
     with pytest.raises(ValueError, match="floating-point samples; convert"):
         as_rgb_uint8(Image.fromarray(np.ones((2, 2), np.float32)))
