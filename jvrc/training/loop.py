@@ -70,7 +70,8 @@ def train(
 
     Raises:
       ValueError: the folder already holds a run and resume is False, or holds another one; no init
-        where the recipe needs it; the mesh does not divide the batch or the rates.
+        where the recipe needs it; the mesh does not divide the batch or the rates; crops are larger
+        than the tiles of a training file.
       FloatingPointError: the loss is not finite or diverged; the last checkpoint stays.
       Stopped: SIGINT (Ctrl-C) or SIGTERM came; a checkpoint of the last training step is saved.
     """
@@ -114,6 +115,9 @@ def _feed(
 ) -> feeding.HostFeed | feeding.DeviceFeed:
     """Return the feed of a run; its program compiles from now on."""
     recipe, tiles = method.recipe, images.train
+    if isinstance(tiles, Tiles) and recipe.crop > tiles.array.shape[1]:
+        side = tiles.array.shape[1]
+        raise ValueError(f"crop must be at most {side}, the side of the tiles; got {recipe.crop}")
     state = run_folder.abstract_state(recipe)
     if isinstance(tiles, Tiles) and (
         feeding.fits_on_device(tiles) if on_device is None else on_device

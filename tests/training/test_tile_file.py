@@ -161,3 +161,17 @@ def test_nothing_is_packed_where_no_image_can_be_read(packed, tmp_path):
     with pytest.raises(ValueError, match="images to pack must be readable"):
         tile_file.pack(broken, tmp_path / "x", TILING, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_crops_are_no_larger_than_tiles(packed, capsys, tmp_path):
+    """Nothing is left of the attempt, which the next one would find in its way."""
+    argv = ["train", "--data", str(packed[0]), "-o", str(tmp_path / "r"), "--crop", "128"]
+    assert main([*argv, "--steps", "2", "--n", "4", "--m", "6", "--batch", "2"]) == 1
+    assert "crop must be at most 64, the side of the tiles; got 128" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_is_no_file(packed, capsys, tmp_path):
+    (tmp_path / "r").write_bytes(b"")
+    assert main(["train", "--data", str(packed[0]), "-o", str(tmp_path / "r")]) == 1
+    assert "run must be a folder" in capsys.readouterr().err

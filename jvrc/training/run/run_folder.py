@@ -39,6 +39,8 @@ def check_run(folder: Path, recipe: Recipe, resume: bool) -> None:
       ValueError: it cannot.
     """
     path = folder / RECIPE_FILE
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"run must be a folder; {folder} is a file")
     if path.exists() and not resume:
         raise ValueError(
             f"run must be a new folder; {folder} holds a run: pass --resume to continue it"
