@@ -69,7 +69,7 @@ class JvrcImageFile(ImageFile.ImageFile):
         Raises:
           OSError: it is damaged, or its model is not known.
         """
-        if self.tile and self._data:
+        if self.tile and self._data and self.fp:
             pixels = self._decoded()
             if self._exclusive_fp:
                 self.fp.close()
@@ -132,6 +132,8 @@ def _picture(img: Image.Image, options: dict[str, Any]) -> jvrc.Picture:
     exif, xmp = options.get("exif") or b"", options.get("xmp") or b""
     if isinstance(exif, Image.Exif):
         exif = exif.tobytes()
+    if not isinstance(exif, bytes):
+        raise TypeError(f"exif must be bytes or Image.Exif; got {type(exif).__name__}")
     if isinstance(xmp, str):
         xmp = xmp.encode()
     return picture._replace(exif=exif.removeprefix(EXIF_PREFIX), xmp=xmp)

@@ -136,3 +136,16 @@ assert "jax" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_closed_file_raises_what_other_formats_raise(tiny_2026, rgb, tmp_path):
+    Image.fromarray(rgb).save(tmp_path / "a.jvrc", qstep=4, model=tiny_2026)
+    img = Image.open(tmp_path / "a.jvrc")
+    img.close()
+    with pytest.raises(ValueError, match="closed image"):
+        img.load()
+
+
+def test_exif_of_another_type_is_refused(tiny_2026, rgb):
+    with pytest.raises(TypeError, match="exif must be bytes or Image.Exif; got str"):
+        saved(Image.fromarray(rgb), tiny_2026, exif="x")

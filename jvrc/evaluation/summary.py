@@ -160,7 +160,7 @@ def read_curves(path: Path) -> dict[str, dict[str, np.ndarray]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path}: curves must be JSON like {{"curves": {{NAME: {{"bpp": [...], '
-            f'"psnr_rgb_db": [...]}}}}}}; {error!r}'
+            f'"psnr_rgb_db": [...]}}}}}}; {type(error).__name__}: {error}'
         ) from error
 
 

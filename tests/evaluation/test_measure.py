@@ -230,3 +230,7 @@ def test_published_curves_are_read_and_others_refused(tmp_path):
         path.write_text(content)
         with pytest.raises(ValueError, match="curves must be JSON like"):
             summary.read_curves(path)
+    path.write_bytes(b"\x89PNG" + bytes(10**4))
+    with pytest.raises(ValueError, match="UnicodeDecodeError: 'utf-8' codec") as caught:
+        summary.read_curves(path)
+    assert len(str(caught.value)) < 400
