@@ -25,7 +25,7 @@ from jvrc.codec.rate_control.trial import Code, psnr_at
 from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.coding.container import Container
-from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
+from jvrc.qstep import QSTEP_MIN, qstep_of
 
 # In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
 _BYTES = Closeness(margin=0.003, enough=0.006, late=0.01)
@@ -49,23 +49,25 @@ def within_bytes(
     Or of another within 1 % below the target. If the finest step of all takes less, that one's.
 
     Raises:
-      ValueError: even the coarsest step takes more.
+      ValueError: no step that was tried takes so few, the coarsest one among them.
     """
     options, wanted = options._replace(coder_of=SharedCoders()), max(target, 1)
+    tried: list[tuple[int, int]] = []  # bytes and code: patches can make coarser steps take more
     curve = RateCurve(analysed, usual_code_of_bytes(analysed, wanted), options.coder_of)
     estimated = np.log(curve.file_bytes()) - np.log(wanted)
 
     def measure(code: int, effort: int) -> tuple[float, bytes]:
         data = finish(encode_analysed(analysed, code, options._replace(effort=effort)))
+        tried.append((len(data), code))
         return float(np.log(len(data) / wanted)), data
 
     found = _search(measure, estimated, CODES, _BYTES, options.effort)
     if found.excess > 0:
         height, width = analysed.img.shape[:2]
-        bpp = 8 * len(found.result) / (height * width)
+        least, code = min(tried)
         raise ValueError(
-            f"the target of {target} bytes can't be reached: at least {len(found.result)} bytes "
-            f"({bpp:.4f} bpp) are possible, at qstep {QSTEP_MAX:g}"
+            f"the target of {target} bytes can't be reached: the smallest file found has {least} "
+            f"bytes ({8 * least / (height * width):.4f} bpp), at qstep {qstep_of(code):.4g}"
         )
     return found.result
 
