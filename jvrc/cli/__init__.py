@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from jvrc import __version__
-from jvrc.cli.messages import note, one_line
+from jvrc.cli.messages import UsageError, note, one_line
 from jvrc.runtime import devices, interrupts, streams
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _remove_unfinished() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; wrong usage raises SystemExit(2)."""
+    """Run one command and return its exit code; wrong usage raises SystemExit(2), or returns 2."""
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv[0] if argv else None).parse_args(argv)
     with _warnings_on_one_line():
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         except _REPORTED as error:
             print(f"jvrc: error: {one_line(error)}", file=sys.stderr)
-            return 1
+            return 2 if isinstance(error, UsageError) else 1
     return 0
 
 

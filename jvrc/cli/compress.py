@@ -18,6 +18,7 @@ from jvrc.cli.common import (
 )
 from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
+from jvrc.cli.messages import UsageError
 from jvrc.cli.outputs import (
     Job,
     Naming,
@@ -35,7 +36,7 @@ _IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl"),
     *(".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".tga"),
 )
-_NAMING = Naming(".jvrc", found=_IMAGES, written=(".jvrc",), replaced=_IMAGES)
+_NAMING = Naming(".jvrc", found=_IMAGES, written=(".jvrc",), replaced=_IMAGES, made=".jvrc.")
 _ABOUT = """
 
 IN is an image that Pillow can read, a folder (all images in it, at any depth), or - for standard
@@ -43,8 +44,8 @@ input. With one of the plugins pillow-heif and pillow-jxl-plugin installed, HEIC
 Colour profile, alpha, EXIF and XMP are kept; what a file can't keep is a warning.
 
 Names: photo.png becomes photo.jvrc. In folders, with -o DIR or IN a folder, whole names are kept:
-a.png becomes a.png.jvrc, beside a.jpg.jvrc; outputs newer than their inputs are skipped there.
-Nothing is overwritten without --force, and the input never."""
+a.png becomes a.png.jvrc, beside a.jpg.jvrc. There an output gets its input's date, by which a later
+run knows that it is done. Nothing is overwritten without --force, and the input never."""
 
 
 def add_compress(subparsers: Any) -> None:
@@ -129,7 +130,7 @@ def parse_jobs(text: str) -> int:
 
 def _run_compress(args: argparse.Namespace) -> None:
     if args.masking and not args.effort:
-        raise ValueError("--masking: weighs what --effort minimises; add --effort 1")
+        raise UsageError("--masking: weighs what --effort minimises; add --effort 1")
     job = one_job(args.inputs, args.output, _NAMING)
     if job is not None:
         _compress_one(args, job)
@@ -158,7 +159,7 @@ def _compress_one(args: argparse.Namespace, job: Job) -> None:
         line += f", qstep {jvrc.inspect(data).qstep:.4g}"
     if args.verify:
         line += f", {_psnr(model, picture, data):.2f} dB"
-    write_output(job.output, data)
+    write_output(job.output, data, force=args.force)
     report(job.output, line)
 
 
@@ -184,7 +185,7 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
         with budget.of(pixels):
             data = jvrc.compress(model, picture, **_options(args))
             psnr = _psnr(model, picture, data) if args.verify else None
-        write_output(job.output, data)
+        write_output(job.output, data, force=args.force)
         return Done(pixels, len(data), psnr)
 
     return work

@@ -50,8 +50,9 @@ IN is a file that compress wrote, a folder (all .jvrc files in it, at any depth)
 input. JPEG and AVIF are written at high quality, 4:4:4; the other formats keep every sample. What a
 format can't hold, as alpha in JPEG, is a warning.
 
-Names: photo.jvrc becomes photo.jvrc.png, which can't be the original. In folders, outputs newer
-than their inputs are skipped. Nothing is overwritten without --force, and the input never."""
+Names: photo.jvrc becomes photo.jvrc.png, which can't be the original. In folders, an output gets
+its input's date, by which a later run knows that it is done. Nothing is overwritten without
+--force, and the input never."""
 
 
 class _Restored(NamedTuple):
@@ -130,9 +131,10 @@ def _run_decompress(args: argparse.Namespace) -> None:
 
 def _decompress_one(args: argparse.Namespace, job: Job) -> None:
     """Decompress one file and print a line of result."""
-    suffix = _format_of(args, job.output)
     data = read_source(job.source)
     coded = _header(job.source, data)
+    large = _whole(args) and pictures.stays_on_disk(job, coded)
+    suffix = job.output.suffix if large else _format_of(args, job.output)
     check_output(job.output, identities(args.inputs), force=args.force)
     if not args.thumbnail:
         library()
@@ -181,14 +183,19 @@ def _restore(
 
             model = models(args.model or _shipped_model(coded.model_id))
             begin = time.perf_counter()
-            if not args.crop and pictures.stays_on_disk(job, suffix, coded):
-                pictures.write_large(job.output, coded, partial(jvrc.decompress, model, data))
+            if _whole(args) and pictures.stays_on_disk(job, coded):
+                decode = partial(jvrc.decompress, model, data)
+                pictures.write_large(job.output, coded, decode, force=args.force)
                 return _Restored(coded.height, coded.width, time.perf_counter() - begin)
             limit = {"max_pixels": _UNLIMITED} if args.crop else {}
             picture = jvrc.decompress_picture(model, data, crop=args.crop, **limit)
     seconds = time.perf_counter() - begin
-    pictures.write(job.output, suffix, picture)
+    pictures.write(job.output, suffix, picture, force=args.force)
     return _Restored(*picture.pixels.shape[:2], seconds)
+
+
+def _whole(args: argparse.Namespace) -> bool:
+    return not (args.crop or args.thumbnail)
 
 
 def _format_of(args: argparse.Namespace, output: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jvrc import __version__
 from jvrc.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, library, parse_qstep
+from jvrc.cli.messages import UsageError
 from jvrc.runtime import extras
 
 _QSTEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
@@ -112,7 +113,7 @@ def _add_what_to_write(parser: argparse.ArgumentParser) -> None:
 def _run_eval(args: argparse.Namespace) -> None:
     extras.require("eval")
     if args.masking and not any(args.effort):
-        raise ValueError("--masking: weighs what --effort minimises; add --effort 0,1")
+        raise UsageError("--masking: weighs what --effort minimises; add --effort 0,1")
     from jvrc.evaluation import peers, summary
     from jvrc.io.images import list_images
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from jvrc.cli.devices import Place
 from jvrc.cli.messages import counted, note, one_line
-from jvrc.cli.outputs import Job, check_output, identities, is_done
+from jvrc.cli.outputs import Job, check_output, date_like, date_of, identities, is_done
 
 BUDGET = 64e6  # pixels that are being coded at a time, unless it is one image
 _PATIENCE = 2.0  # seconds: a thread that compiles does not hear of an interrupt, but writes nothing
@@ -160,7 +160,10 @@ def _serve(
             while True:
                 job = todo.get_nowait()
                 try:
-                    ended.put(_Outcome(job, work(job)))
+                    date = date_of(job.source)
+                    done = work(job)
+                    date_like(job, date)
+                    ended.put(_Outcome(job, done))
                 except _FAILURES as error:
                     ended.put(_Outcome(job, None, error))
     except queue.Empty:
@@ -196,7 +199,9 @@ def _summary(done: Sequence[Done], seconds: float, done_before: int) -> str:
     if measured := [d.psnr for d in done if d.psnr is not None]:
         parts.append(f"lowest {min(measured):.2f} dB")
     if done_before:
-        parts.append(f"{done_before} done before (their outputs are newer; --force does them anew)")
+        parts.append(
+            f"{done_before} done before (outputs have their dates; --force does them anew)"
+        )
     return ", ".join(parts)
 
 

@@ -1,6 +1,10 @@
-"""Lines of text for the user, on stderr."""
+"""Lines of text for the user, on stderr, and what ends a command with one."""
 
 import sys
+
+
+class UsageError(ValueError):
+    """Options that do not go together: wrong usage that the parser does not see."""
 
 
 def note(line: str) -> None:

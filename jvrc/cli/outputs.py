@@ -7,14 +7,18 @@ inputs of a folder share an output, and no output can be an original.
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from jvrc.cli.common import STANDARD
 from jvrc.cli.messages import counted, note
 from jvrc.io.files import check_writable, is_stream, write_bytes
+from jvrc.runtime import streams
 
 Identity = tuple[int, int]  # of a file: device and inode
+# Nanoseconds to which file systems cut dates: SMB, some of networks, exFAT, HFS+, FAT.
+_UNITS = (1, 100, 10**3, 10**6, 10**7, 10**9, 2 * 10**9)
 
 
 class Job(NamedTuple):
@@ -22,7 +26,7 @@ class Job(NamedTuple):
 
     source: Path
     output: Path
-    whole: bool = False  # the output's name tells the input: if it is newer, the job is done
+    whole: bool = False  # the output's name tells the input, and its date that the job is done
 
 
 class Naming(NamedTuple):
@@ -32,6 +36,7 @@ class Naming(NamedTuple):
     found: tuple[str, ...]  # suffixes of the files that are taken from folders
     written: tuple[str, ...]  # suffixes that outputs may have
     replaced: tuple[str, ...] = ()  # suffixes that `suffix` replaces, beside the input
+    made: str | None = None  # what tells names that the opposite command gave, in a folder
 
     def whole(self, source: Path) -> str:
         """Return the name of an output in a folder."""
@@ -44,7 +49,10 @@ class Naming(NamedTuple):
 
 
 def one_job(inputs: Sequence[Path], output: str | None, naming: Naming) -> Job | None:
-    """Return the job of an input that is one file; None for several or a folder."""
+    """Return the job of an input that is one file; None for several or a folder.
+
+    A folder to write to, whose name ends in a slash, is made.
+    """
     source = inputs[0]
     if len(inputs) > 1 or source.is_dir():
         return None
@@ -54,6 +62,8 @@ def one_job(inputs: Sequence[Path], output: str | None, naming: Naming) -> Job |
         return Job(source, Path(output))
     if source == STANDARD:
         raise IsADirectoryError(f"{output}: is a folder; name a file for standard input")
+    if source.exists():
+        Path(output).mkdir(parents=True, exist_ok=True)
     return Job(source, Path(output) / naming.whole(source))
 
 
@@ -88,6 +98,8 @@ def check_output(output: Path, sources: Collection[Identity], *, force: bool) ->
       OSError: no file can be written there.
     """
     if output == STANDARD:
+        if streams.was_closed(1):
+            raise ValueError("standard output is closed; name a file with -o")
         if sys.stdout.isatty():
             raise ValueError("standard output is a terminal; redirect it, or name a file with -o")
         return
@@ -97,9 +109,7 @@ def check_output(output: Path, sources: Collection[Identity], *, force: bool) ->
     if identity(output) in sources:
         raise ValueError(f"{output}: is the input itself; choose another output with -o")
     if not force:
-        raise FileExistsError(
-            f"{output}: exists; choose another output with -o, or overwrite it with --force"
-        )
+        raise _exists(output)
 
 
 def identities(sources: Iterable[Path]) -> set[Identity]:
@@ -118,12 +128,27 @@ def identity(file: Path | int) -> Identity | None:
 
 
 def is_done(job: Job) -> bool:
-    """Return whether an earlier run did the job: the output is newer than the input."""
+    """Return whether an earlier run did the job: the output has the date of the input.
+
+    So no other input of that name counts, nor one that has changed. See `date_like`.
+    """
     try:
-        made = job.output.stat()
-        return job.whole and made.st_size > 0 and made.st_mtime >= job.source.stat().st_mtime
+        made, date = job.output.stat(), date_of(job.source)
     except OSError:
         return False
+    dates = (date - date % unit for unit in _UNITS)
+    return job.whole and made.st_size > 0 and made.st_mtime_ns in dates
+
+
+def date_of(source: Path) -> int:
+    """Return when a file was changed last, in nanoseconds."""
+    return source.stat().st_mtime_ns
+
+
+def date_like(job: Job, date: int) -> None:
+    """Give an output the date that its input had when it was read, if the system can."""
+    with suppress(OSError):
+        os.utime(job.output, ns=(date, date))
 
 
 def read_source(source: Path) -> bytes:
@@ -135,13 +160,23 @@ def read_source(source: Path) -> bytes:
     return sys.stdin.buffer.read()
 
 
-def write_output(output: Path, data: bytes) -> None:
-    """Write a file, or to standard output."""
+def write_output(output: Path, data: bytes, *, force: bool) -> None:
+    """Write a file, or to standard output; FileExistsError if there is one that force spares."""
     if output == STANDARD:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    else:
-        write_bytes(output, data)
+        return
+    with not_over_another(output):
+        write_bytes(output, data, replace=force)
+
+
+@contextmanager
+def not_over_another(output: Path) -> Iterator[None]:
+    """Name the remedy if a file has come to the output's place while it was made."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise _exists(output) from error
 
 
 def report(output: Path, line: str) -> None:
@@ -152,13 +187,19 @@ def report(output: Path, line: str) -> None:
         print(f"{output}: {line}")
 
 
+def _exists(output: Path) -> FileExistsError:
+    return FileExistsError(
+        f"{output}: exists; choose another output with -o, or overwrite it with --force"
+    )
+
+
 def _names_folder(output: str) -> bool:
     return output != str(STANDARD) and (output.endswith(("/", os.sep)) or Path(output).is_dir())
 
 
 def _jobs_of(path: Path, folder: Path | None, naming: Naming) -> Iterator[Job]:
     if path.is_dir():
-        for source in _files_below(path, naming.found):
+        for source in _files_below(path, naming):
             place = (folder or path) / source.relative_to(path).parent
             yield Job(source, place / naming.whole(source), whole=True)
     elif folder is None:
@@ -167,23 +208,27 @@ def _jobs_of(path: Path, folder: Path | None, naming: Naming) -> Iterator[Job]:
         yield Job(path, folder / naming.whole(path), whole=True)
 
 
-def _files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+def _files_below(folder: Path, naming: Naming) -> Iterator[Path]:
     """Yield the files below a folder, sorted, without what is hidden; say what is left out."""
-    others = streams = 0
+    others = pipes = made = 0
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            wanted = name.lower().endswith(suffixes) and not name.startswith(".")
-            if wanted and is_stream(Path(place, name)):
-                streams += 1  # reading one may wait for ever
+            wanted = name.lower().endswith(naming.found) and not name.startswith(".")
+            if wanted and naming.made and naming.made in name:
+                made += 1
+            elif wanted and is_stream(Path(place, name)):
+                pipes += 1  # reading one may wait for ever
             elif wanted:
                 yield Path(place, name)
             else:
                 others += not name.startswith(".")
     if others:
         note(f"jvrc: {folder}: left out, for their suffixes: {counted(others, 'file')}")
-    if streams:
-        note(f"jvrc: {folder}: left out, as pipes or devices: {counted(streams, 'file')}")
+    if made:
+        note(f"jvrc: {folder}: left out, as restored by jvrc: {counted(made, 'file')}")
+    if pipes:
+        note(f"jvrc: {folder}: left out, as pipes or devices: {counted(pipes, 'file')}")
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

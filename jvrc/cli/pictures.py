@@ -7,7 +7,7 @@ from typing import Any
 
 from jvrc.cli.common import STANDARD, name_of
 from jvrc.cli.messages import note
-from jvrc.cli.outputs import Job, read_source, write_output
+from jvrc.cli.outputs import Job, not_over_another, read_source, write_output
 from jvrc.io.files import is_stream
 
 
@@ -26,14 +26,17 @@ def read(source: Path, *, srgb: bool) -> Any:
     return picture
 
 
-def write(output: Path, suffix: str, picture: Any) -> None:
-    """Write a picture in the format of a suffix; print what that format can't hold."""
+def write(output: Path, suffix: str, picture: Any, *, force: bool) -> None:
+    """Write a picture in the format of a suffix; print what that format can't hold.
+
+    force: whether it may replace a file.
+    """
     from jvrc.io.writing import encode_picture
 
     data, losses = encode_picture(output.with_suffix(suffix), picture)
     for line in (*picture.losses, *losses):
         note(f"jvrc: warning: {output}: {line}")
-    write_output(output, data)
+    write_output(output, data, force=force)
 
 
 def thumbnail_of(source: Path, coded: Any) -> Any:
@@ -51,7 +54,7 @@ def thumbnail_of(source: Path, coded: Any) -> Any:
     return Picture(decode(found[0]), icc=icc)
 
 
-def stays_on_disk(job: Job, suffix: str, coded: Any) -> bool:
+def stays_on_disk(job: Job, coded: Any) -> bool:
     """Return whether an image is so large that it is decoded into its file, not into memory.
 
     Raises:
@@ -72,14 +75,15 @@ def stays_on_disk(job: Job, suffix: str, coded: Any) -> bool:
     return False
 
 
-def write_large(output: Path, coded: Any, decode: Callable[..., Any]) -> None:
+def write_large(output: Path, coded: Any, decode: Callable[..., Any], *, force: bool) -> None:
     """Decode a large image into its file; print what the file does not hold."""
     from jvrc.coding.metadata import readable_metadata
     from jvrc.io.large import create_large
 
     alpha = any(tile.alpha for tile in coded.tiles)
     channels = (4,) if alpha else () if coded.channels == 1 else (3,)
-    with create_large(output, (coded.height, coded.width, *channels)) as out:
+    shape = (coded.height, coded.width, *channels)
+    with not_over_another(output), create_large(output, shape, replace=force) as out:
         decode(out=out)
     names = ("the colour profile", "EXIF", "XMP")
     for name, data in zip(names, readable_metadata(coded.sections)[0], strict=True):

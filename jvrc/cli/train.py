@@ -8,6 +8,7 @@ from typing import Any
 
 from jvrc.cli.common import add_command
 from jvrc.cli.freeze import WEIGHTS, write_frozen
+from jvrc.cli.messages import UsageError
 from jvrc.cli.recipe_options import (
     add_recipe_options,
     chosen_recipe,
@@ -107,9 +108,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def _check_source(args: argparse.Namespace) -> None:
     if args.source and args.resume:
-        raise ValueError("--from begins a new run, --resume continues one: pass one of them")
+        raise UsageError("--from begins a new run, --resume continues one: pass one of them")
     if args.keep_optimizer and not args.source:
-        raise ValueError("--keep-optimizer needs --from, the run that has the optimiser's state")
+        raise UsageError("--keep-optimizer needs --from, the run that has the optimiser's state")
 
 
 def _run_train(args: argparse.Namespace) -> None:
@@ -117,7 +118,7 @@ def _run_train(args: argparse.Namespace) -> None:
     _check_source(args)
     recipe = chosen_recipe(args, SingleRateRecipe)
     if args.transforms_from and not args.source:
-        raise ValueError("--transforms-from needs --from, the model that gets the transforms")
+        raise UsageError("--transforms-from needs --from, the model that gets the transforms")
     load_training()
     start_up.lap("importing")
     from jvrc.training.run import run_folder
@@ -154,7 +155,7 @@ def _run_posttrain(args: argparse.Namespace) -> None:
     _check_source(args)
     recipe, init = chosen_recipe(args, MultiRateRecipe), None
     if not args.source and not args.resume:
-        raise ValueError("--from must name the run or weights file to post-train; got none")
+        raise UsageError("--from must name the run or weights file to post-train; got none")
     load_training()
     start_up.lap("importing")
     from jvrc.training.multi_rate import MultiRate

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,20 +17,25 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 _unfinished: set[Path] = set()  # temporary files of this process
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+def write_bytes(path: str | os.PathLike, data: bytes, *, replace: bool = True) -> None:
     """Write a file atomically: it appears complete or not at all, and an old one stays till then.
 
     Symbolic links are followed. A device, a pipe or an open file (/dev/stdout, /dev/fd/3) is never
-    replaced, but written to.
+    replaced, but written to. replace: whether the place of an old file may be taken.
 
     Raises:
       OSError: the file can't be written; the error names the path that was given.
+      FileExistsError: replace is False, and there is an old one, even one that has just come.
     """
     try:
         if is_stream(path):
             _append(path, data)
-        else:
-            _replace(Path(os.path.realpath(path)), data)
+            return
+        target = Path(os.path.realpath(path))
+        with replacing(target, replace=replace) as temporary, temporary.open("xb") as file:
+            file.write(data)
+    except FileExistsError as error:
+        raise FileExistsError(errno.EEXIST, "exists", os.fspath(path)) from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{Path(path).parent}: no such folder") from error
     except OSError as error:
@@ -39,16 +45,19 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield the name of a temporary file, to be made, that replaces the target at the end.
+def replacing(target: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Yield the name of a temporary file, to be made, that becomes the target at the end.
 
     Nothing is left of it if the block raises.
+
+    Raises:
+      FileExistsError: replace is False, and the target exists by then.
     """
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name
     _unfinished.add(temporary)
     try:
         yield temporary
-        os.replace(temporary, target)
+        (os.replace if replace else _rename)(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
@@ -99,6 +108,16 @@ def _append(path: str | os.PathLike, data: bytes) -> None:
         file.write(data)
 
 
-def _replace(target: Path, data: bytes) -> None:
-    with replacing(target) as temporary, temporary.open("xb") as file:
-        file.write(data)
+def _rename(source: Path, target: Path) -> None:
+    """Give a file another name; FileExistsError if there is a file of that name."""
+    if sys.platform == "win32":
+        os.rename(source, target)  # fails there if the target exists; elsewhere it replaces it
+        return
+    try:
+        os.link(source, target)  # the second name is removed with what is unfinished
+    except FileExistsError:
+        raise
+    except OSError as error:  # a file system without links
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "exists", os.fspath(target)) from error
+        os.replace(source, target)

@@ -58,19 +58,22 @@ def _open(path: Path) -> Picture | None:
 
 
 @contextmanager
-def create_large(path: str | os.PathLike, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def create_large(
+    path: str | os.PathLike, shape: tuple[int, ...], *, replace: bool = True
+) -> Iterator[np.ndarray]:
     """Give an image to write, uint8 [h,w,3], [h,w,4] or [h,w], that becomes the file at the end.
 
     The file appears complete, or not at all if the block is left by an exception. Its suffix
-    chooses the format: see SUFFIXES. A TIFF of 4 GB and more becomes a BigTIFF.
+    chooses the format: see SUFFIXES. A TIFF of 4 GB and more becomes a BigTIFF. replace: whether
+    the place of an old file may be taken.
 
     Raises:
       ValueError: the format can't hold such an image.
-      OSError: the file can't be written.
+      OSError: the file can't be written; FileExistsError if replace is False and there is one.
     """
     target = Path(os.path.realpath(path))
     header = _header_of(path, shape)
-    with replacing(target) as temporary:
+    with replacing(target, replace=replace) as temporary:
         try:
             _create(temporary, header, int(np.prod(shape, dtype=np.int64)))
         except FileNotFoundError as error:

@@ -14,6 +14,14 @@ _PLAIN = {
 }
 
 
+_closed: set[int] = set()  # descriptors that were closed when the process began
+
+
+def was_closed(descriptor: int) -> bool:
+    """Return whether a standard stream leads nowhere since the process was given none."""
+    return descriptor in _closed
+
+
 def repair() -> None:
     """Open the standard streams that are closed, to nowhere, and let the others print any text.
 
@@ -25,6 +33,7 @@ def repair() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            _closed.add(descriptor)
     codecs.register_error(_ERRORS, _plain)
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)

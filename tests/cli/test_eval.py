@@ -90,7 +90,7 @@ def test_efforts_are_compared(folder, tmp_path, monkeypatch):
 def test_masking_is_measured_beside_each_effort_above_0(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("jvrc.codec.effort.rdoq.PASSES", (0, 1, 2, 3))
     command = ("--qsteps", "2", "--masking", "-o", "out", "--images", "0")
-    assert run(*command) == 1
+    assert run(*command) == 2
     assert capsys.readouterr().err.endswith("weighs what --effort minimises; add --effort 0,1\n")
     assert run(*command, "--effort", "0,1") == 0
     found = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -13,6 +13,7 @@ from PIL import Image
 
 import jvrc
 from jvrc.cli import main
+from jvrc.cli.outputs import Job, is_done
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
@@ -85,7 +86,7 @@ def test_without_an_output_files_lie_beside_their_inputs(model, photos):
     assert names(photos) == before | CODED | {f"{name}.ppm" for name in CODED}
 
 
-def test_what_is_done_is_skipped_and_what_is_older_is_not_overwritten(
+def test_what_is_done_is_skipped_and_what_has_another_date_is_not_overwritten(
     capsys, model, photos, tmp_path
 ):
     argv = ["compress", "photos", "-o", "out", *model]
@@ -104,6 +105,67 @@ def test_what_is_done_is_skipped_and_what_is_older_is_not_overwritten(
     assert capsys.readouterr().out.startswith("4 files, ")
     assert main(argv) == 0
     assert capsys.readouterr().out.startswith("0 files, 4 done before")
+
+
+def test_another_image_of_that_name_is_not_taken_for_done(capsys, model, photos, tmp_path):
+    """As with the folders of two cameras; it may be deleted next."""
+    (tmp_path / "other").mkdir()
+    Image.fromarray(image(9)).save("other/a.png")
+    os.utime("other/a.png", (0, 0))
+    assert main(["compress", "photos/a.png", "photos/a.PPM", "-o", "out", *model]) == 0
+    before = (tmp_path / "out" / "a.png.jvrc").read_bytes()
+    for inputs in (["other"], ["other/a.png", "photos/a.PPM"]):
+        capsys.readouterr()
+        assert main(["compress", *inputs, "-o", "out", *model]) == 1
+        assert "out/a.png.jvrc: exists; choose another output" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.png.jvrc").read_bytes() == before
+
+
+def test_an_image_that_has_changed_is_not_taken_for_done(capsys, model, photos):
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    os.utime("photos/a.png", (1, 1))
+    assert main(["compress", "photos", "-o", "out", *model]) == 1
+    assert "1 of 4 files failed" in capsys.readouterr().err
+
+
+def test_outputs_have_the_dates_of_their_inputs(model, photos, tmp_path):
+    moment = 1_234_567_890_123_456_700
+    os.utime(photos / "a.png", ns=(moment, moment))
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    assert main(["decompress", "out", "-o", "back", *model]) == 0
+    for path in ("out/a.png.jvrc", "back/a.png.jvrc.png"):
+        assert (tmp_path / path).stat().st_mtime_ns == moment
+
+
+@pytest.mark.parametrize(
+    ("date", "done"),
+    [
+        (1_234_567_891_123_456_700, True),
+        (1_234_567_891_123_456_000, True),  # in microseconds
+        (1_234_567_890_000_000_000, True),  # FAT has even seconds
+        (1_234_567_891_123_456_800, False),
+        (1_234_567_892_000_000_000, False),
+    ],
+)
+def test_a_date_may_be_cut_by_the_file_system(tmp_path, date, done):
+    job = Job(tmp_path / "a", tmp_path / "b", whole=True)
+    for path, moment in ((job.source, 1_234_567_891_123_456_700), (job.output, date)):
+        path.write_bytes(b"x")
+        os.utime(path, ns=(moment, moment))
+    assert is_done(job) == done
+    assert not is_done(job._replace(whole=False))
+
+
+def test_what_was_restored_is_not_compressed_again(capsys, model, photos):
+    assert main(["compress", "photos", *model]) == 0
+    assert main(["decompress", "photos", *model]) == 0
+    before = names(photos)
+    capsys.readouterr()
+    assert main(["compress", "photos", *model]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("0 files, 4 done before")
+    assert "photos: left out, as restored by jvrc: 4 files\n" in err
+    assert names(photos) == before
 
 
 def test_bad_files_are_listed_at_the_end(capsys, model, photos, tmp_path):

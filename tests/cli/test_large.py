@@ -54,3 +54,17 @@ def test_other_formats_are_refused_before_the_work(capsys, tmp_path, img):
     )
     assert not main(["decompress", "x.jvrc", "-o", "part.png", "--crop", "0,0,20,10"])
     assert images.read_image(tmp_path / "part.png").shape == (10, 20, 3)
+
+
+def test_arrays_are_written_too(tmp_path, img):
+    (tmp_path / "x.jvrc").write_bytes(jvrc.compress(jvrc.load("mbt2018-mean"), img, 32))
+    assert not main(["decompress", "x.jvrc", "-o", "x.npy"])
+    expected = jvrc.decompress(jvrc.load("mbt2018-mean"), (tmp_path / "x.jvrc").read_bytes())
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), expected)
+
+
+def test_a_small_image_is_no_array(capsys, monkeypatch, tmp_path, img):
+    monkeypatch.setattr(large, "LEAST_PIXELS", 2**26)
+    monkeypatch.setattr(container, "MAX_PIXELS", 2**26)
+    (tmp_path / "x.jvrc").write_bytes(jvrc.compress(jvrc.load("mbt2018-mean"), img[:30], 32))
+    refused(capsys, "unknown image format '.npy'", "decompress", "x.jvrc", "-o", "x.npy")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 import threading
 
@@ -120,3 +121,30 @@ def test_open_files_are_continued(capfdbinary, model, png, stream, tmp_path):
     out, err = capfdbinary.readouterr()
     assert out == stream
     assert err.startswith(b"%d bytes, " % len(stream))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_closed_standard_output_is_an_error(png, tmp_path):
+    command = f"'{sys.executable}' -m jvrc compress a.png -o - >&-"
+    done = subprocess.run(command, shell=True, capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr == b"jvrc: error: standard output is closed; name a file with -o\n"
+
+
+def test_a_file_that_comes_during_the_work_is_spared(capsys, monkeypatch, model, png, tmp_path):
+    compress = jvrc.compress
+
+    def slow(*args, **options):
+        (tmp_path / "x.jvrc").write_bytes(b"precious")
+        return compress(*args, **options)
+
+    monkeypatch.setattr(jvrc, "compress", slow)
+    assert main(["compress", "a.png", "-o", "x.jvrc", *model]) == 1
+    assert "x.jvrc: exists; choose another output" in capsys.readouterr().err
+    assert (tmp_path / "x.jvrc").read_bytes() == b"precious"
+    assert main(["compress", "a.png", "-o", "x.jvrc", "--force", *model]) == 0
+
+
+def test_a_folder_whose_name_ends_in_a_slash_is_made(model, png, tmp_path):
+    assert main(["compress", "a.png", "-o", "new/sub/", *model]) == 0
+    assert (tmp_path / "new" / "sub" / "a.png.jvrc").is_file()

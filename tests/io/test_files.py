@@ -72,3 +72,20 @@ def test_open_files_and_devices_are_streams_and_files_are_not(tmp_path):
     for path in ("/dev/stdout", "/dev/fd/7", "/proc/self/fd/1", "/dev/../dev/stdout"):
         assert is_stream(path)
     assert not is_stream("/dev/shm/a.jvrc")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_has_just_come_is_spared_if_asked(tmp_path, monkeypatch, links):
+    def none(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    write_bytes(tmp_path / "a", b"mine", replace=False)
+    with pytest.raises(FileExistsError) as caught:
+        write_bytes(tmp_path / "a", b"other", replace=False)
+    assert caught.value.filename == str(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 1
+    write_bytes(tmp_path / "a", b"other")
+    assert (tmp_path / "a").read_bytes() == b"other"
