@@ -9,20 +9,19 @@ A file is a safetensors file, `jvrc pack` writes it:
   held_out  uint8 [h,T,T,3]    the centres of held-out images, which have no tile above
 """
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from jvrc.io.files import check_writable, replacing
 from jvrc.training.data import batches, datasets, unnatural
 
 FORMAT = "jvrc-tiles-1"
@@ -102,10 +101,12 @@ def pack(
 
     Raises:
       ValueError: tiling is no tiling, or no image can be read.
+      OSError: the file can't be written.
     """
     _check(tiling)
+    check_writable(path)
     weights, some = [], []
-    with _replaced(Path(path)) as file:
+    with replacing(Path(os.path.realpath(path))) as temporary, temporary.open("xb") as file:
         file.write(bytes(_HEADER))
         for tiles in _tiles_of_all(images.train, tiling, progress):
             file.writelines(memoryview(np.ascontiguousarray(t)).cast("B") for t in tiles)
@@ -215,17 +216,3 @@ def _mapped(path: Path, start: int, entry: dict) -> np.ndarray:
     dtype = np.dtype({"U8": "u1", "F32": "<f4"}[entry["dtype"]])
     begin = start + entry["data_offsets"][0]
     return np.memmap(path, dtype, "r", begin, tuple(entry["shape"]))
-
-
-@contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that takes the place of `path` when all is written."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
