@@ -5,8 +5,8 @@ Each command is a pair of functions in a module of this package, `add_<command>`
 the `_run_` functions import JAX and other large packages themselves, after the checks that need
 none: so help and mistakes take no time. This module imports little before `run` sets up SIGINT.
 
-Exit codes: 0 done, 1 error (one line on stderr), 2 wrong usage, 130 interrupted (SIGINT), 143
-ended (SIGTERM), 141 the reader of the output has closed it (SIGPIPE).
+Exit codes: 0 done, 1 error (one line on stderr), 2 wrong usage, 129 ended (SIGHUP), 130
+interrupted (SIGINT), 141 the reader of the output has closed it (SIGPIPE), 143 ended (SIGTERM).
 """
 
 import contextlib

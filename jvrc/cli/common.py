@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.messages import note
+from jvrc.cli.messages import UsageError, note
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN, qstep_code_of
@@ -52,7 +52,7 @@ def add_freezing_options(parser: argparse.ArgumentParser) -> None:
         "--note", action="append", default=[], metavar="KEY=TEXT", help="a line for the header"
     )
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="fit the CDF tables to some of these images"
+        "--data", metavar="DIR", type=parse_path, help="fit the CDF tables to some of these images"
     )
 
 
@@ -88,11 +88,11 @@ def parse_name(text: str) -> str:
 
 
 def parse_notes(pairs: list[str]) -> dict[str, str]:
-    """Return the values of --note by key; ValueError for no pair, or a key that jvrc uses."""
+    """Return the values of --note by key; UsageError for no pair, or a key that jvrc uses."""
     for pair in pairs:
         key, equals, _ = pair.partition("=")
         if not equals or key in _RESERVED:
-            raise ValueError(
+            raise UsageError(
                 f"--note must be KEY=TEXT, KEY none of {', '.join(_RESERVED)}; got {pair!r}"
             )
     return dict(pair.split("=", 1) for pair in pairs)

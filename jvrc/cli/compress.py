@@ -60,7 +60,7 @@ def add_compress(subparsers: Any) -> None:
         "jvrc compress photo.png --bytes 60k             # at most 60,000 bytes",
         "jvrc compress photos -o archive                 # a folder, into the same tree",
         "jvrc compress *.jpg -o archive --psnr 36 --strip",
-        "jvrc compress photo.png --effort 3              # smaller, and minutes slower",
+        "jvrc compress photo.png --psnr 36 --effort 1    # smaller for that quality, and slower",
         "cat photo.png | jvrc compress - > photo.jvrc",
     )
     parser.description += _ABOUT
@@ -78,7 +78,7 @@ def add_compress(subparsers: Any) -> None:
         choices=range(4),
         default=0,
         help="a search for better symbols: higher takes longer and gives fewer bytes at the same "
-        "quality; default: %(default)s",
+        "quality (at one qstep mostly better quality); default: %(default)s",
     )
     parser.add_argument(
         "--masking",

@@ -118,7 +118,7 @@ def _run_decompress(args: argparse.Namespace) -> None:
         return
     jobs = all_jobs(args.inputs, args.output, names)
     if args.crop:
-        jobs = [job._replace(whole=False) for job in jobs]  # older ones may be of other crops
+        jobs = [job._replace(whole=False) for job in jobs]  # a date does not tell which crop it is
 
     def threads() -> list:
         if args.thumbnail:

@@ -1,10 +1,9 @@
 """`jvrc demo`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import DEFAULT_MODEL, add_command, add_output, library
+from jvrc.cli.common import DEFAULT_MODEL, add_command, add_output, library, parse_path
 from jvrc.cli.outputs import check_output, identities
 
 
@@ -20,7 +19,7 @@ def add_demo(subparsers: Any) -> None:
     )
     add_output(parser, "DIR", "folder for the files; default: a new one, jvrc-demo")
     parser.add_argument(
-        "--image", type=Path, help="an image to take instead of the bundled photograph"
+        "--image", type=parse_path, help="an image to take instead of the bundled photograph"
     )
 
 

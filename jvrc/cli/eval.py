@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jvrc import __version__
-from jvrc.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, library, parse_qstep
+from jvrc.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, library, parse_path, parse_qstep
 from jvrc.cli.messages import UsageError
 from jvrc.runtime import extras
 
@@ -35,7 +35,7 @@ def add_eval(subparsers: Any) -> None:
         "jvrc eval kodak/ --curves published.json --json results.json",
     )
     parser.description += _ABOUT
-    parser.add_argument("input", metavar="DIR", type=Path, help="image files, at any depth")
+    parser.add_argument("input", metavar="DIR", type=parse_path, help="image files, at any depth")
     _add_what_to_measure(parser)
     _add_what_to_write(parser)
 
@@ -72,11 +72,11 @@ def _add_what_to_measure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="CODECS",
         help="other codecs: some of jpeg, jpeg444, mozjpeg, webp, jpegxl, avif (4:4:4, speed 6, "
-        "tuned for PSNR), avif-iq (tuned for the eye), avif-slow (speed 0: minutes an image)",
+        "tuned for PSNR), avif-iq (tuned for the eye), avif-slow (speed 0: some seconds an image)",
     )
     parser.add_argument(
         "--curves",
-        type=Path,
+        type=parse_path,
         metavar="FILE",
         help="JSON of published curves, of the same images, to draw and compare",
     )
@@ -99,14 +99,16 @@ def _add_what_to_write(parser: argparse.ArgumentParser) -> None:
         metavar="QSTEP",
         help=f"of the report's images; default: that of about {_SHOWN_BPP:g} bpp",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write results.json here as well")
+    parser.add_argument(
+        "--json", type=parse_path, metavar="FILE", help="write results.json here as well"
+    )
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=parse_path,
         metavar="FOLDER",
         default=Path("jvrc-eval"),
-        help="results of an earlier run in it are replaced; default: %(default)s",
+        help="points of an earlier run in it are used, its results replaced; default: %(default)s",
     )
 
 

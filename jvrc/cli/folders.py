@@ -162,7 +162,8 @@ def _serve(
                 try:
                     date = date_of(job.source)
                     done = work(job)
-                    date_like(job, date)
+                    if job.whole:
+                        date_like(job, date)
                     ended.put(_Outcome(job, done))
                 except _FAILURES as error:
                     ended.put(_Outcome(job, None, error))

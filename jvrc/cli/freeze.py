@@ -11,7 +11,9 @@ from jvrc.cli.common import (
     add_output,
     calibrated,
     parse_notes,
+    parse_path,
 )
+from jvrc.cli.messages import UsageError
 from jvrc.cli.outputs import check_output, identities
 from jvrc.cli.recipe_options import first_recipe
 from jvrc.cli.sources import load_training, opened
@@ -35,7 +37,7 @@ def add_freeze(subparsers: Any) -> None:
     parser.add_argument(
         "input",
         metavar="RUN",
-        type=Path,
+        type=parse_path,
         help="the folder that train wrote, or PARAMS.npz of jvrc2026's prototype",
     )
     parser.add_argument(
@@ -58,7 +60,7 @@ def _run_freeze(args: argparse.Namespace) -> None:
     output = args.output or _default_output(args.input)
     check_output(output, identities([args.input]), force=args.force)
     if args.decoder_of and args.data:
-        raise ValueError("--data fits tables, which --decoder-of keeps: pass one of them")
+        raise UsageError("--data fits tables, which --decoder-of keeps: pass one of them")
     load_training()
     run = _run_to_freeze(args)
     if args.decoder_of:
@@ -79,7 +81,7 @@ def _run_to_freeze(args: argparse.Namespace) -> Any:
     from jvrc.training.run import run_folder
 
     if prototype.is_prototype(args.input) != bool(args.recipe):
-        raise ValueError(
+        raise UsageError(
             "--recipe says how PARAMS.npz was trained: pass both, or neither for a run"
         )
     if not args.recipe:

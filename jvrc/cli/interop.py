@@ -11,6 +11,7 @@ from jvrc.cli.common import (
     calibrated,
     library,
     parse_notes,
+    parse_path,
 )
 from jvrc.cli.outputs import check_output, identities
 from jvrc.runtime import extras
@@ -41,7 +42,7 @@ def add_import_compressai(subparsers: Any) -> None:
     )
     parser.description += _ABOUT
     parser.add_argument(
-        "input", metavar="FILE.pth.tar", type=Path, help="a file that torch.save wrote"
+        "input", metavar="FILE.pth.tar", type=parse_path, help="a file that torch.save wrote"
     )
     add_freezing_options(parser)
     add_output(parser, "OUT.safetensors", "default: FILE.safetensors")

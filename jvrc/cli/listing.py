@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import add_command, library, name_of, naming, parse_notes, parse_path
+from jvrc.cli.messages import UsageError
 from jvrc.cli.outputs import read_source
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
@@ -43,7 +44,7 @@ def add_annotate(subparsers: Any) -> None:
         "jvrc annotate small.safetensors --note license=Apache-2.0 --note 'data=my photographs'",
         "jvrc annotate small.safetensors --measured kodak=comparison/results.json",
     )
-    parser.add_argument("input", metavar="FILE", type=Path, help="a weights file")
+    parser.add_argument("input", metavar="FILE", type=parse_path, help="a weights file")
     parser.add_argument(
         "--note", action="append", default=[], metavar="KEY=TEXT", help="a line for the header"
     )
@@ -176,9 +177,9 @@ def _run_annotate(args: argparse.Namespace) -> None:
     notes = parse_notes(args.note)
     named = [pair.partition("=") for pair in args.measured]
     if not all(name and file for name, _, file in named):
-        raise ValueError(f"--measured must be SET=RESULTS.json; got {' '.join(args.measured)}")
+        raise UsageError(f"--measured must be SET=RESULTS.json; got {' '.join(args.measured)}")
     if not (notes or named):
-        raise ValueError("nothing to write: pass --note or --measured")
+        raise UsageError("nothing to write: pass --note or --measured")
     header = read_header(args.input)
     measured = header.get("measured", {})
     for name, _, file in named:

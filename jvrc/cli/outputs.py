@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jvrc.cli.common import STANDARD
-from jvrc.cli.messages import counted, note
+from jvrc.cli.messages import UsageError, counted, note
 from jvrc.io.files import check_writable, is_stream, write_bytes
 from jvrc.runtime import streams
 
@@ -72,10 +72,11 @@ def all_jobs(inputs: Sequence[Path], output: str | None, naming: Naming) -> list
 
     Raises:
       ValueError: two inputs would have one output, or there is no input.
+      UsageError: standard input or output is among several.
       OSError: output is no folder, or can't be made.
     """
     if STANDARD in inputs or output == str(STANDARD):
-        raise ValueError("- is standard input or output, for one image; name files or folders")
+        raise UsageError("- is standard input or output, for one image; name files or folders")
     folder = None if output is None else Path(output)
     if folder and not folder.is_dir() and (folder.exists() or folder.suffix in naming.written):
         raise NotADirectoryError(f"{folder}: is not a folder; several inputs need one")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import add_command, add_output
+from jvrc.cli.common import add_command, add_output, parse_path
 from jvrc.cli.outputs import check_output, identities
 
 
@@ -19,7 +19,9 @@ def add_pack(subparsers: Any) -> None:
         "jvrc pack photos/ -o photos.tiles",
         "jvrc pack photos/ -o photos.tiles --scales 1,0.7,0.5",
     )
-    parser.add_argument("input", metavar="DIR", type=Path, help="images, in folders of any depth")
+    parser.add_argument(
+        "input", metavar="DIR", type=parse_path, help="images, in folders of any depth"
+    )
     add_output(parser, "FILE", "default: DIR.tiles")
     parser.add_argument("--side", metavar="N", type=int, help="of a tile (default: 512 pixels)")
     parser.add_argument(

@@ -1,10 +1,9 @@
 """`jvrc plot`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import add_command, add_output
+from jvrc.cli.common import add_command, add_output, parse_path
 from jvrc.cli.outputs import check_output, identities
 
 _METRICS, _PLOT = "metrics.jsonl", "metrics.png"
@@ -20,7 +19,9 @@ def add_plot(subparsers: Any) -> None:
         "jvrc plot runs/all-rates -o all-rates.png",
         "jvrc plot runs/all-rates --force",
     )
-    parser.add_argument("input", metavar="RUN", type=Path, help="a folder of train or posttrain")
+    parser.add_argument(
+        "input", metavar="RUN", type=parse_path, help="a folder of train or posttrain"
+    )
     add_output(parser, "FILE", f"its suffix is the format; default: RUN/{_PLOT}")
 
 

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import Field, fields, replace
 from typing import Any
 
+from jvrc.cli.messages import UsageError
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
 from jvrc.model.config import config_of
@@ -93,7 +94,7 @@ def _data_options(args: argparse.Namespace) -> list[str]:
 
 def _base_recipe(args: argparse.Namespace, kind: type[Recipe]) -> Recipe:
     if args.stage and not args.recipe:
-        raise ValueError("--stage chooses a stage of --recipe: pass both")
+        raise UsageError("--stage chooses a stage of --recipe: pass both")
     saved = args.output / files.RECIPE_FILE
     resumed = files.read_recipe(saved) if args.resume and saved.exists() else None
     if resumed:

@@ -3,10 +3,9 @@
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import add_command
+from jvrc.cli.common import add_command, parse_path
 from jvrc.cli.freeze import WEIGHTS, write_frozen
 from jvrc.cli.messages import UsageError
 from jvrc.cli.recipe_options import (
@@ -42,7 +41,7 @@ def add_train(subparsers: Any) -> None:
     parser.add_argument(
         "--transforms-from",
         metavar="RUN|MODEL",
-        type=Path,
+        type=parse_path,
         help="with --from: take g_a and g_s from this one",
     )
     _add_run_options(parser)
@@ -74,7 +73,7 @@ def add_posttrain(subparsers: Any) -> None:
 
 
 def _add_from(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--from", dest="source", metavar="RUN|MODEL", type=Path, help=text)
+    parser.add_argument("--from", dest="source", metavar="RUN|MODEL", type=parse_path, help=text)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -83,17 +82,17 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--data",
         metavar="DIR|FILE",
-        type=Path,
+        type=parse_path,
         help="images, in folders of any depth, or a file of `jvrc pack`",
     )
     images.add_argument(
         "--tfds", metavar="NAME[:SPLIT]", help="a prepared data set of TensorFlow Datasets"
     )
     parser.add_argument(
-        "--tfds-dir", metavar="DIR", type=Path, help="the folder in which TFDS prepared it"
+        "--tfds-dir", metavar="DIR", type=parse_path, help="the folder in which TFDS prepared it"
     )
     parser.add_argument(
-        "-o", "--output", metavar="RUN", type=Path, required=True, help="run folder"
+        "-o", "--output", metavar="RUN", type=parse_path, required=True, help="run folder"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
     parser.add_argument(

@@ -4,8 +4,6 @@ import os
 from numbers import Integral
 from typing import Any
 
-import numpy as np
-
 EFFORT_MAX = 3
 
 
@@ -41,7 +39,7 @@ def check_effort(effort: int) -> None:
 
 def check_masking(masking: bool, effort: int) -> None:
     """Raise ValueError unless masking is a bool, and False without effort."""
-    if not isinstance(masking, bool | np.bool_):
+    if not isinstance(masking, bool):
         raise ValueError(f"masking must be True or False; got {masking!r}")
     if masking and not effort:
         rule = "masking needs an effort of 1 or more, for it weighs what that search minimises"

@@ -45,9 +45,9 @@ def compressed(stream, tmp_path):
     (tmp_path / "photo.jvrc").write_bytes(stream)
 
 
-def fails(capsys, message, *argv):
-    """The command fails with exit code 1 and one line on stderr that contains ``message``."""
-    assert main(argv) == 1
+def fails(capsys, message, *argv, code=1):
+    """The command fails with an exit code and one line on stderr that contains ``message``."""
+    assert main(argv) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("jvrc: error: ")
@@ -255,6 +255,14 @@ def test_wrong_usage_exits_with_2(capsys, argv):
         ["decompress", ""],
         ["decompress", "photo.jvrc", "-o", ""],
         ["info", ""],
+        ["eval", ""],
+        ["eval", "photos", "-o", ""],
+        ["train", "--data", "photos", "-o", ""],
+        ["train", "--data", "", "-o", "run"],
+        ["pack", ""],
+        ["plot", ""],
+        ["freeze", ""],
+        ["demo", "--image", ""],
     ],
 )
 def test_an_empty_name_is_not_the_current_folder(capsys, tmp_path, argv):
@@ -431,9 +439,9 @@ def test_annotations_go_into_the_header_and_change_nothing_else(capsys, tmp_path
     fails(capsys, f"no means of model {model_id}", *argv)
     (tmp_path / "r.json").write_text("[]")
     fails(capsys, "r.json: not a results.json of `jvrc eval`", *argv)
-    fails(capsys, "pass --note or --measured", "annotate", "m.safetensors")
-    fails(capsys, "--measured must be SET=RESULTS.json", *argv[:2], "--measured", "r.json")
-    fails(capsys, "--note must be KEY=TEXT", *argv[:2], "--note", "measured=x")
+    fails(capsys, "pass --note or --measured", *argv[:2], code=2)
+    fails(capsys, "--measured must be SET=RESULTS.json", *argv[:2], "--measured", "r.json", code=2)
+    fails(capsys, "--note must be KEY=TEXT", *argv[:2], "--note", "measured=x", code=2)
 
 
 def test_output_that_nobody_reads_is_no_error():

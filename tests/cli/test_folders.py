@@ -121,6 +121,14 @@ def test_another_image_of_that_name_is_not_taken_for_done(capsys, model, photos,
     assert (tmp_path / "out" / "a.png.jvrc").read_bytes() == before
 
 
+def test_crops_are_not_taken_for_whole_images(capsys, model, photos):
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    assert main(["decompress", "out", "-o", "back", "--crop", "0,0,8,8", *model]) == 0
+    capsys.readouterr()
+    assert main(["decompress", "out", "-o", "back", *model]) == 1
+    assert "4 of 4 files failed" in capsys.readouterr().err
+
+
 def test_an_image_that_has_changed_is_not_taken_for_done(capsys, model, photos):
     assert main(["compress", "photos", "-o", "out", *model]) == 0
     os.utime("photos/a.png", (1, 1))

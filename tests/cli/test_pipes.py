@@ -89,9 +89,9 @@ def test_what_standard_input_holds_is_named_in_errors(capsys, monkeypatch, tmp_p
 
 
 def test_standard_input_is_one_image(capsys, png):
-    assert main(["compress", "a.png", "-"]) == 1
+    assert main(["compress", "a.png", "-"]) == 2
     assert "- is standard input or output, for one image" in capsys.readouterr().err
-    assert main(["compress", "a.png", "a.png", "-o", "-"]) == 1
+    assert main(["compress", "a.png", "a.png", "-o", "-"]) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs /dev and named pipes")

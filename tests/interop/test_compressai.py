@@ -386,8 +386,8 @@ def checkpoint(tmp_path):
     return tmp_path / "mean.pth.tar"
 
 
-def fails(capsys, message, *argv):
-    assert main(["import-compressai", *map(str, argv)]) == 1
+def fails(capsys, message, *argv, code=1):
+    assert main(["import-compressai", *map(str, argv)]) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("jvrc: error: ")
@@ -421,7 +421,8 @@ def test_mistakes_are_one_line(checkpoint, tmp_path, capsys):
     output = tmp_path / "mean.safetensors"
     output.write_bytes(b"")
     fails(capsys, "exists; choose another output with -o, or overwrite it with --force", checkpoint)
-    fails(capsys, "--note must be KEY=TEXT", checkpoint, "--force", "--note", "imported=x")
+    note = ("--force", "--note", "imported=x")
+    fails(capsys, "--note must be KEY=TEXT", checkpoint, *note, code=2)
     fails(capsys, "is the input itself", checkpoint, "-o", checkpoint, "--force")
     fails(capsys, "No such file", tmp_path / "none.pth.tar")
     checkpoint.write_bytes(b"not a zip archive")
