@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import jvrc
-from jvrc.coding.container import GREY
+from jvrc.coding.container import GREY, UNLIMITED
 from jvrc.coding.metadata import readable_metadata
 from jvrc.coding.packing import MAGIC, unpack
 from jvrc.errors import BitstreamError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _FORMAT, _SUFFIX, _MIME = "JVRC", ".jvrc", "image/x-jvrc"
 _QSTEP = 2.0
-_UNLIMITED = 2**64  # pixels: Pillow limits them itself, by `Image.MAX_IMAGE_PIXELS`
 _RATES = ("qstep", "target_bytes", "target_bpp", "target_psnr")
 _known: dict[str, "FrozenModel"] = {}  # by model id
 
@@ -51,7 +50,7 @@ class JvrcImageFile(ImageFile.ImageFile):
     def _open(self) -> None:
         self._data = self.fp.read()
         try:
-            coded = unpack(self._data, max_pixels=_UNLIMITED)
+            coded = unpack(self._data, max_pixels=UNLIMITED)  # Pillow limits them
             beside, _ = readable_metadata(coded.sections)
         except BitstreamError as error:
             raise UnidentifiedImageError(f"cannot identify image file: {error}") from error
@@ -83,7 +82,7 @@ class JvrcImageFile(ImageFile.ImageFile):
         """Return the pixels; Pillow has limited their number already."""
         try:
             model = _model_of(self._model_id)
-            picture = jvrc.decompress_picture(model, self._data, max_pixels=_UNLIMITED)
+            picture = jvrc.decompress_picture(model, self._data, max_pixels=UNLIMITED)
         except ValueError as error:
             raise OSError(f"broken data stream when reading image file: {error}") from error
         return to_pil(picture).tobytes()

@@ -202,8 +202,9 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _psnr(model: Any, picture: Any, data: bytes) -> float:
     from jvrc.codec.image.fidelity import psnr_of
+    from jvrc.coding.container import UNLIMITED
     from jvrc.coding.packing import unpack
     from jvrc.runtime.guards import without_guards
 
-    coded = unpack(data, max_pixels=2**64)
+    coded = unpack(data, max_pixels=UNLIMITED)
     return without_guards(psnr_of)(model, coded, picture.pixels)  # in bounded memory

@@ -43,7 +43,6 @@ _FORMATS = {
     "ppm": ".ppm",
     "bmp": ".bmp",
 }
-_UNLIMITED = 2**64  # pixels
 _ABOUT = """
 
 IN is a file that compress wrote, a folder (all .jvrc files in it, at any depth), or - for standard
@@ -164,10 +163,11 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
 
 def _header(source: Path, data: bytes) -> Any:
     """Return the contents of a file, of any size, of which the tiles have not been read yet."""
+    from jvrc.coding.container import UNLIMITED
     from jvrc.coding.packing import unpack_lazily
 
     with naming(source):
-        return unpack_lazily(data, max_pixels=_UNLIMITED)
+        return unpack_lazily(data, max_pixels=UNLIMITED)
 
 
 def _restore(
@@ -180,6 +180,7 @@ def _restore(
             begin, picture = time.perf_counter(), pictures.thumbnail_of(job.source, coded)
         else:
             import jvrc
+            from jvrc.coding.container import UNLIMITED
 
             model = models(args.model or _shipped_model(coded.model_id))
             begin = time.perf_counter()
@@ -187,7 +188,7 @@ def _restore(
                 decode = partial(jvrc.decompress, model, data)
                 pictures.write_large(job.output, coded, decode, force=args.force)
                 return _Restored(coded.height, coded.width, time.perf_counter() - begin)
-            limit = {"max_pixels": _UNLIMITED} if args.crop else {}
+            limit = {"max_pixels": UNLIMITED} if args.crop else {}
             picture = jvrc.decompress_picture(model, data, crop=args.crop, **limit)
     seconds = time.perf_counter() - begin
     pictures.write(job.output, suffix, picture, force=args.force)

@@ -106,11 +106,12 @@ def _metadata(info: dict[str, Any]) -> str:
 
 def _info(path: Path) -> dict[str, Any]:
     from jvrc.codec.info import inspect
+    from jvrc.coding.container import UNLIMITED
     from jvrc.coding.packing import unpack
 
     data = read_source(path)
     with naming(path):
-        container = unpack(data, max_pixels=2**64)  # nothing is decoded
+        container = unpack(data, max_pixels=UNLIMITED)  # nothing is decoded
     streams = {name: [getattr(tile, name) for tile in container.tiles] for name in ("z", "y")}
     more = {name: [getattr(tile, name) for tile in container.tiles] for name in ("patch", "alpha")}
     return (

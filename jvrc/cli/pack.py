@@ -1,12 +1,12 @@
 """`jvrc pack`."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import add_command, add_output, parse_path
 from jvrc.cli.outputs import check_output, identities
+from jvrc.cli.sources import print_skipped
 
 
 def add_pack(subparsers: Any) -> None:
@@ -15,7 +15,7 @@ def add_pack(subparsers: Any) -> None:
         subparsers,
         "pack",
         _run_pack,
-        "write the tiles of many images into one file to train on (needs the extra `train`)",
+        "write the tiles of many images into one file to train on",
         "jvrc pack photos/ -o photos.tiles",
         "jvrc pack photos/ -o photos.tiles --scales 1,0.7,0.5",
     )
@@ -50,8 +50,7 @@ def _run_pack(args: argparse.Namespace) -> None:
     tiling = tile_file.Tiling(**{name: v for name, v in given.items() if v is not None})
     images = datasets.open_folder(args.input)
     count = tile_file.pack(images, output, tiling)
-    for reason in (images.train.skipped | images.held_out.skipped).values():
-        print(f"skipped: {reason}", file=sys.stderr)
+    print_skipped(images)
     packed, held_out = (len(part) - len(part.skipped) for part in images)
     print(
         f"{output}: {count} tiles of {packed} images, {output.stat().st_size} bytes, "

@@ -21,7 +21,7 @@ from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.coding import packing
 from jvrc.coding import thumbnail as thumbnails
-from jvrc.coding.container import GREY, MAX_PIXELS, MAX_TILE_SIDE, Container
+from jvrc.coding.container import GREY, MAX_PIXELS, MAX_TILE_SIDE, UNLIMITED, Container
 from jvrc.coding.metadata import THUMBNAIL, readable_metadata
 from jvrc.coding.tile_grid import Area
 from jvrc.frozen.model import FrozenModel
@@ -174,7 +174,7 @@ def thumbnail(data: bytes) -> np.ndarray | None:
       BitstreamError: data is damaged, truncated or foreign. Damage within tiles is not noticed.
     """
     check_data(data)
-    sections = packing.unpack_lazily(bytes(data), max_pixels=2**64).sections
+    sections = packing.unpack_lazily(bytes(data), max_pixels=UNLIMITED).sections
     found = [payload for kind, payload in sections if kind == THUMBNAIL]
     return thumbnails.decode(found[0]) if found else None
 
@@ -215,7 +215,7 @@ def _unpack(
     check_data(data)
     data = bytes(data)
     if max_pixels is None:
-        max_pixels = 2**64 if bounded else MAX_PIXELS
+        max_pixels = UNLIMITED if bounded else MAX_PIXELS
     if crop is None and not bounded:
         return packing.unpack(data, max_pixels=max_pixels)
     coded = packing.unpack_lazily(data, max_pixels=max_pixels)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from jvrc.codec.arguments import check_data
-from jvrc.coding.container import Container, check_qstep_code
+from jvrc.coding.container import UNLIMITED, Container, check_qstep_code
 from jvrc.coding.metadata import THUMBNAIL, readable_metadata
 from jvrc.coding.packing import unpack
 from jvrc.frozen import zoo
@@ -42,7 +42,7 @@ def inspect(data: bytes) -> Info:
       BitstreamError: data is damaged, truncated or foreign.
     """
     check_data(data)
-    coded = unpack(bytes(data), max_pixels=2**64)
+    coded = unpack(bytes(data), max_pixels=UNLIMITED)
     check_qstep_code(coded)
     (icc, exif, xmp), _ = readable_metadata(coded.sections)
     return Info(

@@ -11,6 +11,7 @@ from jvrc.errors import BitstreamError
 from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 
 MAX_PIXELS = 2**27  # of an image, padded
+UNLIMITED = 2**64  # pixels: more than a header can name
 MAX_LANES_LOG2 = 12
 MAX_TILE_SIDE = 16  # blocks of 64x64 pixels: 64x64 positions of y
 SKIPPABLE = 0x80  # this bit of a section's type: a decoder that does not know it skips it

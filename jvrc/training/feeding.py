@@ -36,6 +36,14 @@ class Feed(Protocol):
     described: str  # where crops are made
     compiled: Future  # the program of a dispatch
 
+    def begin(self, images: datasets.Dataset, first: int, last: int) -> None:
+        """Prepare the crops of training steps first … last-1."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was prepared."""
+        ...
+
     def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
         """Return the state after the next `count` steps, and their reports.
 

@@ -18,6 +18,7 @@ from jvrc.coding.container import NO_STREAM
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.patch import patched_blocks
 from jvrc.coding.tile_grid import Area
+from jvrc.model.config import config_of
 from jvrc.qstep import qstep_code_of, qstep_of
 
 
@@ -32,7 +33,7 @@ def psnr_of_blocks(found, img):
 def above_floor(found, img, qstep, architecture="jvrc2026"):
     """That no block is below its floor."""
     step = qstep_of(qstep_code_of(qstep))
-    floors = [floor_psnr(step, architecture, simple=simple) for simple in (False, True)]
+    floors = [floor_psnr(step, config_of(architecture), simple=simple) for simple in (False, True)]
     limits = np.where(statistics(img).simple.ravel(), floors[1], floors[0])
     return np.all(psnr_of_blocks(found, img) >= limits)
 

@@ -192,7 +192,3 @@ def test_a_thousand_steps_with_outliers_resume_to_the_same_bits_after_a_kill(tmp
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
     # of the whole run: where one is killed, steps since its last line are in no line
     assert sum(row.get("skipped", 0) for row in read_metrics(tmp_path / "whole/metrics.jsonl")) > 50
-
-
-def test_the_protection_is_the_same_for_all_recipes():
-    assert not {f.name for f in dataclasses.fields(RECIPE)} & {"skip_above", "crop_above"}

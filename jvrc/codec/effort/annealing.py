@@ -12,11 +12,11 @@ n drawn from the logistic distribution. The sharpness a grows while the step siz
 near round(v). Bits are interpolated between those of the two integers.
 
 The constants below were chosen on 24 crops of training photographs (eight of 256x256, at Delta = 1,
-3 and 9), for 8 and for 32 iterations: these reduce J by 15 and 20 % of the rate, on 24 other crops
-8 by 14 %. With the paper's schedule, a = 1 / tau^2 and b = 1 / tau, tau from 0.5 to 0.1, whose
-noise is larger, 40 iterations gave a quarter of what they gave otherwise, and half with the
-density's bits of q in place of those interpolated. z, and with it every scale, stays as it is:
-moving it too gained nothing.
+3 and 9), for 8 and for 32 iterations: these reduce J by 15 and 20 % of the rate; on 24 other crops
+8 iterations reduce it by 14 %. With the paper's schedule, a = 1 / tau^2 and b = 1 / tau, tau from
+0.5 to 0.1, whose noise is larger, 40 iterations gave a quarter of what they gave otherwise, and
+half with the density's bits of q in place of those interpolated. z, and with it every scale, stays
+as it is: moving it too gained nothing.
 """
 
 from functools import partial

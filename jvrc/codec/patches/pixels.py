@@ -8,6 +8,7 @@ from jvrc.codec.patches.near_lossless import STEPS, rounded
 from jvrc.codec.tiles.block_statistics import Statistics, blocks_in
 from jvrc.coding import patch
 from jvrc.coding.tile_grid import BLOCK
+from jvrc.model.config import Config, HyperpriorConfig
 from jvrc.qstep import rd_lambda
 
 _SAFETY = 0.93  # 0.3 dB: tiles around were not coded yet when a tile's blocks are decoded
@@ -16,14 +17,14 @@ _SIMPLE_STEP = 5  # grey levels: the coarsest grid for simple blocks
 _MOST_PACKED = 0.9  # of the bits counted for plain coding, what WebP takes
 
 
-def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
+def floor_psnr(qstep: float, config: Config, *, simple: bool) -> float:
     """Return the PSNR in dB that no block of 64x64 pixels of a file comes out below.
 
     simple: of blocks that repeat their colours or have few (jvrc.codec.tiles.block_statistics).
     Photographs stay above both floors.
     """
     falling = 10 * np.log10(max(qstep, 1.0))
-    full = architecture == "jvrc2026"  # the models of 2018 restore less at fine steps
+    full = not isinstance(config, HyperpriorConfig)  # of 2018, which restore less at fine steps
     if simple:
         return float(min(33 if full else 30, 33 - falling))
     return float(min(27 if full else 22, 29 - falling))
@@ -32,11 +33,11 @@ def floor_psnr(qstep: float, architecture: str, *, simple: bool) -> float:
 class PatchPixels:
     """A tile's pixels, any blocks of which can be patched. Masks are bool [rows,columns]."""
 
-    def __init__(self, img: np.ndarray, seen: Statistics, qstep: float, architecture: str) -> None:
+    def __init__(self, img: np.ndarray, seen: Statistics, qstep: float, config: Config) -> None:
         """img: uint8 [h,w,3], the tile as far as it lies within the image; seen: of its blocks."""
         self._img, self.seen, self._rounded = img, seen, {}
         self.rate_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
-        mse = [_mse(floor_psnr(qstep, architecture, simple=simple)) for simple in (False, True)]
+        mse = [_mse(floor_psnr(qstep, config, simple=simple)) for simple in (False, True)]
         self.floor = _SAFETY * np.where(self.seen.simple, mse[1], mse[0])  # of squared errors
 
     @cached_property

@@ -31,8 +31,8 @@ class Search:
         self._analysed, self._number, self._qstep_code = analysed, number, qstep_code
         self._area = analysed.grid.area(number)
         pixels, seen = analysed.pixels(number), analysed.statistics(number)
-        architecture = analysed.model.config.architecture
-        self.pixels = PatchPixels(pixels, seen, qstep_of(qstep_code), architecture)
+        config = analysed.model.config
+        self.pixels = PatchPixels(pixels, seen, qstep_of(qstep_code), config)
 
     @cached_property
     def latents(self) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ from jvrc.codec.tiles.streams import z_bits
 from jvrc.codec.transforms.latents import quantise_z
 from jvrc.coding.tables import entropies
 from jvrc.integer.hyper_synthesis import scale_table
+from jvrc.model.config import HyperpriorConfig
 from jvrc.qstep import (
     CODES_PER_OCTAVE,
     QSTEP_CODE_MAX,
@@ -90,7 +91,8 @@ class RateCurve:
 
     def _transform_loss(self) -> float:
         """Return about 255^2 * MSE of what g_a and g_s lose by themselves."""
-        lost = _LOST if self._model.config.architecture == "jvrc2026" else _LOST_2018
+        of_2018 = isinstance(self._model.config, HyperpriorConfig)
+        lost = _LOST_2018 if of_2018 else _LOST
         return _LEAST_LOSS + lost * _detail(self._analysed)
 
     def _add_z(self, z: np.ndarray) -> None:

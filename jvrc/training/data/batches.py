@@ -111,5 +111,5 @@ def centres(images: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -
         top, left = ((n - size) // 2 for n in img.shape[:2])
         crops.append(img[top : top + size, left : left + size])
     if not crops:
-        raise ValueError("held-out images must be readable; got none that is: replace them")
+        raise ValueError("images must be readable; got none that is: replace them")
     return np.stack(crops)

@@ -88,10 +88,11 @@ def make_optimizer(
     def is_matrix(params: dict) -> dict:
         return kernels(params, {*adam_parts, *fixed})  # Adam takes a zero gradient in no time
 
-    rules = {"adam": optax.scale_by_adam, "soap": partial(soap_or_adam, is_matrix)}
+    muon, soap = partial(muon_or_adam, is_matrix), partial(soap_or_adam, is_matrix)
+    rules = {"adam": optax.scale_by_adam, "muon": muon, "muon-all": muon, "soap": soap}
     rule = optax.chain(
         optax.clip_by_global_norm(1.0),
-        rules.get(name, partial(muon_or_adam, is_matrix))(),
+        rules[name](),
         optax.add_decayed_weights(weight_decay, lambda params: kernels(params, fixed)),
         optax.scale(-1.0),
     )
