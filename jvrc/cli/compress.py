@@ -16,7 +16,6 @@ from jvrc.cli.common import (
     parse_path,
     result_text,
 )
-from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
 from jvrc.cli.messages import UsageError
 from jvrc.cli.outputs import (
@@ -29,6 +28,7 @@ from jvrc.cli.outputs import (
     report,
     write_output,
 )
+from jvrc.cli.places import Models, places
 from jvrc.cli.rate_options import add_rate_options, rate_of
 from jvrc.io.files import is_stream
 

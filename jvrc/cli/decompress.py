@@ -19,7 +19,6 @@ from jvrc.cli.common import (
     result_text,
 )
 from jvrc.cli.compress import add_output_options
-from jvrc.cli.devices import Models, places
 from jvrc.cli.folders import Budget, Done, run_all
 from jvrc.cli.outputs import (
     Job,
@@ -31,6 +30,7 @@ from jvrc.cli.outputs import (
     read_source,
     report,
 )
+from jvrc.cli.places import Models, places
 from jvrc.frozen import zoo
 
 # Names for --format, and the suffixes that they stand for.

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
 
-from jvrc.cli.devices import Place
 from jvrc.cli.messages import counted, note, one_line
 from jvrc.cli.outputs import Job, check_output, date_like, date_of, identities, is_done
+from jvrc.cli.places import Place
 
 BUDGET = 64e6  # pixels that are being coded at a time, unless it is one image
 _PATIENCE = 2.0  # seconds: a thread that compiles does not hear of an interrupt, but writes nothing
@@ -61,14 +61,14 @@ class Budget:
 def run_all(
     jobs: Sequence[Job],
     work: Callable[[Job], Done],
-    places: Callable[[], list[Place]],
+    find_places: Callable[[], list[Place]],
     *,
     force: bool,
     verb: str,
 ) -> None:
     """Do all jobs that no earlier run has done; print a line of result.
 
-    places: called if there is something to do; see jvrc.cli.devices.
+    find_places: called if there is something to do; see jvrc.cli.places.
 
     Raises:
       ValueError: some failed; they have been listed.
@@ -76,7 +76,7 @@ def run_all(
     done_before = set() if force else {job for job in jobs if is_done(job)}
     todo, failures = _sorted_out([job for job in jobs if job not in done_before], force)
     begin = time.perf_counter()
-    done = list(_with_progress(todo, work, places, verb, failures)) if todo else []
+    done = list(_with_progress(todo, work, find_places, verb, failures)) if todo else []
     print(_summary(done, time.perf_counter() - begin, len(done_before)))
     for job, error in failures:
         note(f"jvrc: {_named(job, error)}")
@@ -100,7 +100,7 @@ def _sorted_out(jobs: Sequence[Job], force: bool) -> tuple[list[Job], list[tuple
 def _with_progress(
     jobs: list[Job],
     work: Callable[[Job], Done],
-    places: Callable[[], list[Place]],
+    find_places: Callable[[], list[Place]],
     verb: str,
     failures: list[tuple],
 ) -> Iterator[Done]:
@@ -109,7 +109,7 @@ def _with_progress(
 
     begin, pixels = time.perf_counter(), 0
     bar = tqdm(total=len(jobs), desc=verb, unit=" files", bar_format=_BAR, disable=None)
-    with bar, closing(_outcomes(jobs, work, places())) as outcomes:
+    with bar, closing(_outcomes(jobs, work, find_places())) as outcomes:
         for job, done, error in outcomes:
             if done is None:
                 failures.append((job, error))

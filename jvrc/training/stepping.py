@@ -7,18 +7,18 @@ by the clock, on the fraction of it that is done). Moments are those of `time.mo
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from jvrc.training.data import tile_crops
 from jvrc.training.feeding import Feed
 from jvrc.training.recipe.schema import Recipe
-from jvrc.training.run import clock, devices, run_folder
+from jvrc.training.run import devices, run_folder
 from jvrc.training.run.checkpoint import Checkpoints
-from jvrc.training.run.clock import Clock, Cost, Schedule, StartUp
+from jvrc.training.run.clock import OVERHEAD, Clock, Cost, Schedule, StartUp
 from jvrc.training.run.divergence import check_divergence
 from jvrc.training.run.log import Meter, MetricsFile
 from jvrc.training.run.stopping import StopRequest
@@ -75,7 +75,7 @@ class Loop:
         first, total = int(state.step), None if seconds else self.recipe.steps
         together = math.gcd(self.feed.together, self.limits.validate_every, LOG_EVERY)
         with tqdm(total=total, initial=first, desc="compiling", unit="step") as bar:
-            for begin, i in tile_crops.chunks(first, self.limits.last, together):
+            for begin, i in chunks(first, self.limits.last, together):
                 state = self._advance(state, i - begin, bar)
                 stopped = self._agreed(request.signal is not None, i)
                 state, ending = self._on_the_clock(state, i)
@@ -157,7 +157,7 @@ class Loop:
         due = self.is_validation_due(step)
         if (ending or due) and not stopped:
             self._validate(state, step)
-        interval = max(self.limits.save_seconds, self.saving.newest / clock.OVERHEAD)
+        interval = max(self.limits.save_seconds, self.saving.newest / OVERHEAD)
         if ending or self._due(self.saved + interval, step):
             self._save(state, step)
             self.saved = time.monotonic()
@@ -199,3 +199,11 @@ class Loop:
         parts["training"] = total - sum(parts.values())
         listed = ", ".join(f"{name} {s:.1f} s ({s / total:.1%})" for name, s in parts.items())
         return f"{total:.1f} s: {listed}"
+
+
+def chunks(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of the steps first … last-1 in parts that end at multiples of `size`."""
+    while first < last:
+        end = min(last, (first // size + 1) * size)
+        yield first, end
+        first = end

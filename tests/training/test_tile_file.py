@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from jvrc.cli import main
 from jvrc.io import images
+from jvrc.training import stepping
 from jvrc.training.data import batches, datasets, tile_crops, tile_file
 from jvrc.training.data.tile_file import Tiling
 
@@ -92,8 +93,8 @@ def test_crops_are_the_same_on_the_device_and_on_the_host(packed):
 
 
 def test_steps_come_in_parts_that_end_at_multiples():
-    assert list(tile_crops.chunks(3, 21, 8)) == [(3, 8), (8, 16), (16, 21)]
-    assert list(tile_crops.chunks(5, 5, 8)) == []
+    assert list(stepping.chunks(3, 21, 8)) == [(3, 8), (8, 16), (16, 21)]
+    assert list(stepping.chunks(5, 5, 8)) == []
 
 
 def test_what_is_no_training_file_is_refused(packed, tmp_path):

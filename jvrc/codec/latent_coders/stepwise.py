@@ -48,7 +48,7 @@ class StepwiseCoder(IndependentCoder):
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return q = round((y - mu) / Delta), with the mu of each step."""
-        y_hat, q = self.in_steps(y, given=False)
+        y_hat, q = self.walk(y, given=False)
         self._nearest = q, y_hat
         return Symbols(q, self._index, self._mu)
 
@@ -56,7 +56,7 @@ class StepwiseCoder(IndependentCoder):
         """Return y^ from symbols, the means of each step and offsets."""
         if self._nearest is not None and symbols.y is self._nearest[0]:
             return self._nearest[1]
-        return self.in_steps(symbols.y.astype(np.float32), given=True)[0]
+        return self.walk(symbols.y.astype(np.float32), given=True)[0]
 
     def optimise(
         self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
@@ -64,7 +64,7 @@ class StepwiseCoder(IndependentCoder):
         """Return symbols of a smaller J, by annealing."""
         return annealing.optimise(self, scene, symbols, effort=effort, progress=progress)
 
-    def in_steps(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
+    def walk(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
         """Return (y^ float32, symbols int32) of symbols, if given, or of y; each [h,w,M]."""
         model, blocks = self.model, (target.shape[0] // _BLOCK, target.shape[1] // _BLOCK)
         params = {name: model.params[name] for name in ("context", "delta") if name in model.params}

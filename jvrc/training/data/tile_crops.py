@@ -4,7 +4,7 @@ The crops of training step s are a function of (seed, s): which tiles, where, an
 mirrored. So a run sees the same ones wherever the tiles are kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -84,11 +84,3 @@ def host_batches(
         return cut_on_host(tiles, places, size=size)
 
     return batch
-
-
-def chunks(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield (begin, end) of the steps first … last-1 in parts that end at multiples of `size`."""
-    while first < last:
-        end = min(last, (first // size + 1) * size)
-        yield first, end
-        first = end
