@@ -46,9 +46,7 @@ def alpha_of(coded: Container, wanted: Area, *, out: np.ndarray | None = None) -
 
 def _touching(coded: Container, wanted: Area) -> Iterator[int]:
     """Return the numbers of the tiles that have some of the wanted pixels."""
-    top, left, bottom, right = wanted
-    blocks = Area(top // BLOCK, left // BLOCK, -(-bottom // BLOCK), -(-right // BLOCK))
-    return coded.grid.touching(blocks)
+    return coded.grid.touching(wanted.in_blocks())
 
 
 def _decode(coded: Container, number: int, data: bytes, pixels: Area) -> np.ndarray:

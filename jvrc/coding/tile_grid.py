@@ -29,6 +29,15 @@ class Area(NamedTuple):
         end = (min(a, b) for a, b in zip(self[2:], other[2:], strict=True))
         return Area(*begin, *end)
 
+    def relative_to(self, outer: "Area") -> "Area":
+        """Return the area counted from the first row and column of another one."""
+        return Area(*(edge - outer[i % 2] for i, edge in enumerate(self)))
+
+    def in_blocks(self) -> "Area":
+        """Return the blocks that an area of pixels touches."""
+        begin, end = self[:2], self[2:]
+        return Area(*(edge // BLOCK for edge in begin), *(-(-edge // BLOCK) for edge in end))
+
     def scaled(self, unit: int) -> "Area":
         """Return the area in samples, `unit` of them a block."""
         return Area(*(unit * edge for edge in self))

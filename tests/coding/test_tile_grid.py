@@ -45,3 +45,15 @@ def test_an_absurdly_large_grid_costs_nothing():
     grid = tile_grid(2**32 - 1, 2**32 - 1, 1)
     assert grid.count == 2**52
     assert grid.area(2**52 - 1) == Area(2**26 - 1, 2**26 - 1, 2**26, 2**26)
+
+
+@given(st.lists(st.integers(0, 300), min_size=4, max_size=4), st.integers(0, 9), st.integers(0, 9))
+def test_areas_are_counted_from_others_and_in_blocks(edges, down, right):
+    top, left, height, width = edges
+    area = Area(top, left, top + height + 1, left + width + 1)
+    moved = Area(*(edge + (down, right)[i % 2] for i, edge in enumerate(area)))
+    assert moved.relative_to(Area(down, right, 0, 0)) == area
+    found = area.in_blocks()
+    assert found.scaled(64).common(area) == area
+    assert all(0 <= edge - 64 * block < 64 for edge, block in zip(area[:2], found[:2], strict=True))
+    assert all(0 <= 64 * block - edge < 64 for edge, block in zip(area[2:], found[2:], strict=True))

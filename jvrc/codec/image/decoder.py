@@ -98,8 +98,7 @@ def check_model(model: FrozenModel, coded: Container) -> None:
 
 def _areas(grid: TileGrid, wanted: Area) -> Iterator[tuple[int, Area]]:
     """Yield the number of each tile that wanted pixels lie in, and those of its blocks that do."""
-    top, left, bottom, right = wanted
-    area = Area(top // BLOCK, left // BLOCK, -(-bottom // BLOCK), -(-right // BLOCK))
+    area = wanted.in_blocks()
     return ((number, grid.area(number).common(area)) for number in grid.touching(area))
 
 

@@ -18,6 +18,7 @@ from jvrc.codec.latent_coders.independent import IndependentCoder
 from jvrc.codec.tiles.latent_coder import Symbols
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.transforms.latents import full_precision
+from jvrc.codec.transforms.regions import Y_UNIT
 from jvrc.codec.transforms.tiling import map_tiles
 from jvrc.coding.escapes import LIMIT
 from jvrc.frozen.model import OFFSET_UNIT
@@ -27,12 +28,10 @@ from jvrc.model.stepwise import in_steps
 from jvrc.qstep import qstep_of, qstep_row
 from jvrc.runtime.programs import stored
 
-_BLOCK = 4  # latents of y along a block of 64 pixels
-
 
 def context_margin(config: Jvrc2026Config) -> int:
     """Return how far the steps look around together, in blocks of 64 pixels, rounded up."""
-    return -(-(jvrc2026.STEPS - 1) * config.context_blocks // _BLOCK)
+    return -(-(jvrc2026.STEPS - 1) * config.context_blocks // Y_UNIT)
 
 
 class StepwiseCoder(IndependentCoder):
@@ -66,7 +65,7 @@ class StepwiseCoder(IndependentCoder):
 
     def walk(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
         """Return (y^ float32, symbols int32) of symbols, if given, or of y; each [h,w,M]."""
-        model, blocks = self.model, (target.shape[0] // _BLOCK, target.shape[1] // _BLOCK)
+        model, blocks = self.model, (target.shape[0] // Y_UNIT, target.shape[1] // Y_UNIT)
         params = {name: model.params[name] for name in ("context", "delta") if name in model.params}
         offsets = np.asarray(model.offsets)[qstep_row(self.qstep_code)] * np.float32(OFFSET_UNIT)
         qstep = np.float32(qstep_of(self.qstep_code))

@@ -110,8 +110,7 @@ def _with_borders(
         window = window_of(model.config, area, grid.blocks)
         y_hat = latents.around(area)
         img = analysed.img[window.within(image, BLOCK)]
-        inner = Area(*(edge - window[i % 2] for i, edge in enumerate(area)))
-        search.scene = Scene(img, y_hat, inner)
+        search.scene = Scene(img, y_hat, area.relative_to(window))
         errors = squared_errors(model, search.scene, search.scene.tile_y, blocks, coded.qstep_code)
         failing = errors > search.pixels.floor
         if failing.any():

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jvrc.codec.transforms.tiling import padded_to_blocks
 from jvrc.coding.tile_grid import BLOCK, blocks_of
 
 _DCT = 8  # pixels
@@ -31,9 +32,7 @@ class Statistics(NamedTuple):
 def statistics(img: np.ndarray) -> Statistics:
     """Return the statistics of the blocks of uint8 [h,w,3]."""
     rows, columns = blocks = blocks_of(*img.shape[:2])
-    pads = [(0, n * BLOCK - size) for n, size in zip(blocks, img.shape[:2], strict=True)]
-    padded = np.pad(img, [*pads, (0, 0)], mode="edge") if any(p[1] for p in pads) else img
-    energy, detail = _energies(padded)
+    energy, detail = _energies(padded_to_blocks(img))
     heights, widths = (_inside(size, n) for size, n in zip(img.shape[:2], blocks, strict=True))
     simple = np.array([is_simple(block) for block in blocks_in(img)]).reshape(rows, columns)
     return Statistics(energy, detail, simple, heights[:, None] * widths[None])

@@ -56,5 +56,5 @@ def scene_of(model: FrozenModel, img: np.ndarray, area: Area) -> Scene:
     """Return the scene of the tile that has these blocks of an image, uint8 [H,W,3]."""
     image = Area(0, 0, *blocks_of(*img.shape[:2]))
     window = window_of(model.config, area, image.size)
-    tile = Area(*(edge - window[i % 2] for i, edge in enumerate(area)))
-    return Scene(img[window.within(image, BLOCK)], analyse_area(model, img, window), tile)
+    inside = img[window.within(image, BLOCK)]
+    return Scene(inside, analyse_area(model, img, window), area.relative_to(window))

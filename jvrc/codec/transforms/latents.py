@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jvrc.codec.transforms.tiling import map_tiles
+from jvrc.codec.transforms.tiling import map_tiles, padded_to_blocks
 from jvrc.coding.escapes import LIMIT
 from jvrc.coding.tile_grid import BLOCK, blocks_of
 from jvrc.frozen.model import FrozenModel
@@ -54,7 +54,7 @@ def analyse_image(model: FrozenModel, img: np.ndarray) -> np.ndarray:
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
         return (_g_a(model.config, {"g_a": model.params["g_a"]}, tile, valid),)
 
-    (y,) = map_tiles(on_tile, (_pad(img, blocks),), blocks, analysis_margin(model.config))
+    (y,) = map_tiles(on_tile, (padded_to_blocks(img),), blocks, analysis_margin(model.config))
     return y
 
 
@@ -123,12 +123,6 @@ def _z_grid(model: FrozenModel, qstep_code: int) -> tuple[np.ndarray, np.ndarray
     """Return (medians int32 [N], Delta_z int32), both in units of z_unit."""
     z_steps = np.asarray(model.z_steps)
     return np.asarray(model.medians), z_steps[model.z_step_index[qstep_row(qstep_code)]]
-
-
-def _pad(img: np.ndarray, blocks: tuple[int, int]) -> np.ndarray:
-    """Repeat the last row and column up to whole blocks."""
-    pads = [(0, n * BLOCK - size) for n, size in zip(blocks, img.shape[:2], strict=True)]
-    return np.pad(img, [*pads, (0, 0)], mode="edge") if any(p[1] for p in pads) else img
 
 
 @partial(stored, static_argnums=(0,))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.coding.tile_grid import BLOCK
+from jvrc.coding.tile_grid import BLOCK, blocks_of
 
 Size = tuple[int, int]  # rows and columns, in blocks
 
@@ -79,6 +79,13 @@ def spans(blocks: int, size: int, margin: int) -> list[Span]:
     cuts = [margin + core * i for i in range(1, number)]
     edges = zip([0, *cuts], [*cuts, blocks], strict=True)
     return [Span(core * i, size, low, high) for i, (low, high) in enumerate(edges)]
+
+
+def padded_to_blocks(img: np.ndarray) -> np.ndarray:
+    """Repeat the last row and column of an image [h,w,...] up to whole blocks."""
+    sizes = zip(blocks_of(*img.shape[:2]), img.shape[:2], strict=True)
+    pads = [(0, n * BLOCK - size) for n, size in sizes] + [(0, 0)] * (img.ndim - 2)
+    return np.pad(img, pads, mode="edge") if any(after for _, after in pads) else img
 
 
 def map_tiles(
