@@ -1,6 +1,7 @@
 """Plots of rate-distortion curves, and of the rates that coders need beside one of them."""
 
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -71,10 +72,13 @@ def _limits(panels: dict[str, Curves], ours: list[str]) -> Limits:
 
 def _styles(panels: dict[str, Curves], ours: list[str], published: list[str]) -> dict[str, dict]:
     """Return how the curve of each coder is drawn, in all panels alike."""
+    from matplotlib import colormaps
+
     names = list(dict.fromkeys(name for found in panels.values() for name in found))
+    colours = cycle(colormaps["tab10" if len(names) <= 10 else "tab20"].colors)
     return {
-        name: _style(name, ours, published) | {"color": f"C{i % 10}"}
-        for i, name in enumerate(names)
+        name: _style(name, ours, published) | {"color": colour}
+        for name, colour in zip(names, colours, strict=False)
     }
 
 
