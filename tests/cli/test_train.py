@@ -163,8 +163,6 @@ def test_parameters_of_the_prototype_are_frozen_by_the_range_of_a_recipe(tmp_pat
             ["train", "--data", "PHOTOS", "-o", "NEW", "--recipe", "jvrc2026", "--sizes", "D=3"],
             "sizes of jvrc2026 must be of ",
         ),
-        (["freeze", "RUN", "--recipe", "jvrc2026", "--force"], "how PARAMS.npz was trained"),
-        (["posttrain", "--data", "PHOTOS", "-o", "NEW"], "--from must name the run or weights"),
         (["posttrain", "--data", "PHOTOS", "-o", "NEW", "--from", "PHOTOS"], "`jvrc train` wrote"),
         (
             ["posttrain", "--data", "PHOTOS", "-o", "NEW", "--qsteps", "0.1"],
@@ -183,7 +181,6 @@ def test_parameters_of_the_prototype_are_frozen_by_the_range_of_a_recipe(tmp_pat
             ["train", "--data", "PHOTOS", "-o", "NEW", "--recipe", "NOWHERE"],
             "recipe must be a shipped",
         ),
-        (["train", "--data", "PHOTOS", "-o", "NEW", "--stage", "2"], "--stage chooses"),
         (
             [*["train", "--recipe", "mbt2018", "--stage", "99", "-o", "NEW", "--data"], "PHOTOS"],
             "stage must be one of entropy-1, posttrain-1, ",
@@ -201,16 +198,34 @@ def test_parameters_of_the_prototype_are_frozen_by_the_range_of_a_recipe(tmp_pat
         ),
         (["freeze", "PHOTOS"], "a folder that `jvrc train` wrote"),
         (["freeze", "RUN"], "choose another output with -o, or overwrite it"),
-        (["freeze", "RUN", "--note", "text"], "KEY=TEXT"),
-        (["freeze", "RUN", "--note", "recipe=mine"], "KEY none of recipe"),
         (["freeze", "RUN", "-o", "missing/m.safetensors"], "missing: no such folder"),
         (["train", "--data", "PHOTOS", "-o", "NEW", "--resume"], "to resume"),
-        (["train", "--data", "PHOTOS", "-o", "RUN", "--resume", "--from", "RUN"], "one of them"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_1(trained, tmp_path, capsys, arguments, message):
+    fails(trained, tmp_path, capsys, arguments, message, code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["freeze", "RUN", "--recipe", "jvrc2026", "--force"], "how PARAMS.npz was trained"),
+        (["posttrain", "--data", "PHOTOS", "-o", "NEW"], "--from must name the run or weights"),
+        (["train", "--data", "PHOTOS", "-o", "NEW", "--stage", "2"], "--stage chooses"),
+        (["freeze", "RUN", "--note", "text"], "KEY=TEXT"),
+        (["freeze", "RUN", "--note", "recipe=mine"], "KEY none of recipe"),
+        (["train", "--data", "PHOTOS", "-o", "RUN", "--resume", "--from", "RUN"], "one of them"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(
+    trained, tmp_path, capsys, arguments, message
+):
+    fails(trained, tmp_path, capsys, arguments, message, code=2)
+
+
+def fails(trained, tmp_path, capsys, arguments, message, *, code):
     places = {"PHOTOS": trained[0], "RUN": trained[1], "NEW": tmp_path / "new"}
-    assert main([str(places.get(a, a)) for a in arguments]) == 1
+    assert main([str(places.get(a, a)) for a in arguments]) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("jvrc: error: ")
     assert message in error
