@@ -95,7 +95,7 @@ def test_the_entropy_model_alone_is_trained_where_the_recipe_says_so(mean, tmp_p
     other = tmp_path / "other.safetensors"
     model_id = saved(mean, other).model_id
     over = ["--transforms-from", str(other), "-o", str(run)]
-    assert main(["train", *small, *over]) == 1
+    assert main(["train", *small, *over]) == 2
     assert "--transforms-from needs --from" in capsys.readouterr().err
     context = ["--model", "mbt2018", "--from", str(base), "--train-transforms", "no"]
     assert main(["train", *small, *adam, *context, *over]) == 0
@@ -139,7 +139,7 @@ def test_the_encoder_alone_is_trained_and_frozen_beside_the_decoder_it_has(
         assert all(jax.tree.leaves(same)) == (part not in ("g_a", "h_a")), part
     found = tmp_path / "found.safetensors"
     freeze = ["freeze", str(run), "--decoder-of", str(file), "-o", str(found)]
-    assert main([*freeze, "--data", str(photos)]) == 1
+    assert main([*freeze, "--data", str(photos)]) == 2
     assert "--data fits tables, which --decoder-of keeps" in capsys.readouterr().err
     assert main(freeze) == 0
     assert f"model {model.model_id}, encoder " in capsys.readouterr().out
