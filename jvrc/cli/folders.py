@@ -200,9 +200,8 @@ def _summary(done: Sequence[Done], seconds: float, done_before: int) -> str:
     if measured := [d.psnr for d in done if d.psnr is not None]:
         parts.append(f"lowest {min(measured):.2f} dB")
     if done_before:
-        parts.append(
-            f"{done_before} done before (outputs have their dates; --force does them anew)"
-        )
+        known = "outputs of the same date; --force does them anew"
+        parts.append(f"{done_before} done before ({known})")
     return ", ".join(parts)
 
 
