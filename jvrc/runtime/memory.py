@@ -5,6 +5,7 @@ them again at the next allocation: about a quarter of the time of coding an imag
 """
 
 import ctypes
+import os
 import sys
 
 # Parameters of glibc's malloc.h. One arena: those of other threads are too small for large blocks.
@@ -16,7 +17,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next allocations; return True if that took effect.
 
     The process then stays as large as it ever was: good for programs that code many images, as the
-    commands of jvrc do. Does nothing but on Linux with glibc.
+    commands of jvrc do. Does nothing but on Linux with glibc. One arena slows XLA's compiler, whose
+    threads wait for each other: MALLOC_ARENA_MAX, if the user has set it, stays in force.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -24,4 +26,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False  # another C library
-    return sum(mallopt(name, value) for name, value in _SETTINGS.items()) == len(_SETTINGS)
+    settings = dict(_SETTINGS)
+    if os.environ.get("MALLOC_ARENA_MAX"):
+        del settings[_M_ARENA_MAX]
+    return sum(mallopt(name, value) for name, value in settings.items()) == len(settings)
