@@ -23,9 +23,9 @@ Limits = tuple[float, float]
 def rd_plot(curves: dict[str, Curves], ours: list[str], published: list[str], title: str) -> bytes:
     """Return a PNG with a panel of curves for each metric that has any, over log rate.
 
-    Below it, where there are two curves or more, a panel has how much higher the rate of each is
-    than that of the first of `ours` at equal quality, over the rate of that one. Panels show the
-    rates that `ours` cover.
+    Below it, where there are two curves or more, a panel shows by how many percent the rate of each
+    coder is above that of the first of `ours` at equal quality; its x axis is the rate of the
+    latter. Panels show the rates that `ours` cover.
 
     curves: by metric, a name of summary.METRICS. Those named in `ours` are drawn bold, those in
     `published` dashed, the others thin.

@@ -13,12 +13,11 @@ _PLAIN = {
     **{"Δ": "Delta", "δ": "delta", "λ": "lambda", "σ": "sigma", "μ": "mu"},
 }
 
-
 _closed: set[int] = set()  # descriptors that were closed when the process began
 
 
 def was_closed(descriptor: int) -> bool:
-    """Return whether a standard stream leads nowhere since the process was given none."""
+    """Return True if a standard stream was closed when the process began: what it gets is lost."""
     return descriptor in _closed
 
 

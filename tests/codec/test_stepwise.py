@@ -67,7 +67,7 @@ def test_a_small_image_and_a_large_one_take_the_same_steps(monkeypatch, tiny_202
 
 def test_encoder_and_decoder_find_the_same_means_to_the_last_bit(tiny_2026):
     y, coder, symbols = coded(tiny_2026, noise(128, 64))
-    meant = coder.walk(y, given=False)[0]
+    meant = coder.run_steps(y, given=False)[0]
     np.testing.assert_array_equal(coder.reconstruct(symbols), meant)
 
 
@@ -84,7 +84,7 @@ def test_an_error_of_every_mean_moves_pixels_by_one_at_most(monkeypatch, tiny_20
 
     monkeypatch.setattr(jvrc2026, "means", off)
     jax.clear_caches()
-    moved, _ = coder.walk(symbols.y.astype(np.float32), given=True)  # computed anew
+    moved, _ = coder.run_steps(symbols.y.astype(np.float32), given=True)  # computed anew
     jax.clear_caches()
     assert 0 < np.abs(moved - meant).max() < 20 * size
     difference = np.abs(synthesise(model, moved, CODE).astype(int) - img)

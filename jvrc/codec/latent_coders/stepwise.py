@@ -47,7 +47,7 @@ class StepwiseCoder(IndependentCoder):
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return q = round((y - mu) / Delta), with the mu of each step."""
-        y_hat, q = self.walk(y, given=False)
+        y_hat, q = self.run_steps(y, given=False)
         self._nearest = q, y_hat
         return Symbols(q, self._index, self._mu)
 
@@ -55,7 +55,7 @@ class StepwiseCoder(IndependentCoder):
         """Return y^ from symbols, the means of each step and offsets."""
         if self._nearest is not None and symbols.y is self._nearest[0]:
             return self._nearest[1]
-        return self.walk(symbols.y.astype(np.float32), given=True)[0]
+        return self.run_steps(symbols.y.astype(np.float32), given=True)[0]
 
     def optimise(
         self, scene: Scene, symbols: Symbols, *, effort: int, progress: bool = False
@@ -63,8 +63,11 @@ class StepwiseCoder(IndependentCoder):
         """Return symbols of a smaller J, by annealing."""
         return annealing.optimise(self, scene, symbols, effort=effort, progress=progress)
 
-    def walk(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
-        """Return (y^ float32, symbols int32) of symbols, if given, or of y; each [h,w,M]."""
+    def run_steps(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
+        """Return (y^ float32, symbols int32), each [h,w,M], after all steps of the context model.
+
+        target: the symbols as float32, if `given`; else y, which is quantised step by step.
+        """
         model, blocks = self.model, (target.shape[0] // Y_UNIT, target.shape[1] // Y_UNIT)
         params = {name: model.params[name] for name in ("context", "delta") if name in model.params}
         offsets = np.asarray(model.offsets)[qstep_row(self.qstep_code)] * np.float32(OFFSET_UNIT)
