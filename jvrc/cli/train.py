@@ -187,7 +187,7 @@ def _train(
       SystemExit: 130 after SIGINT, 143 after SIGTERM; the run can be resumed.
     """
     from jvrc.training import loop
-    from jvrc.training.run import devices, run_folder, stopping
+    from jvrc.training.run import parallel, run_folder, stopping
 
     try:
         run = loop.train(
@@ -198,7 +198,7 @@ def _train(
             init=init,
             optimizer_of=args.source if args.keep_optimizer else None,
             pause_after=args.pause_after,
-            mesh=devices.make_mesh(rate_devices),
+            mesh=parallel.make_mesh(rate_devices),
             start_up=start_up,
         )
     except stopping.Stopped as stop:
@@ -206,7 +206,7 @@ def _train(
         resuming = resume_command(args, method.recipe)
         print(f"jvrc: {stop}, checkpoint saved; resume with: {resuming}", file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
-    if not devices.is_first_process():
+    if not parallel.is_first_process():
         return
     write_frozen(run, args.output / WEIGHTS, {}, images)
     print_skipped(images)

@@ -21,7 +21,8 @@ from jvrc.training.data import batches, datasets, tile_crops
 from jvrc.training.data.tile_file import Tiles
 from jvrc.training.method import Step
 from jvrc.training.recipe.schema import Recipe
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
+from jvrc.training.run.step_memory import bytes_of, compiled
 from jvrc.training.update.state import State
 
 Waiting = Callable[[], AbstractContextManager]
@@ -56,13 +57,14 @@ class Feed(Protocol):
 def fits_on_device(tiles: Tiles) -> bool:
     """Return True if an accelerator trains, and has memory for the tiles beside all else."""
     device = jax.local_devices()[0]
-    memory = (device.memory_stats() or {}) if device.platform != "cpu" else {}
-    return tiles.array.nbytes <= _SHARE_OF_MEMORY * memory.get("bytes_limit", 0)
+    if device.platform == "cpu":
+        return False
+    return tiles.array.nbytes <= _SHARE_OF_MEMORY * (bytes_of(device) or 0)
 
 
 def abstract(tree: Any, mesh: Mesh) -> Any:
     """Return shapes and dtypes of arrays that every device holds whole."""
-    whole = devices.everywhere(mesh)
+    whole = parallel.everywhere(mesh)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), tree)
 
 
@@ -77,7 +79,7 @@ class HostFeed:
         self._recipe, self._spread = recipe, NamedSharding(mesh, PartitionSpec("data"))
         shape = (recipe.batch, recipe.crop, recipe.crop, 3)
         batch = jax.ShapeDtypeStruct(shape, np.uint8, sharding=self._spread)
-        self.compiled = in_background(lambda: step.lower(abstract(state, mesh), batch).compile())
+        self.compiled = in_background(partial(compiled, step, abstract(state, mesh), batch))
         self._batches: Generator[np.ndarray] = (made for made in ())
 
     def begin(self, images: datasets.Dataset, first: int, last: int) -> None:
@@ -110,12 +112,12 @@ class DeviceFeed:
 
     def __init__(self, recipe: Recipe, step: Step, mesh: Mesh, state: State, tiles: Tiles) -> None:
         """Begin to compile. step: not jitted. state: shapes and dtypes."""
-        self._whole = devices.everywhere(mesh)
+        self._whole = parallel.everywhere(mesh)
         self._inputs = (tiles.array, tiles.chances(recipe.unnatural_share))
         many = steps_on_device(recipe, step, mesh, side=tiles.array.shape[1])
         jitted = jax.jit(many, donate_argnums=0, out_shardings=self._whole)
         shapes = abstract((state, self._inputs, np.int32(0)), mesh)
-        self.compiled = in_background(lambda: jitted.lower(*shapes).compile())
+        self.compiled = in_background(partial(compiled, jitted, *shapes))
 
     def begin(self, images: datasets.Dataset, first: int, last: int) -> None:
         """Copy the tiles to the device."""

@@ -22,7 +22,7 @@ from jvrc.training.data.tile_file import Tiles
 from jvrc.training.method import Method
 from jvrc.training.recipe.files import RECIPE_FILE, save_recipe
 from jvrc.training.recipe.schema import Recipe
-from jvrc.training.run import devices, run_folder
+from jvrc.training.run import parallel, run_folder
 from jvrc.training.run.checkpoint import Checkpoints
 from jvrc.training.run.clock import Cost, StartUp
 from jvrc.training.run.log import MetricsFile
@@ -65,7 +65,7 @@ def train(
       validate_every: training steps between two validations, more if they take too long.
       save_minutes: time between two checkpoints, more likewise.
       on_device: keep the tiles of a training file in the memory of every device; None: if they fit.
-      mesh: of `devices.make_mesh`; None: all devices share the batch.
+      mesh: of `parallel.make_mesh`; None: all devices share the batch.
       start_up: what the command took so far; a schedule by the clock begins with it.
 
     Raises:
@@ -75,11 +75,11 @@ def train(
       FloatingPointError: the loss is not finite or diverged; the last checkpoint stays.
       Stopped: SIGINT (Ctrl-C) or SIGTERM came; a checkpoint of the last training step is saved.
     """
-    start_up, folder, mesh = start_up or StartUp(), Path(folder), mesh or devices.make_mesh()
+    start_up, folder, mesh = start_up or StartUp(), Path(folder), mesh or parallel.make_mesh()
     recipe = method.recipe
     _check_limits(stop_after, pause_after)
     run_folder.check_run(folder, recipe, resume)
-    devices.wait_for_all("run checked")  # all processes have looked before the first one writes
+    parallel.wait_for_all("run checked")  # all processes have looked before the first one writes
     if not resume:
         recipe.check_beginning(warm=init is not None)
     feed = _feed(method, images, mesh, on_device)
@@ -87,7 +87,7 @@ def train(
     validate = _validation(method, images, mesh, feed)
     start_up.lap("images")
     with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.closing(feed):
-        saving, whole = Cost(), devices.everywhere(mesh)
+        saving, whole = Cost(), parallel.everywhere(mesh)
         if resume:
             state = run_folder.restore_state(checkpoints, recipe, whole)
         else:
@@ -106,7 +106,7 @@ def train(
     if request.signal is not None:
         raise Stopped(int(state.step), request.signal)
     # a copy that one process alone can use, as freezing does
-    params = run_folder.model_params(recipe, devices.local_copy(state.ema))
+    params = run_folder.model_params(recipe, parallel.local_copy(state.ema))
     return Run(recipe.config(), params, recipe, int(state.step))
 
 
@@ -131,7 +131,7 @@ def _read(images: datasets.Dataset, recipe: Recipe) -> datasets.Dataset:
     if isinstance(images.train, Tiles):
         return images
     images = images._replace(train=datasets.ImageCache(images.train))
-    if devices.is_first_process():
+    if parallel.is_first_process():
         batches.announce_small(images.train, recipe.crop)
     return images
 
@@ -162,7 +162,7 @@ def _last_step(recipe: Recipe, state: State) -> int:
 def jit_step(method: Method, mesh: Mesh) -> Callable[[State, Array], tuple]:
     """Return the method's training step, jitted; it takes over the buffers of the state."""
     step = method.make_step(mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=devices.everywhere(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=parallel.everywhere(mesh))
 
 
 def first_state(
@@ -177,7 +177,7 @@ def first_state(
     """
     params = jax.tree.map(np.asarray, method.first_params(images, init))
     begin = partial(init_state, method.recipe)  # in one program: as many small ones compile longer
-    return jax.jit(begin, out_shardings=devices.everywhere(mesh))(params)
+    return jax.jit(begin, out_shardings=parallel.everywhere(mesh))(params)
 
 
 def _state_of_new_run(
@@ -191,12 +191,12 @@ def _state_of_new_run(
     state = first_state(method, mesh, images, init)
     if not optimizer_of:
         return state
-    return run_folder.with_optimizer_of(optimizer_of, state, devices.everywhere(mesh))
+    return run_folder.with_optimizer_of(optimizer_of, state, parallel.everywhere(mesh))
 
 
 def _begin_run(folder: Path, recipe: Recipe, checkpoints: Checkpoints, state: State) -> None:
     """Write the recipe and the first checkpoint of a run."""
-    if devices.is_first_process():
+    if parallel.is_first_process():
         save_recipe(folder / RECIPE_FILE, recipe)
     run_folder.save_state(checkpoints, state)
 

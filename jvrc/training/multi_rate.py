@@ -21,7 +21,7 @@ from jvrc.training.loss import objectives
 from jvrc.training.method import Step
 from jvrc.training.rate_gradients import RateReport, Rates
 from jvrc.training.recipe.schema import MultiRateRecipe
-from jvrc.training.run.devices import check_divides
+from jvrc.training.run.parallel import check_divides
 from jvrc.training.update.state import State, apply_gradients
 from jvrc.training.validation.held_out import VALIDATION_QSTEPS
 

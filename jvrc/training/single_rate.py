@@ -17,11 +17,12 @@ from jvrc.training.initialisation import klt
 from jvrc.training.loss import objectives, outliers
 from jvrc.training.method import Step
 from jvrc.training.recipe.schema import SingleRateRecipe
-from jvrc.training.run.devices import check_divides
+from jvrc.training.run.parallel import check_divides
 from jvrc.training.update.state import State, apply_gradients
 from jvrc.training.validation.held_out import VALIDATION_QSTEPS
 
 CALIBRATION_CROPS = 128
+CALIBRATION_SIDE = 256  # pixels, at most
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def initial_params(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> di
 
 
 def calibration_crops(recipe: SingleRateRecipe, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Return random crops [n,crop,crop,3] in [0,1], which initial parameters are fitted to."""
-    shape = {"size": recipe.crop, "count": CALIBRATION_CROPS}
+    """Return random crops [n,side,side,3] in [0,1], which initial parameters are fitted to."""
+    shape = {"size": min(recipe.crop, CALIBRATION_SIDE), "count": CALIBRATION_CROPS}
     return batches.batch(images, recipe.seed, 2**31, **shape) / np.float32(255)
 
 

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from jvrc.training.feeding import Feed
 from jvrc.training.recipe.schema import Recipe
-from jvrc.training.run import devices, run_folder
+from jvrc.training.run import parallel, run_folder
 from jvrc.training.run.checkpoint import Checkpoints
 from jvrc.training.run.clock import OVERHEAD, Clock, Cost, Schedule, StartUp
 from jvrc.training.run.divergence import check_divergence
-from jvrc.training.run.log import Meter, MetricsFile
+from jvrc.training.run.log import Meter, MetricsFile, Window
 from jvrc.training.run.stopping import StopRequest
 from jvrc.training.update.state import State
 from jvrc.training.validation.held_out import Validation
@@ -57,10 +57,14 @@ class Loop:
     skipped: int = 0  # training steps, as outliers
     pending: deque = field(default_factory=deque)  # reports of dispatches
     meter: Meter = field(default_factory=Meter)
+    unwritten: tuple[int, float, Window] | None = None  # step and progress of a line of metrics
+    shown: dict[str, str] = field(default_factory=dict)  # by the progress bar, of the newest line
     saved: float = field(default_factory=time.monotonic)  # moment of the last checkpoint
     put_off: bool = False  # a validation, until its program is compiled
     schedule: Schedule | None = None  # once training has begun, likewise the next one
     clock: Clock | None = None
+    done: float = 0.0  # fraction of the schedule
+    trained_since: tuple[int, float] = (0, 0.0)  # step and moment of the first dispatch's end
     saving_at_start: float = 0.0  # seconds of the checkpoint that a new run begins with
 
     def run(self, state: State, request: StopRequest) -> State:
@@ -81,8 +85,9 @@ class Loop:
                 state, ending = self._on_the_clock(state, i)
                 ending |= stopped
                 if i % LOG_EVERY == 0 or ending:
-                    bar.set_postfix(self._write_metrics(i, state))
+                    self.unwritten = i, self.done, self.meter.window()
                 self._validate_and_save(state, i, ending=ending, stopped=stopped)
+                bar.set_postfix(self.shown, refresh=ending)
                 if ending:
                     bar.write(self._shares())
                     break
@@ -97,60 +102,70 @@ class Loop:
         if begins or len(self.pending) > _AHEAD:
             jax.block_until_ready(self.pending.popleft())
         if begins:
-            self._begin(count, bar)
+            self._begin(int(state.step), count, bar)
         else:
             bar.update(count)
+        self._write_metrics()  # of steps before this dispatch, which the devices compute meanwhile
         self.meter.add(reports, count if self.feed.together > 1 else None)
         return state
 
-    def _begin(self, steps: int, bar: tqdm) -> None:
+    def _begin(self, i: int, steps: int, bar: tqdm) -> None:
         """Count the first steps, and estimate the time from here on: they compiled."""
         self.start_up.lap("first step")
-        self.clock = self.schedule.clock(time.monotonic())
+        self.trained_since = i, time.monotonic()
+        self.clock = self.schedule.clock(self.trained_since[1])
         bar.n += steps
         bar.initial = bar.last_print_n = bar.n
         bar.start_t = bar.last_print_t = time.time()
         bar.set_description("training")
-        bar.write(f"{self.start_up}; {devices.described()}, {self.feed.described}")
+        bar.write(f"{self.start_up}; {parallel.described()}, {self.feed.described}")
 
     def _on_the_clock(self, state: State, i: int) -> tuple[State, bool]:
         """Return the state at the fraction of the schedule that is done, and True to end here."""
         paused = i == self.limits.last or self._due(self.limits.pause, i)
         if not self.recipe.minutes:
+            self.done = i / self.recipe.steps
             return state, paused
-        done = devices.shared(self.clock.advance(self._reserve(i)))
-        progress = jax.device_put(np.float32(done), self.whole)
-        return state._replace(progress=progress), paused or done >= 1
+        self.done = parallel.shared(self.clock.advance(self._reserve(i)))
+        progress = jax.device_put(np.float32(self.done), self.whole)
+        return state._replace(progress=progress), paused or self.done >= 1
 
     def _reserve(self, i: int) -> float:
-        """Return the seconds that the last validation and checkpoint will take, or an estimate."""
-        speed = (time.monotonic() - self.schedule.begun) / max(1, i)
-        validating = self.validating.newest or min(0.05 * self.schedule.seconds, 20 * speed)
-        return 1.2 * (validating + self.saving.newest)
+        """Return the seconds from here to the end of the call, if training ended now.
+
+        Dispatches that are under way, the last validation, or an estimate, and a checkpoint.
+        """
+        first, begun = self.trained_since
+        pace = (time.monotonic() - begun) / max(1, i - first)  # seconds a training step
+        under_way = len(self.pending) * self.feed.together * pace
+        validating = self.validating.newest or min(0.05 * self.schedule.seconds, 20 * pace)
+        return under_way + 1.2 * (validating + self.saving.newest)
 
     def _due(self, moment: float, step: int) -> bool:
         """Return True after the moment; all processes agree on it."""
         return self._agreed(time.monotonic() > moment, step)
 
     def _agreed(self, decision: bool, step: int) -> bool:
-        return devices.agree(decision, ask=step % LOG_EVERY == 0)
+        return parallel.agree(decision, ask=step % LOG_EVERY == 0)
 
     def _affordable(self) -> bool:
-        return devices.agree(self.validating.affordable(), ask=True)
+        return parallel.agree(self.validating.affordable(), ask=True)
 
-    def _write_metrics(self, step: int, state: State) -> dict[str, str]:
-        """Write a line of metrics.jsonl and return what the progress bar shows of it."""
-        metrics = self.meter.means()
+    def _write_metrics(self) -> None:
+        """Write the line of metrics.jsonl that is due, if there is one."""
+        if self.unwritten is None:
+            return
+        (step, progress, window), self.unwritten = self.unwritten, None
+        metrics = window.means()
         every_step = metrics["skipped"] == LOG_EVERY  # nothing is learnt any more
         self.losses.append(np.nan if every_step else metrics["loss"])
         self.skipped += metrics["skipped"]
         check_divergence(self.losses, step)
         times = {"validation_s": self.validating.total, "checkpoint_s": self.saving.total}
-        progress = float(state.progress) if self.recipe.minutes else step / self.recipe.steps
         self.log.write(step, **metrics, progress=progress, **times)
         shown = {k: f"{np.nanmean(metrics[k]):.3f}" for k in ("loss", "bpp", "psnr")}
         shown |= {"skipped": str(self.skipped)} if self.skipped else {}
-        return shown | ({"done": f"{progress:.0%}"} if self.recipe.minutes else {})
+        self.shown = shown | ({"done": f"{progress:.0%}"} if self.recipe.minutes else {})
 
     def _validate_and_save(self, state: State, step: int, *, ending: bool, stopped: bool) -> None:
         """Do what is due after a step; a signal leaves no time to validate."""
@@ -174,6 +189,7 @@ class Loop:
         return due and self._affordable()
 
     def _validate(self, state: State, step: int) -> None:
+        self._write_metrics()
         averaged = run_folder.model_params(self.recipe, state.ema)
         jax.block_until_ready(averaged)  # neither training nor compiling is a cost of validation
         self.validate.wait()
@@ -182,7 +198,8 @@ class Loop:
         self.log.write(step, validation=report | {"seconds": self.validating.newest})
 
     def _save(self, state: State, step: int) -> None:
-        """Save a checkpoint, unless a parameter is not finite."""
+        """Save a checkpoint, unless training has diverged or a parameter is not finite."""
+        self._write_metrics()
         finite = all(np.isfinite(a).all() for a in jax.tree.leaves(jax.device_get(state.params)))
         check_divergence([0.0 if finite else np.nan], step)  # by NumPy: nothing to compile
         spent = self.schedule.spent + time.monotonic() - self.schedule.begun

@@ -17,7 +17,7 @@ import numpy as np
 from jvrc.training import loop
 from jvrc.training.data import batches, datasets
 from jvrc.training.recipe.schema import SingleRateRecipe
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
 from jvrc.training.single_rate import SingleRate
 from jvrc.training.validation.held_out import make_validation
 
@@ -55,7 +55,7 @@ def trained(
     recipe: SingleRateRecipe, images: datasets.Dataset, seconds: float
 ) -> tuple[int, float]:
     """Return (training steps, held-out loss) after so many seconds of the processor."""
-    mesh, method = devices.make_mesh(), SingleRate(recipe)
+    mesh, method = parallel.make_mesh(), SingleRate(recipe)
     state = loop.first_state(method, mesh, images.train)
     crops = batches.batch(images.train, 0, 0, size=recipe.crop, count=recipe.batch)
     step = loop.jit_step(method, mesh).lower(state, crops).compile()

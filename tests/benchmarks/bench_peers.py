@@ -57,7 +57,7 @@ BATCH, CROP, SMALL, PRODUCT = 8, 128, 256, 2048
 def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[Contest]:
     from jvrc.training import loop
     from jvrc.training.recipe.schema import SingleRateRecipe
-    from jvrc.training.run import devices
+    from jvrc.training.run import parallel
     from jvrc.training.single_rate import SingleRate
 
     crops, file = random_crops(img), folder / "crops.npy"
@@ -65,7 +65,7 @@ def training(img: np.ndarray, n: int, m: int, folder: Path, peer: Peer) -> list[
     peer.ask("Training.load", path=str(file), n=n, m=m)
     sizes = {"n": n, "m": m, "batch": BATCH, "crop": CROP}
     method = SingleRate(SingleRateRecipe(**sizes, optimizer="adam", initialisation="random"))
-    mesh = devices.make_mesh()
+    mesh = parallel.make_mesh()
     step = loop.jit_step(method, mesh)
     state = loop.first_state(method, mesh)
 

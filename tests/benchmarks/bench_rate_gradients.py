@@ -25,7 +25,7 @@ from jvrc.runtime import compile_cache
 from jvrc.training import loop, multi_rate, rate_gradients, warm_start
 from jvrc.training.data import batches, datasets
 from jvrc.training.recipe.schema import MultiRateRecipe
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
 
 SHIPPED = Path(jvrc.__file__).parent / "weights" / "mbt2018-mean.safetensors"
 KINDS = {
@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace) -> dict:
     Runs in a process of its own.
     """
     recipe, params, crops = setting(args, args.kind)
-    mesh, method = devices.make_mesh(), multi_rate.MultiRate(recipe)
+    mesh, method = parallel.make_mesh(), multi_rate.MultiRate(recipe)
     step = loop.jit_step(method, mesh)
     state, seconds = loop.first_state(method, mesh, init=params), []
     for images in [crops[0], *crops]:
@@ -75,7 +75,7 @@ def compare(args: argparse.Namespace) -> None:
                 multi_rate.weighting_of(replace(recipe, weight_floor=args.floor)),
                 exact_gram=gram == "exact",
             ),
-            devices.make_mesh(),
+            parallel.make_mesh(),
         )
         updates[gram] = jax.jit(step)
     rates = multi_rate.rates_of(recipe, params, jax.random.key(0))

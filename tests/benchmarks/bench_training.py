@@ -25,7 +25,7 @@ from jvrc.training import feeding, loop
 from jvrc.training.data import tile_file
 from jvrc.training.recipe import files
 from jvrc.training.recipe.schema import SingleRateRecipe
-from jvrc.training.run import devices, run_folder
+from jvrc.training.run import parallel, run_folder
 from jvrc.training.single_rate import SingleRate
 
 # Published peaks, of dense products: (Tflop/s in bfloat16, Tflop/s in TF32 or None, TB/s of memory)
@@ -35,7 +35,7 @@ PEAKS = {"NVIDIA H200": (989.0, 494.0, 4.8), "TPU v5e": (197.0, None, 0.819)}
 def main() -> None:
     args = parsed()
     recipe = chosen_recipe(args)
-    method, mesh = SingleRate(recipe), devices.make_mesh()
+    method, mesh = SingleRate(recipe), parallel.make_mesh()
     device = jax.devices()[0]
     print(f"{jax.device_count()} x {device.device_kind}, JAX {jax.__version__}")
     print(

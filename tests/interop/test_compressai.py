@@ -34,7 +34,7 @@ from jvrc.model.latents import Latents
 from jvrc.training import loop, warm_start
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
 
 FOLDER = Path(__file__).parents[1] / "golden" / "compressai"
 STRIDE = 5  # of the stored samples of an image
@@ -451,7 +451,7 @@ def test_a_single_rate_model_is_post_trained_at_once_and_its_offsets_live(tmp_pa
         steps=2, batch=2, crop=64, optimizer="adam", qsteps=(1.0, 4.0), warmup=0
     )
     recipe = small.of_model(config, described)
-    method, mesh = MultiRate(recipe), devices.make_mesh()
+    method, mesh = MultiRate(recipe), parallel.make_mesh()
     step = jax.jit(method.make_step(mesh), compiler_options=QUICK)
     state, _ = step(loop.first_state(method, mesh, init=init), np.stack([image()[:, :64]] * 2))
     for part in ("offset", "z_step"):

@@ -23,7 +23,7 @@ from jvrc.training.initialisation import klt_scales
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.recipe.files import save_recipe
 from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
-from jvrc.training.run import clock, devices
+from jvrc.training.run import clock, parallel
 from jvrc.training.run.checkpoint import Checkpoints
 from jvrc.training.run.clock import StartUp
 from jvrc.training.run.divergence import has_diverged
@@ -98,7 +98,7 @@ def test_jvrc2026_trains_with_muon_and_resumes_to_the_same_bits(dataset, tmp_pat
 
 
 def test_losses_of_jvrc2026_fall_on_a_batch_seen_again(dataset):
-    mesh, method = devices.make_mesh(), SingleRate(NEW)
+    mesh, method = parallel.make_mesh(), SingleRate(NEW)
     step, state = loop.jit_step(method, mesh), loop.first_state(method, mesh, dataset.train)
     crops, losses = batches.batch(dataset.train, 0, 0, size=64, count=2), []
     for _ in range(12):
@@ -109,9 +109,9 @@ def test_losses_of_jvrc2026_fall_on_a_batch_seen_again(dataset):
 
 def test_a_run_goes_on_from_another_with_its_optimizer_or_without(whole, dataset, tmp_path):
     """The parameters before averaging, the optimiser's averages and the recent norms go along."""
-    method, mesh = SingleRate(RECIPE), devices.make_mesh()
+    method, mesh = SingleRate(RECIPE), parallel.make_mesh()
     fresh = loop.first_state(method, mesh, init=whole[0].params)
-    found = with_optimizer_of(whole[1], fresh, devices.everywhere(mesh))
+    found = with_optimizer_of(whole[1], fresh, parallel.everywhere(mesh))
     assert int(found.step) == 0
     assert int(found.norms.seen) == 4
     assert_identical(found.ema, fresh.ema)

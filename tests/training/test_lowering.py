@@ -21,7 +21,7 @@ from jvrc.model.modules import init_params
 from jvrc.training import feeding
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
 from jvrc.training.run.run_folder import abstract_state
 from jvrc.training.single_rate import SingleRate
 from jvrc.training.update.state import State
@@ -47,7 +47,7 @@ def assert_lowers(function, *shapes):
 
 @pytest.mark.slow
 def test_post_training():
-    method, mesh = METHODS["posttrain"], devices.make_mesh()
+    method, mesh = METHODS["posttrain"], parallel.make_mesh()
     batch = shape(np.uint8, 2, 64, 64, 3)
     assert_lowers(method.make_step(mesh), abstract_state(method.recipe), batch)
 
@@ -59,13 +59,13 @@ def test_post_training():
 )
 def test_training_of_the_architectures_of_2018(architecture, optimizer):
     recipe = SingleRateRecipe(model=architecture, n=4, m=6, optimizer=optimizer, **TINY)
-    step = SingleRate(recipe).make_step(devices.make_mesh())
+    step = SingleRate(recipe).make_step(parallel.make_mesh())
     assert_lowers(step, abstract_state(recipe), shape(np.uint8, 2, 64, 64, 3))
 
 
 @pytest.mark.slow
 def test_training_with_crops_drawn_on_the_device():
-    method, mesh = METHODS["train"], devices.make_mesh()
+    method, mesh = METHODS["train"], parallel.make_mesh()
     program = feeding.steps_on_device(method.recipe, method.make_step(mesh), mesh, side=96)
     inputs = (shape(np.uint8, 5, 96, 96, 3), shape(np.float32, 5))
     assert_lowers(program, abstract_state(method.recipe), inputs, shape(np.int32))
@@ -73,7 +73,7 @@ def test_training_with_crops_drawn_on_the_device():
 
 def test_runs_that_differ_in_numbers_share_a_program():
     """So do a run and one that goes on from it: a training step compiles for a minute."""
-    mesh, texts = devices.make_mesh(), set()
+    mesh, texts = parallel.make_mesh(), set()
     others = {
         "warm_start": "run runs/piece-1, step 34000",
         "steps": 7,

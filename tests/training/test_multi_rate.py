@@ -29,7 +29,7 @@ from jvrc.training.recipe.schema import (
     MultiRateRecipe,
     SingleRateRecipe,
 )
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
 from jvrc.training.run.log import read_metrics
 from jvrc.training.run.run_folder import model_params
 from jvrc.training.single_rate import SingleRate
@@ -130,7 +130,7 @@ def test_a_post_trained_run_freezes_with_the_range_of_its_steps(whole, tmp_path)
 
 def one_step(recipe, params, steps=1):
     """(state, last report) after some steps on the same batch, and the jitted step."""
-    mesh, method = devices.make_mesh(), MultiRate(recipe)
+    mesh, method = parallel.make_mesh(), MultiRate(recipe)
     step = loop.jit_step(method, mesh)
     state = loop.first_state(method, mesh, init=params)
     for _ in range(steps):
@@ -164,7 +164,7 @@ def test_weighting_random_takes_one_rate_and_reports_the_others_as_nan(params):
 
 def test_qsteps_are_drawn_anew_in_the_range_of_those_given(params):
     recipe = replace(RECIPE, draw_qsteps=True, qsteps=(8.0, 2.0))
-    mesh, method = devices.make_mesh(), MultiRate(recipe)
+    mesh, method = parallel.make_mesh(), MultiRate(recipe)
     step = loop.jit_step(method, mesh)
     state, seen = loop.first_state(method, mesh, init=params), []
     for _ in range(3):
@@ -272,4 +272,4 @@ def test_a_mesh_that_does_not_divide_the_work_is_refused():
     with pytest.raises(ValueError, match="qsteps must divide evenly over 4"):
         MultiRate(RECIPE).make_step(AbstractMesh((1, 4), ("data", "rate")))
     with pytest.raises(ValueError, match="rate_devices must divide"):
-        devices.make_mesh(jax.device_count() + 1)
+        parallel.make_mesh(jax.device_count() + 1)

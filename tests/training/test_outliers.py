@@ -18,8 +18,8 @@ from jvrc.training.data import datasets
 from jvrc.training.loss import objectives, outliers
 from jvrc.training.recipe.schema import SingleRateRecipe
 from jvrc.training.run import clock
-from jvrc.training.run.devices import make_mesh
 from jvrc.training.run.log import read_metrics
+from jvrc.training.run.parallel import make_mesh
 from jvrc.training.single_rate import SingleRate
 from jvrc.training.update.state import apply_gradients, init_state
 

@@ -19,7 +19,7 @@ from jvrc.training.initialisation import klt
 from jvrc.training.initialisation.klt_scales import klt_config
 from jvrc.training.loss import objectives
 from jvrc.training.rate_gradients import Rates, Setup
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def smooth_images(count=2):
 
 
 def updated(setup, params, x=None):
-    update = rate_gradients.make_update(setup, devices.make_mesh())
+    update = rate_gradients.make_update(setup, parallel.make_mesh())
     return jit(update)(params, smooth_images() if x is None else x, RATES, KEY)
 
 

@@ -5,11 +5,12 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jvrc.io.files import write_bytes
-from jvrc.training.run import devices
+from jvrc.training.run import parallel
 
 
 class MetricsFile:
@@ -18,7 +19,7 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         """Open the file; drop lines beyond `step`, the checkpoint that a run resumes from."""
         self._path = path
-        self._writes = devices.is_first_process()
+        self._writes = parallel.is_first_process()
         if self._writes:
             kept = [row for row in read_metrics(path) if row["step"] <= step]
             text = "".join(json.dumps(row) + "\n" for row in kept)
@@ -38,7 +39,7 @@ class Meter:
         self._restart()
 
     def _restart(self) -> None:
-        self._added: list[tuple[dict, int | None]] = []  # not waited for before `means`
+        self._added: list[tuple[dict, int | None]] = []  # arrays that may not be computed yet
         self._begun, self._waited = time.monotonic(), 0.0
 
     @contextlib.contextmanager
@@ -52,14 +53,29 @@ class Meter:
         """Add the report of one training step, or those of `count` steps, stacked on axis 0."""
         self._added.append((reports, count))
 
+    def window(self) -> "Window":
+        """Return the reports that were added, without waiting for them; begin anew."""
+        found = Window(self._added, time.monotonic() - self._begun, self._waited)
+        self._restart()
+        return found
+
+
+class Window(NamedTuple):
+    """The reports of the training steps of one line of the metrics file."""
+
+    added: list[tuple[dict, int | None]]
+    elapsed: float  # seconds
+    waited: float  # seconds of these, for data
+
     def means(self) -> dict:
-        """Return means of all reports, the number of skipped steps, the speed; begin anew."""
-        reports = [one for added in self._added for one in _each(*added)]
-        elapsed = time.monotonic() - self._begun
-        speed = {"steps_per_s": len(reports) / elapsed, "data_wait": self._waited / elapsed}
+        """Return means of all reports, the number of skipped steps and the speed."""
+        reports = [one for added in self.added for one in _each(*added)]
+        speed = {
+            "steps_per_s": len(reports) / self.elapsed,
+            "data_wait": self.waited / self.elapsed,
+        }
         result = means(reports) | speed
         result["skipped"] = sum(int(report["skipped"]) for report in reports)
-        self._restart()
         return result
 
 
