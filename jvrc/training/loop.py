@@ -132,7 +132,8 @@ def _read(images: datasets.Dataset, recipe: Recipe) -> datasets.Dataset:
         return images
     images = images._replace(train=datasets.ImageCache(images.train))
     if parallel.is_first_process():
-        batches.announce_small(images.train, recipe.crop)
+        sides = images.train.sides()
+        batches.announce_small(sides, recipe.crop, parts="crops", option="--crop")
     return images
 
 

@@ -142,8 +142,8 @@ def test_an_image_that_cannot_be_read_is_skipped_with_a_warning_once(tmp_path):
 def test_images_smaller_than_the_crop_are_announced(source):
     cached = datasets.ImageCache(source, progress=False)
     with pytest.warns(UserWarning, match=rf"^{len(source)} of {len(source)} images are smaller"):
-        batches.announce_small(cached, 1024)
-    batches.announce_small(cached, 16)  # no warning
+        batches.announce_small(cached.sides(), 1024, parts="crops", option="--crop")
+    batches.announce_small(cached.sides(), 16, parts="crops", option="--crop")  # no warning
 
 
 def test_crops_come_from_the_image_and_half_are_mirrored():

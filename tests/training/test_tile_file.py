@@ -32,7 +32,8 @@ def packed(folder, tmp_path_factory):
     """(path, the data set that it was packed from)."""
     path = tmp_path_factory.mktemp("packed") / "photos.tiles"
     source = datasets.open_folder(folder)
-    tile_file.pack(source, path, TILING, progress=False)
+    with pytest.warns(UserWarning, match="1 of 3 images are smaller than the tiles of 64x64"):
+        tile_file.pack(source, path, TILING, progress=False)
     return path, source
 
 
@@ -124,12 +125,16 @@ def test_a_file_appears_complete_or_not_at_all(packed, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("default")  # which the command prints
 def test_the_command_writes_a_file_once(folder, packed, tmp_path, capsys):
     out = tmp_path / "x.tiles"
     options = ["--side", "64", "--stride", "48", "--scales", "1,0.5", "--unnatural", "9"]
     command = ["pack", str(folder), "-o", str(out), *options]
     assert main(command) == 0
-    assert "of 3 images" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "of 3 images" in shown.out
+    assert "1 of 3 images are smaller than the tiles of 64x64" in shown.err
+    assert "choose a smaller --side" in shown.err
     assert out.read_bytes() == packed[0].read_bytes()
     assert main(command) == 1
     assert "--force" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 
 from jvrc.training.data import unnatural
-from jvrc.training.data.datasets import ImageCache, read_each
+from jvrc.training.data.datasets import read_each
 
 
 def pad_to(img: np.ndarray, size: int) -> np.ndarray:
@@ -23,14 +23,17 @@ def pad_to(img: np.ndarray, size: int) -> np.ndarray:
     return np.pad(img, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
 
 
-def announce_small(images: ImageCache, size: int) -> None:
-    """Warn of images in memory that are smaller than crops of a size; see `pad_to`."""
-    sides = images.sides()
+def announce_small(sides: Sequence[int], size: int, *, parts: str, option: str) -> None:
+    """Warn of images whose shorter side is less than that of crops or tiles; see `pad_to`.
+
+    sides: the shorter side of each image. parts, option: what of, and the option to change.
+    """
     small = sum(side < size for side in sides)
     if small:
         warnings.warn(
-            f"{small} of {len(sides)} images are smaller than the crops of {size}x{size} and are "
-            "repeated at their lower and right edges: leave them out, or choose a smaller --crop",
+            f"{small} of {len(sides)} images are smaller than the {parts} of {size}x{size} and "
+            "are repeated at their lower and right edges: leave them out, or choose a smaller "
+            f"{option}",
             stacklevel=2,
         )
 

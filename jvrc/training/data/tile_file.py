@@ -97,7 +97,7 @@ def pack(
 
     The file appears complete or not at all. A few images are in memory at a time.
 
-    Images that cannot be read are left out.
+    Images that cannot be read are left out; a warning says how many are smaller than a tile.
 
     Raises:
       ValueError: tiling is no tiling, or no image can be read.
@@ -105,12 +105,13 @@ def pack(
     """
     _check(tiling)
     check_writable(path)
-    weights, some = [], []
+    weights, some, sides = [], [], []
     with replacing(Path(os.path.realpath(path))) as temporary, temporary.open("xb") as file:
         file.write(bytes(_HEADER))
-        for tiles in _tiles_of_all(images.train, tiling, progress):
+        for side, tiles in _tiles_of_all(images.train, tiling, progress):
             file.writelines(memoryview(np.ascontiguousarray(t)).cast("B") for t in tiles)
             weights += [len(tiles) ** (_IMAGE_POWER - 1)] * len(tiles)
+            sides.append(side)
             if len(some) < _HELD_OUT:
                 some.append(np.array(tiles[len(some) % len(tiles)]))
         if not some:
@@ -124,6 +125,7 @@ def pack(
         file.write(held_out.tobytes())
         file.seek(0)
         file.write(_header(tiling, len(weights), len(held_out)))
+    batches.announce_small(sides, tiling.side, parts="tiles", option="--side")
     return len(weights)
 
 
@@ -157,11 +159,12 @@ def _cut(img: np.ndarray, tiling: Tiling) -> list[np.ndarray]:
 
 def _tiles_of_all(
     images: Sequence[np.ndarray], tiling: Tiling, progress: bool
-) -> Iterator[list[np.ndarray]]:
-    """Yield the tiles of each image that can be read; several threads read."""
+) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yield (shorter side, tiles) of each image that can be read; several threads read."""
 
-    def tiles(i: int) -> list[list[np.ndarray]]:
-        return [tiles_of(img, tiling) for img in datasets.read_each(images, [i])]
+    def tiles(i: int) -> list[tuple[int, list[np.ndarray]]]:
+        read = datasets.read_each(images, [i])
+        return [(min(img.shape[:2]), tiles_of(img, tiling)) for img in read]
 
     bar = tqdm(total=len(images), desc="packing", unit="img", disable=not progress)
     with bar, ThreadPoolExecutor(_TOGETHER) as pool:
