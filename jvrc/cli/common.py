@@ -72,6 +72,16 @@ def parse_qstep(text: str) -> float:
     return value
 
 
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """Return numbers with commas between; ArgumentTypeError if a part is none."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers with commas between; got {text!r}"
+        ) from error
+
+
 def parse_path(text: str) -> Path:
     """Return the path that an argument names; ArgumentTypeError if it is empty."""
     return Path(parse_name(text))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jvrc.cli.common import add_command, add_output, parse_path
+from jvrc.cli.common import add_command, add_output, parse_numbers, parse_path
 from jvrc.cli.outputs import check_output, identities
 from jvrc.cli.sources import print_skipped
 
@@ -30,7 +30,7 @@ def add_pack(subparsers: Any) -> None:
     parser.add_argument(
         "--scales",
         metavar="X,X,…",
-        type=_scales,
+        type=parse_numbers,
         help="of each image, smaller versions too, unless less than a tile (default: 1,0.5)",
     )
     parser.add_argument(
@@ -56,12 +56,3 @@ def _run_pack(args: argparse.Namespace) -> None:
         f"{output}: {count} tiles of {packed} images, {output.stat().st_size} bytes, "
         f"{held_out} images held out"
     )
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be numbers with commas between; got {text!r}"
-        ) from error

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import Field, fields, replace
 from typing import Any
 
+from jvrc.cli.common import parse_numbers
 from jvrc.cli.messages import UsageError
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
@@ -152,7 +153,7 @@ def _add_option(group: Any, field: Field) -> None:
     elif isinstance(default, bool):
         details |= {"type": _yes_or_no, "metavar": "yes|no"}
     elif isinstance(default, tuple):
-        details |= {"type": _numbers, "metavar": "X,X,…"}
+        details |= {"type": parse_numbers, "metavar": "X,X,…"}
     elif isinstance(default, dict):
         details |= {"type": _named_numbers, "metavar": "NAME=N,…"}
     else:
@@ -177,15 +178,6 @@ def _yes_or_no(text: str) -> bool:
     if text not in known:
         raise argparse.ArgumentTypeError(f"must be yes or no; got {text!r}")
     return known[text]
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be numbers with commas between; got {text!r}"
-        ) from error
 
 
 def _named_numbers(text: str) -> dict[str, int]:
