@@ -1,13 +1,12 @@
 """The latent coder of mbt2018, whose sigma and mu depend on the latents coded before.
 
 All positions of a wavefront (jvrc.codec.latent_coders.wavefront_order) are coded at once, in one
-loop (jvrc.codec.latent_coders.wavefront_loop), of one image or of several.
+loop (jvrc.codec.latent_coders.wavefront_loop).
 """
 
-from collections.abc import Sequence
 from copy import copy
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from jax import Array
@@ -53,8 +52,7 @@ class WavefrontCoder:
 
     def quantise(self, y: np.ndarray) -> Symbols:
         """Return q = round((y - mu) / Delta), mu following from the q before."""
-        codes, arithmetic = [self.qstep_code], self.arithmetic
-        return quantise_batch(self.model, [y], [self._psi], codes, arithmetic=arithmetic)[0]
+        return self._run(wavefront_loop.rounded, 0, None, y)[1]
 
     def scale_indices(self, y: np.ndarray) -> np.ndarray:
         """Return the scale indices of the symbols nearest to y."""
@@ -79,91 +77,53 @@ class WavefrontCoder:
         return encode_stream(y.ravel(), tables.ravel(), self.model.y_tables)
 
     def decode(self, stream: Stream, index_shift: np.ndarray) -> Symbols:
-        """Return the symbols of a stream; BitstreamError if it is damaged."""
-        codes, shifts = [self.qstep_code], [index_shift]
-        return decode_batch(
-            self.model, [stream], [self._psi], codes, shifts, arithmetic=self.arithmetic
-        )[0]
+        """Return the symbols of a stream; BitstreamError if it is damaged or of another model."""
+        count = self._psi.shape[0] * self._psi.shape[1] * self.model.config.M
+        state, words = range_coder.read_states(stream.words, count, stream.lanes)
+        escaped = escapes.unpack_all(stream.escapes)
+        escapes.check_limit(escaped)
+        coded = wavefront_loop.Coded(
+            words=_filled_up(words, np.uint16),
+            escapes=_filled_up(escaped, np.int32),
+            lanes=np.int32(stream.lanes),
+            tables=range_coder.prepare(self.model.y_tables)[1:],
+            low=np.asarray(self.model.y_tables.low),
+            index_shift=index_shift.astype(np.int32),
+        )
+        coder = wavefront_loop.Coder(state, *[np.int32(0)] * 3)
+        no_y = np.zeros((*self._psi.shape[:2], 0), np.float32)
+        coder, symbols = self._run(wavefront_loop.decoded, coder, coded, no_y)
+        _check_end(coder, len(words), len(escaped))
+        return symbols
 
     def reconstruct(self, symbols: Symbols) -> np.ndarray:
         """Return y^ from symbols, mu and offsets."""
         return reconstruct_with_offsets(self.model, symbols, self.qstep_code)
 
-
-def quantise_batch(
-    model: FrozenModel,
-    y: Sequence[np.ndarray],
-    psi: Sequence[np.ndarray],
-    qstep_codes: Sequence[int],
-    *,
-    arithmetic: Arithmetic = INTEGER,
-) -> list[Symbols]:
-    """Return the symbols of several images' latents, all in one loop.
-
-    y: float32 [h,w,M], one for each image, of any sizes. psi: int32 [h,w,10M/3] each, see
-    `WavefrontCoder.psi`. qstep_codes: one for each image.
-    """
-    source = wavefront_loop.rounded
-    return wavefront_loop.run(model, source, 0, None, y, psi, qstep_codes, arithmetic=arithmetic)[1]
+    def _run(
+        self,
+        source: wavefront_loop.Source,
+        carry: Any,
+        coded: wavefront_loop.Coded | None,
+        y: np.ndarray,
+    ) -> tuple[Any, Symbols]:
+        given = (coded, y, self._psi, self.qstep_code)
+        return wavefront_loop.run(self.model, source, carry, *given, arithmetic=self.arithmetic)
 
 
-def decode_batch(
-    model: FrozenModel,
-    streams: Sequence[Stream],
-    psi: Sequence[np.ndarray],
-    qstep_codes: Sequence[int],
-    index_shifts: Sequence[np.ndarray],
-    *,
-    arithmetic: Arithmetic = INTEGER,
-) -> list[Symbols]:
-    """Return the symbols of several images' streams, all in one loop.
-
-    psi, qstep_codes: as in `quantise_batch`. index_shifts: int32 [M] each.
-
-    Raises:
-      BitstreamError: a stream is damaged or of another model.
-    """
-    sizes = [p.shape[0] * p.shape[1] * model.config.M for p in psi]
-    pairs = zip(streams, sizes, strict=True)
-    opened = [range_coder.read_states(s.words, n, s.lanes) for s, n in pairs]
-    escaped = [escapes.unpack_all(s.escapes) for s in streams]
-    for values in escaped:
-        escapes.check_limit(values)
-    prepared = range_coder.prepare(model.y_tables)
-    batch = wavefront_loop.Streams(
-        words=_stacked([words for _, words in opened], np.uint16),
-        escapes=_stacked(escaped, np.int32),
-        lanes=np.array([s.lanes for s in streams], np.int32),
-        tables=prepared[1:],
-        low=np.asarray(model.y_tables.low),
-        index_shift=np.stack(index_shifts).astype(np.int32),
-    )
-    zeros = [np.zeros(len(streams), np.int32) for _ in range(3)]
-    coder = wavefront_loop.Coder(np.stack([state for state, _ in opened]), *zeros)
-    no_y = [np.zeros((*p.shape[:2], 0), np.float32) for p in psi]
-    source = wavefront_loop.decoded
-    coder, symbols = wavefront_loop.run(
-        model, source, coder, batch, no_y, psi, qstep_codes, arithmetic=arithmetic
-    )
-    for b, ((_, words), values) in enumerate(zip(opened, escaped, strict=True)):
-        _check_end(coder, b, len(words), len(values))
-    return symbols
-
-
-def _check_end(coder: wavefront_loop.Coder, b: int, words: int, escapes: int) -> None:
-    """Raise BitstreamError unless image b took all its words and escape values."""
-    range_coder.check_end(int(coder.position[b]), words, np.asarray(coder.state[b]))
-    if int(coder.escape[b]) != escapes:
+def _check_end(coder: wavefront_loop.Coder, words: int, escapes: int) -> None:
+    """Raise BitstreamError unless the decoder took all words and escape values."""
+    range_coder.check_end(int(coder.position), words, np.asarray(coder.state))
+    if int(coder.escape) != escapes:
         raise BitstreamError(
-            f"damaged stream: {escapes} escape values, {coder.escape[b]} were announced"
+            f"damaged stream: {escapes} escape values, {coder.escape} were announced"
         )
 
 
-def _stacked(rows: list[np.ndarray], kind: type) -> np.ndarray:
-    """Return [B,.]: rows filled up with zeros to a power of two."""
-    out = np.zeros((len(rows), power_of_two(max(256, *(len(r) for r in rows)))), kind)
-    for b, row in enumerate(rows):
-        out[b, : len(row)] = row
+def _filled_up(values: np.ndarray, kind: type) -> np.ndarray:
+    """Return values [n] filled up with zeros to a power of two."""
+    out = np.zeros(power_of_two(max(256, len(values))), kind)
+    out[: len(values)] = values
     return out
 
 
