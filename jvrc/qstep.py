@@ -37,8 +37,8 @@ def qstep_code_of(qstep: float) -> int:
       ValueError: ``qstep`` is no number in QSTEP_MIN ... QSTEP_MAX.
     """
     try:
-        value = math.nan if isinstance(qstep, str) else float(qstep)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(qstep, (str, bytes, bool)) else float(qstep)
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not QSTEP_MIN <= value <= QSTEP_MAX:
         raise ValueError(

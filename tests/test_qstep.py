@@ -40,7 +40,9 @@ def test_numpy_scalars_are_steps():
     assert qstep_code_of(np.float32(2)) == qstep_code_of(np.int64(2)) == qstep_code_of(2.0) == 128
 
 
-@pytest.mark.parametrize("qstep", [math.nan, 0, -1, math.inf, 0.49, 32.1, None, "2", [1.0, 2.0]])
+@pytest.mark.parametrize(
+    "qstep", [math.nan, 0, -1, math.inf, 0.49, 32.1, None, "2", [1.0, 2.0], True, 10**400]
+)
 def test_no_step_says_rule_value_and_remedy(qstep):
     with pytest.raises(ValueError, match="qstep must be a number in 0.5 ... 32, got .*; a smaller"):
         qstep_code_of(qstep)

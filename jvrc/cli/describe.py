@@ -197,7 +197,7 @@ def _means(path: Path, fingerprint: str) -> dict[str, Any]:
     """Return the means of one model, as lists over its quantisation steps."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["means"]
-        rows = [row for row in rows if row["version"] == fingerprint]
+        rows = [row for row in rows if row["version"].split(",")[0] == fingerprint]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a results.json of `jvrc eval`") from error
     if not rows:

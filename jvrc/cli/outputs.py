@@ -211,9 +211,11 @@ def _jobs_of(path: Path, folder: Path | None, naming: Naming) -> Iterator[Job]:
 
 def _files_below(folder: Path, naming: Naming) -> Iterator[Path]:
     """Yield the files below a folder, sorted, without what is hidden; say what is left out."""
-    others = pipes = made = 0
-    for place, folders, names in os.walk(folder):
+    others = pipes = made = links = 0
+    closed: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links += sum(Path(place, name).is_symlink() for name in folders)
         for name in sorted(names):
             wanted = name.lower().endswith(naming.found) and not name.startswith(".")
             if wanted and naming.made and naming.made in name:
@@ -230,6 +232,10 @@ def _files_below(folder: Path, naming: Naming) -> Iterator[Path]:
         note(f"jvrc: {folder}: left out, as restored by jvrc: {counted(made, 'file')}")
     if pipes:
         note(f"jvrc: {folder}: left out, as pipes or devices: {counted(pipes, 'file')}")
+    if links:
+        note(f"jvrc: {folder}: left out, as links: {counted(links, 'folder')}: name them as inputs")
+    for error in closed:
+        note(f"jvrc: warning: {error.filename}: left out: {error.strerror}")
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

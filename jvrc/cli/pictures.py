@@ -85,6 +85,7 @@ def write_large(output: Path, coded: Any, decode: Callable[..., Any], *, force: 
     shape = (coded.height, coded.width, *channels)
     with not_over_another(output), create_large(output, shape, replace=force) as out:
         decode(out=out)
+        del out  # on Windows a file that is mapped can't take its place
     names = ("the colour profile", "EXIF", "XMP")
     for name, data in zip(names, readable_metadata(coded.sections)[0], strict=True):
         if data:

@@ -1,10 +1,11 @@
 """The devices that several images are coded on at a time, and models on them."""
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+from jvrc.runtime import devices
 
 _PER_ACCELERATOR = 2  # while one thread's image is on the device, the other's is on the processor
 _MOST = 8  # threads on the processor
@@ -20,14 +21,14 @@ def places(count: int | None) -> list[Place]:
     """
     import jax
 
-    devices = jax.local_devices()
-    if devices[0].platform == "cpu":
-        default = max(len(devices), min(_MOST, (os.cpu_count() or 1) // 2), 2)
+    found = jax.local_devices()
+    if found[0].platform == "cpu":
+        default = max(len(found), min(_MOST, devices.cores() // 2), 2)
     else:
-        default = _PER_ACCELERATOR * len(devices)
-    if len(devices) == 1:
+        default = _PER_ACCELERATOR * len(found)
+    if len(found) == 1:
         return [nullcontext] * (count or default)
-    return [_place(devices[i % len(devices)]) for i in range(count or default)]
+    return [_place(found[i % len(found)]) for i in range(count or default)]
 
 
 def _place(device: Any) -> Place:

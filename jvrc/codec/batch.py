@@ -13,6 +13,7 @@ import numpy as np
 from jvrc.codec.files import compress, decompress
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
+from jvrc.io.picture import Picture
 
 
 def compress_batch(
@@ -62,7 +63,8 @@ def _check_list(name: str, given: Any) -> None:
     """Raise ValueError for what is one image or one file, not several."""
     shape = getattr(given, "shape", ())
     one = len(shape) == 3 and shape[-1] in (3, 4)  # not [B,H,W], grey
-    if one or not isinstance(given, Iterable) or isinstance(given, str | bytes | bytearray):
+    single = str | bytes | bytearray | memoryview | Picture
+    if one or not isinstance(given, Iterable) or isinstance(given, single):
         kind = f"an array {list(shape)}" if one else type(given).__name__
         raise ValueError(f"{name} must be a list, got {kind}; of one, pass a list of one")
 

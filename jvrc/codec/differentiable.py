@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jvrc.codec.transforms.latents import full_precision
 from jvrc.coding.tables import TOTAL, CdfTables
 from jvrc.coding.tile_grid import BLOCK
 from jvrc.frozen.model import FrozenModel
@@ -116,7 +117,8 @@ def _estimate(
     height, width = x.shape[1:3]
     gaussian = entropy_models.gaussian_probability
     probability = partial(_tabulated, tables) if tables else gaussian
-    out = architectures.forward(config, params, _padded(x), qstep, key, probability)
+    with full_precision():
+        out = architectures.forward(config, params, _padded(x), qstep, key, probability)
     x_hat = out.x_hat[:, :height, :width]
     x_hat = x_hat + jax.lax.stop_gradient(jnp.clip(x_hat, 0, 1) - x_hat)
     mse = jnp.mean(jnp.square(x - x_hat), axis=(1, 2, 3))

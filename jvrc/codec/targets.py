@@ -53,7 +53,7 @@ def _positive(name: str, given: Any) -> float:
     unit = {"target_bytes": "bytes", "target_bpp": "bits per pixel", "target_psnr": "dB"}[name]
     try:
         value = math.nan if isinstance(given, (str, bytes, bool)) else float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number of {unit}, got {given!r}")

@@ -54,7 +54,7 @@ def decode(data: bytes) -> np.ndarray:
         img = Image.open(BytesIO(data), formats=["WEBP"])
         if max(img.size) > MAX_SIDE:
             raise BitstreamError(f"damaged stream: a thumbnail of {img.height} x {img.width}")
-        return np.asarray(img.convert("RGB"))
+        return np.array(img.convert("RGB"))
     except _DAMAGE as error:
         raise BitstreamError(f"damaged stream: thumbnail: {error}") from error
 

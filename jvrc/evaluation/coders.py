@@ -23,7 +23,8 @@ def of_model(
     decompress = partial(jvrc.decompress, model)
     label = f"{name}, effort {effort}" if effort else name
     label += ", masking" if masking else ""
-    return Coder(label, model.fingerprint, "qstep", qsteps, compress, decompress)
+    version = f"{model.fingerprint}, jvrc {jvrc.__version__}"  # the encoder may change
+    return Coder(label, version, "qstep", qsteps, compress, decompress)
 
 
 def of_peer(peer: Peer) -> Coder:

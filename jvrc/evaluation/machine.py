@@ -1,17 +1,17 @@
 """A description of the machine that a measurement ran on."""
 
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
+
+from jvrc.runtime import devices
 
 
 def describe() -> str:
     """Return processor, cores, system, Python and the versions of JAX, NumPy and Pillow."""
     packages = ", ".join(f"{p} {metadata.version(p)}" for p in ("jax", "numpy", "pillow"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return f"{_processor()}, {cores} cores, {system}, {packages}"
+    return f"{_processor()}, {devices.cores()} cores, {system}, {packages}"
 
 
 def _processor() -> str:

@@ -65,7 +65,8 @@ def create_large(
 
     The file appears complete, or not at all if the block is left by an exception. Its suffix
     chooses the format: see SUFFIXES. A TIFF of 4 GB and more becomes a BigTIFF. replace: whether
-    the place of an old file may be taken.
+    the place of an old file may be taken. On Windows the block has to let go of the array, by
+    `del`, before it ends: a file that is mapped can't take its place.
 
     Raises:
       ValueError: the format can't hold such an image.

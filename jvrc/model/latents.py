@@ -27,7 +27,8 @@ class Forward(NamedTuple):
 
 
 def draw_noise(key: Array, like: Latents) -> Latents:
-    """Return noise uniform in [-1/2, 1/2), of the shapes of y and z."""
+    """Return noise uniform in [-1/2, 1/2), of the shapes and dtypes of y and z."""
     keys = jax.random.split(key)
     draw = partial(jax.random.uniform, minval=-0.5, maxval=0.5)
-    return Latents(draw(keys[0], like.y.shape), draw(keys[1], like.z.shape))
+    y, z = like
+    return Latents(draw(keys[0], y.shape, y.dtype), draw(keys[1], z.shape, z.dtype))

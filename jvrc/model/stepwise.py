@@ -1,11 +1,13 @@
 """jvrc2026 as training needs it: reconstruction in four steps, and rate, from latents y and z.
 
-z^, sigma, m0 = h_s(z^)                   as in jvrc.model.hyperprior; all scales at once
-for each step s:                          known: y^ of earlier steps
-mu = means(s, known, m0)              of the latents of step s (jvrc.model.jvrc2026)
-q = round((y - mu) / Delta)
-y^ = mu + Delta * sign(q) * (|q| - delta)
-x^ = g_s(y^, Delta)
+Its equations, of which all scales hold at once and known is y^ of earlier steps:
+
+    sigma, m0 = h_s(z^)                       z^ as in jvrc.model.hyperprior
+    for each step s:
+        mu = means(s, known, m0)              of the latents of step s (jvrc.model.jvrc2026)
+        q = round((y - mu) / Delta)
+        y^ = mu + Delta * sign(q) * (|q| - delta)
+    x^ = g_s(y^, Delta)
 """
 
 from collections.abc import Callable
@@ -75,9 +77,11 @@ def in_steps(
     reconstruct: mu -> (y^, any value), each [B,h,w,M], of which a step keeps its own latents.
     """
     known = values = jnp.zeros_like(first)
+    cells = (1, first.shape[1] // 2, first.shape[2] // 2, 1)
     for step in range(jvrc2026.STEPS):
         mu = jvrc2026.means(config, params, step, known, first, features, valid)
-        now = jvrc2026.step_mask(config, step, *first.shape[1:3])[None]
+        # repeated by the program: whole masks would be most of its size
+        now = jnp.tile(jvrc2026.step_mask(config, step, 2, 2)[None], cells)
         found, value = reconstruct(mu)
         known, values = jnp.where(now, found, known), jnp.where(now, value, values)
     return known, values

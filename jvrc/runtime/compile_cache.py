@@ -90,8 +90,11 @@ def heal(warning: str) -> bool:
 
 def _tidy(folder: Path) -> None:
     """Delete empty entries, which a full disk leaves, and the oldest above MAX_BYTES."""
-    entries = [(entry.stat(), Path(entry.path)) for entry in os.scandir(folder) if entry.is_file()]
-    total = 0
+    entries, total = [], 0
+    for entry in os.scandir(folder):
+        with suppress(OSError):  # another process has renamed or deleted it
+            if entry.is_file():
+                entries.append((entry.stat(), Path(entry.path)))
     for stat, path in sorted(entries, key=lambda entry: -entry[0].st_mtime):
         total += stat.st_size
         if not stat.st_size or total > MAX_BYTES:

@@ -53,6 +53,13 @@ def cpu() -> "jax.Device":
         ) from error
 
 
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _missing(wanted: str) -> RuntimeError:
     if not wanted:
         return RuntimeError("JAX finds no device: is jaxlib installed for this machine?")

@@ -42,7 +42,8 @@ def install(clean_up: Callable[[], None] | None = None) -> None:
     global _clean_up
     _clean_up = clean_up
     read, write = os.pipe()
-    os.set_blocking(write, False)
+    if sys.platform != "win32":  # which takes one that blocks, and can't change it in Python 3.11
+        os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _handle)

@@ -12,6 +12,7 @@ device; every other call goes to `jax.jit`. An entry that does not load is delet
 
 import functools
 import hashlib
+import itertools
 import os
 import pickle
 import platform
@@ -173,7 +174,7 @@ def _processor() -> str:
     wanted = ("model name", "flags", "Features", "CPU part")
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            first = iter(file.readline, "\n")
+            first = itertools.takewhile(str.strip, file)  # of the processors
             return "".join(line for line in first if line.startswith(wanted))
     except OSError:
         return platform.processor()

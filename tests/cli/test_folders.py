@@ -1,10 +1,12 @@
 """Claims about many files in one run, with a tiny model."""
 
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -75,6 +77,28 @@ def test_a_named_pipe_is_left_out(capsys, model, photos, tmp_path):
     os.mkfifo(photos / "pipe.png")
     assert main(["compress", "photos", "-o", "out", *model]) == 0
     assert "photos: left out, as pipes or devices: 1 file\n" in capsys.readouterr().err
+    assert names(tmp_path / "out") == CODED
+
+
+def test_folders_behind_links_and_those_that_cannot_be_listed_are_named(
+    capsys, model, photos, tmp_path, monkeypatch
+):
+    """So an archive is never less than whole without a word."""
+    (tmp_path / "elsewhere").mkdir()
+    (photos / "link").symlink_to(tmp_path / "elsewhere")
+    (photos / "closed").mkdir()
+
+    def scandir(path):
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return original(path)
+
+    original = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    shown = capsys.readouterr().err
+    assert "photos: left out, as links: 1 folder: name them as inputs\n" in shown
+    assert f"warning: {Path('photos', 'closed')}: left out: Permission denied\n" in shown
     assert names(tmp_path / "out") == CODED
 
 

@@ -102,6 +102,7 @@ def test_large_images_have_a_thumbnail_of_a_hundredth_of_the_bytes(large, grey):
     data = Assembly(jvrc.Picture(img), metadata=True)(coded())
     small = jvrc.thumbnail(data)
     assert small.dtype == np.uint8
+    assert small.flags.writeable
     assert 32 <= max(small.shape) <= 256
     assert small.shape[1] / small.shape[0] == pytest.approx(1320 / 800, rel=0.03)
     whole, bare = len(data), len(pack(unpack(data)._replace(sections=())))

@@ -42,7 +42,8 @@ def test_errors_tell_which_of_a_batch_is_wrong(tiny_2026, images):
 
 def test_one_image_or_file_is_no_batch(tiny_2026, images):
     """An array [H,W,3] would be H grey images of three columns."""
-    for one in (images[0], Image.fromarray(images[0]), None):
+    img = images[0]
+    for one in (img, Image.fromarray(img), jvrc.Picture(img), memoryview(b"12"), None):
         with pytest.raises(ValueError, match="images must be a list, got .*; of one, pass a list"):
             jvrc.compress_batch(tiny_2026, one, 4)
     with pytest.raises(ValueError, match="files must be a list, got bytes; of one, pass a list"):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -269,6 +270,18 @@ def test_h_s_runs_once_for_each_z(monkeypatch, tiny_2026, img):
     for code in (10, 11, 10, 12):  # of one Delta_z
         shared(tiny_2026, quantise_z(tiny_2026, z, code), code)
     assert made == [10]
+
+
+def test_of_more_tiles_than_coders_are_held_most_are_found_again(monkeypatch, tiny):
+    made = []
+    monkeypatch.setattr(shared_coders, "coder_of", lambda *args: made.append(args) or tiny_coder)
+    tiny_coder = SimpleNamespace(at=lambda code: code)
+    shared = SharedCoders()
+    tiles = [np.full((1, 1, tiny.config.N), i, np.int32) for i in range(shared_coders.MOST + 1)]
+    for _ in range(3):
+        for z_q in tiles:
+            shared(tiny, z_q, 10)
+    assert len(made) <= len(tiles) + 2 * 2  # two are made anew each time
 
 
 def test_a_coder_at_another_step_is_that_of_the_step(tiny, img):

@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -103,6 +104,14 @@ def test_what_a_full_disk_leaves_is_deleted(folder):
     (folder / "jit_g-00-cache").write_bytes(b"entry")
     assert enable_anew() == folder
     assert [path.name for path in folder.iterdir()] == ["jit_g-00-cache"]
+
+
+def test_entries_that_other_processes_delete_meanwhile_are_no_failure(folder, monkeypatch):
+    (folder / "jit_f-00-cache").write_bytes(b"entry")
+    gone = SimpleNamespace(is_file=lambda: True, stat=lambda: os.stat(folder / "none"))
+    found = list(os.scandir(folder))
+    monkeypatch.setattr(os, "scandir", lambda _: iter([gone, *found]))
+    assert enable_anew() == folder
 
 
 def test_a_damaged_entry_is_written_anew(folder):

@@ -97,7 +97,7 @@ def test_a_stage_is_chosen_by_name_or_number(tmp_path, which, index):
         ("[[stage]]\ncommand = 'train'", "stage 1: needs a name"),
         ("[[stage]]\nname = 'a'\ncommand = 'freeze'", "command must be one of train, posttrain"),
         ("[[stage]]\nname = 'a'\ncommand = 'train'\nlambda = 1", "unknown recipe fields: lambda"),
-        ("[[stage]]\nname = 'a'\ncommand = 'train'\nsteps = 0", "steps must be at least 1; got 0"),
+        ("[[stage]]\nname = 'a'\ncommand = 'train'\nsteps = 0", "steps must be in .*; got 0"),
         ("[[stage]]\nname = 'a'\ncommand = 'train'\nqsteps = [1]", "unknown recipe fields: qsteps"),
     ],
 )
@@ -131,7 +131,9 @@ def test_a_saved_recipe_is_read_back_as_what_it_is(tmp_path, recipe):
         ("{", "not a recipe"),
         ("[1]", "not a recipe"),
         ('{"lambda": 1}', "unknown recipe fields: lambda"),
-        ('{"steps": 0}', "steps must be at least 1"),
+        ('{"steps": 0}', r"steps must be in \[1, 2147483647\]; got 0"),
+        ('{"steps": 3000000000}', "steps must be in .*; got 3000000000"),
+        ('{"seed": 9223372036854775808}', "seed must be in .*; got 9223372036854775808"),
     ],
 )
 def test_a_json_file_that_is_no_recipe_is_refused(tmp_path, text, message):

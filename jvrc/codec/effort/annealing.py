@@ -85,7 +85,8 @@ def optimise(
     symbols: those nearest to the scene's y. The same each time on one machine.
     """
     config, iterations = coder.model.config, ITERATIONS[effort]
-    params = {name: coder.model.params[name] for name in ("g_s", "context", "delta")}
+    needed = {name: coder.model.params[name] for name in ("g_s", "context", "delta")}
+    params = jax.device_put(needed)  # once: each call of a program would copy NumPy's arrays
     tile, slopes = _tile(coder, scene, symbols), _slopes(coder)
     state = _start(tile, scene)
     best, lowest = symbols, _true_cost(coder, scene, symbols)

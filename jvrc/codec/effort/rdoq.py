@@ -31,7 +31,7 @@ from tqdm import tqdm
 from jvrc.codec.effort import objective
 from jvrc.codec.effort.objective import tables_of
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
-from jvrc.codec.transforms.latents import synthesis_margin
+from jvrc.codec.transforms.latents import full_precision, synthesis_margin
 from jvrc.codec.transforms.tiling import map_tiles, tile_count
 from jvrc.coding import tables
 from jvrc.coding.tile_grid import BLOCK
@@ -39,6 +39,7 @@ from jvrc.frozen.model import FrozenModel
 from jvrc.model import transforms, variable_rate
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_of, rd_lambda
+from jvrc.runtime.programs import stored
 
 PASSES = (0, 12, 40, 120)  # of each effort
 _PROBES = 8  # random vectors that the curvature is estimated with
@@ -171,15 +172,13 @@ def _search_tile(
     model: FrozenModel, tile: _Tile, q: Array, costs: Array, passes: int, bar: tqdm
 ) -> np.ndarray:
     """Return the best integers found for a tile; the same each time."""
-    config, weights = model.config, model.params["g_s"]
-    key = jax.random.key(0)
-    curvature = _curvature(config, weights, tile, q, jax.random.fold_in(key, passes))
+    config, weights = model.config, jax.device_put(model.params["g_s"])
+    curvature = _curvature(config, weights, tile, q, np.int32(passes))
     state = _Search(q, curvature, jnp.zeros_like(q))
     best, lowest = q, np.inf
     for i in range(passes + 1):
-        share = _SHARES[0] * (_SHARES[1] / _SHARES[0]) ** (i / passes)
-        draw = jax.random.fold_in(key, i)
-        following, cost = _pass(config, weights, tile, state, costs, draw, share)
+        share = np.float32(_SHARES[0] * (_SHARES[1] / _SHARES[0]) ** (i / passes))
+        following, cost = _pass(config, weights, tile, state, costs, np.int32(i), share)
         if float(cost) < lowest:
             best, lowest = state.q, float(cost)
         state = following
@@ -188,7 +187,7 @@ def _search_tile(
 
 
 def _restored(config: Config, weights: dict, tile: _Tile, y_hat: Array) -> Array:
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         return transforms.g_s(config, weights, y_hat[None], tuple(tile.valid))[0]
 
 
@@ -196,9 +195,9 @@ def _reconstructed(tile: _Tile, q: Array) -> Array:
     return variable_rate.reconstruct(q, tile.mu, tile.qstep, tile.delta)
 
 
-@partial(jax.jit, static_argnums=0)
-def _curvature(config: Config, weights: dict, tile: _Tile, q: Array, key: Array) -> Array:
-    """Return the diagonal of 2 J^T w J, J the Jacobian of g_s: [H/16,W/16,M].
+@partial(stored, static_argnums=(0,))
+def _curvature(config: Config, weights: dict, tile: _Tile, q: Array, draw: Array) -> Array:
+    """Return the diagonal of 2 J^T w J, J the Jacobian of g_s: [H/16,W/16,M]; draw: see `_key`.
 
     Estimated from products of J^T with random signs (Hutchinson 1990). The estimate is replaced by
     the product of its means over positions and over channels, which few probes give well.
@@ -211,24 +210,25 @@ def _curvature(config: Config, weights: dict, tile: _Tile, q: Array, key: Array)
         (found,) = pull(signs * jnp.sqrt(2 * tile.weight))
         return total + jnp.square(found), None
 
-    total, _ = jax.lax.scan(probe, jnp.zeros_like(y_hat), jax.random.split(key, _PROBES))
+    keys = jax.random.split(_key(draw), _PROBES)
+    total, _ = jax.lax.scan(probe, jnp.zeros_like(y_hat), keys)
     total = jnp.where(tile.inside, total, 0) / _PROBES
     share = jnp.sum(tile.inside) / tile.inside.size
     channel = total.mean((0, 1), keepdims=True) / share
     return channel * (total / jnp.maximum(channel, 1e-12)).mean(2, keepdims=True)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(stored, static_argnums=(0,))
 def _pass(
     config: Config,
     weights: dict,
     tile: _Tile,
     search: _Search,
     costs: Array,
-    key: Array,
+    draw: Array,
     share: Array,
 ) -> tuple[_Search, Array]:
-    """Return (the search after one pass, J before it)."""
+    """Return (the search after one pass, J before it); draw: see `_key`."""
     q = search.q
 
     def distortion(y_hat: Array) -> Array:
@@ -246,8 +246,13 @@ def _pass(
         d = _reconstructed(tile, q + step) - y_hat
         gained = now - bits(q + step) - (gradient * d + search.curvature * d * d / 2)
         move, gain = jnp.where(gained > gain, step, move), jnp.maximum(gain, gained)
-    move = jnp.where(_chosen(jnp.where(tile.inside, gain, 0), share, key), move, 0)
+    move = jnp.where(_chosen(jnp.where(tile.inside, gain, 0), share, _key(draw)), move, 0)
     return _moved(search, move), error + jnp.sum(jnp.where(tile.inside, now, 0))
+
+
+def _key(draw: Array) -> Array:
+    """Return the key of a draw by its number; programs on disk take none as an argument."""
+    return jax.random.fold_in(jax.random.key(0), draw)
 
 
 def _chosen(gain: Array, share: Array, key: Array) -> Array:

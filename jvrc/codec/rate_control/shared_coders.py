@@ -1,4 +1,4 @@
-"""Coders of the tiles of one image at many steps: h_s runs once for each z^."""
+"""Coders of the tiles of one image at many steps: h_s runs once for each z^ that is held."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from jvrc.codec.tiles.latent_coder import LatentCoder
 from jvrc.codec.transforms.latents import dequantise_z
 from jvrc.frozen.model import FrozenModel
 
-_MOST = 8  # coders that are held, of at most 7 MB each
+MOST = 8  # coders that are held, of at most 10 MB each
 
 
 class SharedCoders:
@@ -20,7 +20,7 @@ class SharedCoders:
         """Return the coder of y for the integers of z."""
         key = z_q.shape, dequantise_z(model, z_q, qstep_code).tobytes()
         if key not in self._known:
-            while len(self._known) >= _MOST:
-                del self._known[next(iter(self._known))]
+            if len(self._known) == MOST:  # tiles come in turn: the oldest is needed first
+                self._known.popitem()
             self._known[key] = coder_of(model, z_q, qstep_code)
         return self._known[key].at(qstep_code)  # a copy: what it remembers goes with it

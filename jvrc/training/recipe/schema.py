@@ -73,7 +73,7 @@ class Recipe:
     sizes: Mapping[str, int] = option(
         {}, f"further sizes of jvrc2026: {', '.join(size_names('jvrc2026'))}"
     )
-    steps: int = option(10_000, "training steps of the whole schedule", rule=at_least(1))
+    steps: int = option(10_000, "training steps of the whole schedule", rule=between(1, 2**31 - 1))
     minutes: float = option(
         0.0,
         "length of the schedule by the clock, from the command on, instead of --steps; 0: none",
@@ -111,7 +111,7 @@ class Recipe:
     train_offsets: bool = option(True, "train the reconstruction offsets")
     train_z_qstep: bool = option(True, "train the quantisation step of the hyper latent z")
     log_scale: bool = option(True, "predict log sigma, or else sigma as models of CompressAI do")
-    seed: int = option(0, "seed of all random numbers", rule=at_least(0))
+    seed: int = option(0, "seed of all random numbers", rule=between(0, 2**63 - 1))
     precision: str = option(
         "float32",
         "of g_a and g_s; bfloat16-products: of the 1x1 products of jvrc2026 alone, sums in float32",
