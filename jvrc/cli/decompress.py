@@ -54,6 +54,13 @@ its input's date, by which a later run knows that it is done. Nothing is overwri
 --force, and the input never."""
 
 
+class _Read(NamedTuple):
+    """A file: its bytes, and their contents, of which the tiles have not been read yet."""
+
+    data: bytes
+    coded: Any
+
+
 class _Restored(NamedTuple):
     """What was written: pixels, and the seconds that decoding took."""
 
@@ -137,7 +144,7 @@ def _decompress_one(args: argparse.Namespace, job: Job) -> None:
     check_output(job.output, identities(args.inputs), force=args.force)
     if not args.thumbnail:
         library()
-    found = _restore(args, job, suffix, data, Models())
+    found = _restore(args, job, suffix, _Read(data, coded), Models())
     size = f"{found.height}x{found.width}"
     if args.crop or args.thumbnail:
         line = f"{size} of {coded.height}x{coded.width}, {found.seconds:.2f} s"
@@ -154,7 +161,7 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
         data = read_source(job.source)
         coded = _header(job.source, data)
         with budget.of(coded.height * coded.width):
-            found = _restore(args, job, job.output.suffix, data, models)
+            found = _restore(args, job, job.output.suffix, _Read(data, coded), models)
         size = None if args.crop or args.thumbnail else len(data)
         return Done(found.height * found.width, size)
 
@@ -171,10 +178,10 @@ def _header(source: Path, data: bytes) -> Any:
 
 
 def _restore(
-    args: argparse.Namespace, job: Job, suffix: str, data: bytes, models: Models
+    args: argparse.Namespace, job: Job, suffix: str, read: _Read, models: Models
 ) -> _Restored:
-    """Write what the options ask for of a file's bytes, in the format of a suffix."""
-    coded = _header(job.source, data)
+    """Write what the options ask for of a file, in the format of a suffix."""
+    data, coded = read
     with naming(job.source):
         if args.thumbnail:
             begin, picture = time.perf_counter(), pictures.thumbnail_of(job.source, coded)

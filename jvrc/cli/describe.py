@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,19 +153,28 @@ def _describe_model(path: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(header | {"file": str(path), "bytes": path.stat().st_size}))
         return
+    try:
+        lines = list(_lines_of(path, header))
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: not a weights file of jvrc: its header is damaged") from error
+    print("\n".join(lines))
+
+
+def _lines_of(path: Path, header: dict[str, Any]) -> Iterator[str]:
+    """Yield what `jvrc info` prints of a weights file; takes entries out of its header."""
     config, measured = header.pop("config"), header.pop("measured", {})
     low, high = header.pop("qstep_range", (QSTEP_MIN, QSTEP_MAX))
-    print(f"file      {path}")
-    print(f"model     {config['architecture']}, N = {config['N']}, M = {config['M']}")
-    print(f"id        {header.pop('model_id')}")
-    print(f"size      {path.stat().st_size} bytes")
-    print(f"qsteps    trained for {low:.3g} … {high:.3g}")
+    yield f"file      {path}"
+    yield f"model     {config['architecture']}, N = {config['N']}, M = {config['M']}"
+    yield f"id        {header.pop('model_id')}"
+    yield f"size      {path.stat().st_size} bytes"
+    yield f"qsteps    trained for {low:.3g} … {high:.3g}"
     for key, value in header.items():
-        print(f"{key:<9} {_plain(value)}")
+        yield f"{key:<9} {_plain(value)}"
     for name, means in measured.items():
-        print(f"{name:<9} mean of {means['images']} images")
+        yield f"{name:<9} mean of {means['images']} images"
         for qstep, bpp, psnr in zip(means["qstep"], means["bpp"], means["psnr"], strict=True):
-            print(f"          qstep {qstep:<5g} {bpp:.4f} bpp  {psnr:.3f} dB")
+            yield f"          qstep {qstep:<5g} {bpp:.4f} bpp  {psnr:.3f} dB"
 
 
 def _plain(value: Any) -> str:

@@ -10,12 +10,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import NamedTuple
 
 from jvrc.cli.messages import counted, note, one_line
-from jvrc.cli.outputs import Job, check_output, date_like, date_of, identities, is_done
+from jvrc.cli.outputs import Job, check_output, date_of, identities, is_done
 from jvrc.cli.places import Place
+from jvrc.io.files import dated
 
 BUDGET = 64e6  # pixels that are being coded at a time, unless it is one image
 _PATIENCE = 2.0  # seconds: a thread that compiles does not hear of an interrupt, but writes nothing
@@ -76,7 +78,8 @@ def run_all(
     done_before = set() if force else {job for job in jobs if is_done(job)}
     todo, failures = _sorted_out([job for job in jobs if job not in done_before], force)
     begin = time.perf_counter()
-    done = list(_with_progress(todo, work, find_places, verb, failures)) if todo else []
+    once = work if force else partial(_unless_done, work)
+    done = list(_with_progress(todo, once, find_places, verb, failures)) if todo else []
     print(_summary(done, time.perf_counter() - begin, len(done_before)))
     for job, error in failures:
         note(f"jvrc: {_named(job, error)}")
@@ -89,6 +92,8 @@ def _sorted_out(jobs: Sequence[Job], force: bool) -> tuple[list[Job], list[tuple
     todo, failures, sources = [], [], identities(job.source for job in jobs)
     for job in jobs:
         try:
+            if job.error is not None:
+                raise job.error
             job.output.parent.mkdir(parents=True, exist_ok=True)
             check_output(job.output, sources, force=force)
             todo.append(job)
@@ -107,7 +112,7 @@ def _with_progress(
     """Yield what is done, behind a progress bar; add what fails to `failures`."""
     from tqdm import tqdm
 
-    begin, pixels = time.perf_counter(), 0
+    begin, pixels, undated = time.perf_counter(), 0, 0
     bar = tqdm(total=len(jobs), desc=verb, unit=" files", bar_format=_BAR, disable=None)
     with bar, closing(_outcomes(jobs, work, find_places())) as outcomes:
         for job, done, error in outcomes:
@@ -115,10 +120,16 @@ def _with_progress(
                 failures.append((job, error))
             else:
                 pixels += done.pixels
+                undated += job.whole and not is_done(job)
                 yield done
             speed = pixels / 1e6 / (time.perf_counter() - begin)
             bar.set_postfix_str(f"{speed:.2f} MP/s", refresh=False)
             bar.update()
+    if undated:
+        note(
+            f"jvrc: warning: {counted(undated, 'output')} did not get the date of its input: a "
+            "later run won't know that it is done"
+        )
 
 
 def _outcomes(
@@ -160,17 +171,29 @@ def _serve(
             while True:
                 job = todo.get_nowait()
                 try:
-                    date = date_of(job.source)
-                    done = work(job)
-                    if job.whole:
-                        date_like(job, date)
-                    ended.put(_Outcome(job, done))
+                    ended.put(_Outcome(job, _done(job, work)))
                 except _FAILURES as error:
                     ended.put(_Outcome(job, None, error))
     except queue.Empty:
         return
     except BaseException as error:
         ended.put(_Outcome(job, None, error))
+
+
+def _unless_done(work: Callable[[Job], Done], job: Job) -> Done:
+    """Do a job that no other process has done since the run began."""
+    return Done(0, None) if is_done(job) else work(job)
+
+
+def _done(job: Job, work: Callable[[Job], Done]) -> Done:
+    """Do a job; its output gets the date that the input had before it was read."""
+    try:
+        with dated(date_of(job.source)) if job.whole else nullcontext():
+            return work(job)
+    except FileExistsError:
+        if not is_done(job):
+            raise
+        return Done(0, None)  # by another process, meanwhile
 
 
 def _empty(todo: queue.SimpleQueue) -> None:

@@ -18,9 +18,8 @@ from jvrc.cli.outputs import check_output, identities
 from jvrc.cli.recipe_options import first_recipe
 from jvrc.cli.sources import load_training, opened
 from jvrc.frozen import zoo
+from jvrc.frozen.zoo import RUN_WEIGHTS
 from jvrc.training.recipe.schema import SingleRateRecipe, model_fields
-
-WEIGHTS = "model.safetensors"  # in a run's folder
 
 
 def add_freeze(subparsers: Any) -> None:
@@ -52,7 +51,7 @@ def add_freeze(subparsers: Any) -> None:
         "files stay readable",
     )
     add_freezing_options(parser)
-    add_output(parser, "FILE", f"default: RUN/{WEIGHTS} or PARAMS.safetensors")
+    add_output(parser, "FILE", f"default: RUN/{RUN_WEIGHTS} or PARAMS.safetensors")
 
 
 def _run_freeze(args: argparse.Namespace) -> None:
@@ -72,7 +71,7 @@ def _run_freeze(args: argparse.Namespace) -> None:
 def _default_output(path: Path) -> Path:
     if path.suffix == ".npz":
         return path.with_suffix(".safetensors")
-    return path / WEIGHTS
+    return path / RUN_WEIGHTS
 
 
 def _run_to_freeze(args: argparse.Namespace) -> Any:

@@ -4,12 +4,13 @@ Into a folder an input's whole name is kept, a.png -> a.png.jvrc -> a.png.jvrc.p
 inputs of a folder share an output, and no output can be an original.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from jvrc.cli.common import STANDARD
 from jvrc.cli.messages import UsageError, counted, note
@@ -27,6 +28,7 @@ class Job(NamedTuple):
     source: Path
     output: Path
     whole: bool = False  # the output's name tells the input, and its date that the job is done
+    error: OSError | None = None  # why the input, a folder, can't be listed
 
 
 class Naming(NamedTuple):
@@ -62,8 +64,9 @@ def one_job(inputs: Sequence[Path], output: str | None, naming: Naming) -> Job |
         return Job(source, Path(output))
     if source == STANDARD:
         raise IsADirectoryError(f"{output}: is a folder; name a file for standard input")
-    if source.exists():
-        Path(output).mkdir(parents=True, exist_ok=True)
+    if not source.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+    Path(output).mkdir(parents=True, exist_ok=True)
     return Job(source, Path(output) / naming.whole(source))
 
 
@@ -131,7 +134,7 @@ def identity(file: Path | int) -> Identity | None:
 def is_done(job: Job) -> bool:
     """Return whether an earlier run did the job: the output has the date of the input.
 
-    So no other input of that name counts, nor one that has changed. See `date_like`.
+    So no other input of that name counts, nor one that has changed.
     """
     try:
         made, date = job.output.stat(), date_of(job.source)
@@ -146,12 +149,6 @@ def date_of(source: Path) -> int:
     return source.stat().st_mtime_ns
 
 
-def date_like(job: Job, date: int) -> None:
-    """Give an output the date that its input had when it was read, if the system can."""
-    with suppress(OSError):
-        os.utime(job.output, ns=(date, date))
-
-
 def read_source(source: Path) -> bytes:
     """Return the bytes of a file or of standard input."""
     if source != STANDARD:
@@ -164,11 +161,21 @@ def read_source(source: Path) -> bytes:
 def write_output(output: Path, data: bytes, *, force: bool) -> None:
     """Write a file, or to standard output; FileExistsError if there is one that force spares."""
     if output == STANDARD:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        _write_whole(sys.stdout.buffer, data)
         return
     with not_over_another(output):
         write_bytes(output, data, replace=force)
+
+
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    """Write all of data; a file without a buffer, as of `python -u`, may take a part at a time."""
+    rest = memoryview(data)
+    while rest:
+        taken = file.write(rest)
+        if taken is None:
+            raise BlockingIOError(errno.EAGAIN, "standard output takes no more data for now")
+        rest = rest[taken:]
+    file.flush()
 
 
 @contextmanager
@@ -200,19 +207,25 @@ def _names_folder(output: str) -> bool:
 
 def _jobs_of(path: Path, folder: Path | None, naming: Naming) -> Iterator[Job]:
     if path.is_dir():
-        for source in _files_below(path, naming):
+        closed: list[OSError] = []
+        for source in _files_below(path, naming, closed):
             place = (folder or path) / source.relative_to(path).parent
             yield Job(source, place / naming.whole(source), whole=True)
+        for error in closed:
+            source = Path(error.filename)
+            yield Job(source, naming.beside(source), error=error)
     elif folder is None:
         yield Job(path, naming.beside(path))
     else:
         yield Job(path, folder / naming.whole(path), whole=True)
 
 
-def _files_below(folder: Path, naming: Naming) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, without what is hidden; say what is left out."""
+def _files_below(folder: Path, naming: Naming, closed: list[OSError]) -> Iterator[Path]:
+    """Yield the files below a folder, sorted, without what is hidden; say what is left out.
+
+    closed: gets the errors of folders that can't be listed.
+    """
     others = pipes = made = links = 0
-    closed: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         links += sum(Path(place, name).is_symlink() for name in folders)
@@ -234,16 +247,14 @@ def _files_below(folder: Path, naming: Naming) -> Iterator[Path]:
         note(f"jvrc: {folder}: left out, as pipes or devices: {counted(pipes, 'file')}")
     if links:
         note(f"jvrc: {folder}: left out, as links: {counted(links, 'folder')}: name them as inputs")
-    for error in closed:
-        note(f"jvrc: warning: {error.filename}: left out: {error.strerror}")
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
     taken: dict[Path, Path] = {}
-    for source, output, _ in jobs:
-        if output in taken:
+    for job in jobs:
+        if job.output in taken:
             raise ValueError(
-                f"{taken[output]} and {source} would both become {output}: -o DIR keeps whole "
-                "names; files of one name need an -o of their own"
+                f"{taken[job.output]} and {job.source} would both become {job.output}: -o DIR "
+                "keeps whole names; files of one name need an -o of their own"
             )
-        taken[output] = source
+        taken[job.output] = job.source

@@ -51,7 +51,8 @@ def thumbnail_of(source: Path, coded: Any) -> Any:
             f"{name_of(source)}: holds no thumbnail; decompress it without --thumbnail"
         )
     (icc, _, _), _ = readable_metadata(coded.sections)
-    return Picture(decode(found[0]), icc=icc)
+    pixels = decode(found[0])
+    return Picture(pixels[..., 1] if coded.channels == 1 else pixels, icc=icc)
 
 
 def stays_on_disk(job: Job, coded: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from jvrc.cli.common import add_command, parse_path
-from jvrc.cli.freeze import WEIGHTS, write_frozen
+from jvrc.cli.freeze import write_frozen
 from jvrc.cli.messages import UsageError
 from jvrc.cli.recipe_options import (
     add_recipe_options,
@@ -15,6 +15,7 @@ from jvrc.cli.recipe_options import (
     resume_command,
 )
 from jvrc.cli.sources import images_of, load_training, print_skipped, read_source
+from jvrc.frozen.zoo import RUN_WEIGHTS
 from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
 from jvrc.training.run.clock import StartUp
 
@@ -208,7 +209,7 @@ def _train(
         raise SystemExit(128 + stop.signal) from None
     if not parallel.is_first_process():
         return
-    write_frozen(run, args.output / WEIGHTS, {}, images)
+    write_frozen(run, args.output / RUN_WEIGHTS, {}, images)
     print_skipped(images)
     following = next_command(args) if run_folder.is_finished(args.output) else None
     if following:

@@ -6,7 +6,7 @@ import numpy as np
 
 from jvrc.coding import alpha as coding
 from jvrc.coding.container import Container
-from jvrc.coding.tile_grid import BLOCK, Area
+from jvrc.coding.tile_grid import Area
 from jvrc.errors import BitstreamError
 
 
@@ -60,8 +60,7 @@ def _decode(coded: Container, number: int, data: bytes, pixels: Area) -> np.ndar
 
 def _pixels_of(coded: Container, number: int) -> Area:
     """Return the pixels of the image that a tile covers."""
-    whole = Area(0, 0, coded.height, coded.width)
-    return coded.grid.area(number).scaled(BLOCK).common(whole)
+    return coded.grid.area(number).pixels(coded.height, coded.width)
 
 
 def _slices(area: Area) -> tuple[slice, slice]:

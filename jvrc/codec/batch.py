@@ -52,6 +52,8 @@ def decompress_batch(
       BitstreamError, ValueError: as in `decompress`; the message has the file's number, from 0 on.
     """
     _check_list("files", files)
+    if options.get("out") is not None:
+        raise ValueError("out must be for one image; decompress_batch makes an array for each")
     images = []
     for number, data in enumerate(files):
         with _numbered("files", number):

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from jvrc.codec.alpha import alpha_of, has_alpha
-from jvrc.codec.arguments import check_data, check_effort, check_masking, check_params
+from jvrc.codec.arguments import (
+    check_data,
+    check_effort,
+    check_masking,
+    check_max_pixels,
+    check_params,
+)
 from jvrc.codec.assembly import Assembly
 from jvrc.codec.image.canvas import Canvas, checked_out, to_rgb
 from jvrc.codec.image.decoder import decode_image
@@ -214,6 +220,7 @@ def _unpack(
     """
     check_data(data)
     data = bytes(data)
+    check_max_pixels(max_pixels)
     if max_pixels is None:
         max_pixels = UNLIMITED if bounded else MAX_PIXELS
     if crop is None and not bounded:

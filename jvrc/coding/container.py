@@ -82,9 +82,8 @@ class Container(NamedTuple):
 
 def place(area: Area, height: int, width: int) -> str:
     """Return the pixels of an area of an image, for messages: rows 0 ... 63, columns 0 ... 9."""
-    bottom, right = min(area.bottom * BLOCK, height), min(area.right * BLOCK, width)
-    rows, columns = f"{area.top * BLOCK} ... {bottom - 1}", f"{area.left * BLOCK} ... {right - 1}"
-    return f"rows {rows}, columns {columns}"
+    top, left, bottom, right = area.pixels(height, width)
+    return f"rows {top} ... {bottom - 1}, columns {left} ... {right - 1}"
 
 
 def coded_pixels(height: int, width: int) -> int:

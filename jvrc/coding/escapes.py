@@ -1,7 +1,7 @@
 """Escape values: integers outside their CDF table, as zigzag LEB128 numbers (FORMAT.md, section 3).
 
 The range coder codes such an integer as its table's escape code, and the integer itself follows
-here, in the order of the symbols. The varints are those of the header (jvrc.coding.container),
+here, in the order of the symbols. The varints are those of the header (jvrc.coding.varint),
 canonical and below 2**32. All is vectorised: escapes are rare in images, but a hostile stream may
 hold nothing else.
 """

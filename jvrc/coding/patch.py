@@ -14,7 +14,7 @@ _QUALITY = 90  # of the search of the WebP encoder; 100 takes five times as long
 
 
 def encode(pixels: np.ndarray, blocks: np.ndarray) -> bytes:
-    """Return the patch of a tile, of which not every block is kept.
+    """Return the patch of a tile: lossless WebP of the blocks named, with the rest filled.
 
     pixels: uint8 [h,w,3] of the tile, as far as it lies within the image. blocks: bool
     [rows,columns], which blocks to patch, at least one.
@@ -69,11 +69,15 @@ def samples_of(blocks: np.ndarray) -> np.ndarray:
     return blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
 
 
+def packed_colours(colours: np.ndarray) -> np.ndarray:
+    """Return colours, uint8 [...,3], as one number each, int32 [...]."""
+    wide = colours.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
 def _most_frequent(colours: np.ndarray) -> np.ndarray:
     """Return the colour [3] that uint8 [n,3] has most often: fill that adds none to a palette."""
-    wide = colours.astype(np.int32)
-    packed = wide[:, 0] << 16 | wide[:, 1] << 8 | wide[:, 2]
-    _, first, counts = np.unique(packed, return_index=True, return_counts=True)
+    _, first, counts = np.unique(packed_colours(colours), return_index=True, return_counts=True)
     return colours[first[np.argmax(counts)]]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 BLOCK = 64  # pixels; images are coded padded to multiples of it
+Y_UNIT = 4  # positions of y along a block's side
 
 
 class Area(NamedTuple):
@@ -41,6 +42,10 @@ class Area(NamedTuple):
     def scaled(self, unit: int) -> "Area":
         """Return the area in samples, `unit` of them a block."""
         return Area(*(unit * edge for edge in self))
+
+    def pixels(self, height: int, width: int) -> "Area":
+        """Return the pixels of an area of blocks, as far as an image of so many pixels has them."""
+        return self.scaled(BLOCK).common(Area(0, 0, height, width))
 
     def grown(self, margin: int, blocks: tuple[int, int]) -> "Area":
         """Return the area with `margin` blocks around it, as far as the image has them."""

@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 # Names of files that the process has open already.
@@ -15,6 +16,7 @@ _OPEN = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdin|stdout|stderr)")
 _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 _unfinished: set[Path] = set()  # temporary files of this process
+_date: ContextVar[int | None] = ContextVar("_date", default=None)  # see `dated`
 
 
 def write_bytes(path: str | os.PathLike, data: bytes, *, replace: bool = True) -> None:
@@ -45,6 +47,16 @@ def write_bytes(path: str | os.PathLike, data: bytes, *, replace: bool = True) -
 
 
 @contextmanager
+def dated(date: int) -> Iterator[None]:
+    """Let files that appear within the block have a date, in nanoseconds, if the system can."""
+    before = _date.set(date)
+    try:
+        yield
+    finally:
+        _date.reset(before)
+
+
+@contextmanager
 def replacing(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield the name of a temporary file, to be made, that becomes the target at the end.
 
@@ -57,10 +69,18 @@ def replacing(target: Path, *, replace: bool = True) -> Iterator[Path]:
     _unfinished.add(temporary)
     try:
         yield temporary
+        _set_date(temporary)
         (os.replace if replace else _rename)(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
+
+
+def _set_date(path: Path) -> None:
+    date = _date.get()
+    if date is not None:
+        with suppress(OSError):
+            os.utime(path, ns=(date, date))
 
 
 def remove_unfinished() -> None:

@@ -24,8 +24,6 @@ from jvrc.model.config import (
 from jvrc.model.latents import Forward, Latents, Probability, draw_noise
 from jvrc.model.transforms import Valid
 
-ENCODER = ("g_a", "h_a")  # parts whose parameters only `analyse` needs
-
 
 class Architecture(NamedTuple):
     """The functions that differ between architectures."""

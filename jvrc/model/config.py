@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 _CHANNELS_MAX = 4096
-# What decoding does without: parts of the parameters, and sizes that only these have.
+# What decoding does without: parts of the parameters, for `architectures.analyse` alone, and sizes
+# that only these have.
 ENCODER_PARTS = ("g_a", "h_a")
 ENCODER_SIZES = ("g_a_blocks",)
 

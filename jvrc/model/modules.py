@@ -13,7 +13,7 @@ import jax
 from jax import Array
 
 from jvrc.model import architectures, parts, parts2026, variable_rate
-from jvrc.model.config import Config, Jvrc2026Config
+from jvrc.model.config import ENCODER_PARTS, Config, Jvrc2026Config
 from jvrc.model.latents import Forward, Latents
 from jvrc.runtime import devices
 
@@ -43,12 +43,12 @@ class VariableRateModel(nn.Module):
         return architectures.forward(self.config, self.parameters(), x, qstep, key)
 
     def analyse(self, x: Array) -> Latents:
-        return architectures.analyse(self.config, self.parameters(*architectures.ENCODER), x)
+        return architectures.analyse(self.config, self.parameters(*ENCODER_PARTS), x)
 
     def reconstruct_and_rate(
         self, latents: Latents, qstep: Array, noise: Latents | None = None
     ) -> Forward:
-        names = [name for name in self.config.parts if name not in architectures.ENCODER]
+        names = [name for name in self.config.parts if name not in ENCODER_PARTS]
         params = self.parameters(*names)
         return architectures.reconstruct_and_rate(self.config, params, latents, qstep, noise)
 

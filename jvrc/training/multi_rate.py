@@ -20,7 +20,7 @@ from jvrc.training import moo, rate_gradients
 from jvrc.training.loss import objectives
 from jvrc.training.method import Step
 from jvrc.training.rate_gradients import RateReport, Rates
-from jvrc.training.recipe.schema import MultiRateRecipe
+from jvrc.training.recipe.schema import LOG_QSTEP, MultiRateRecipe
 from jvrc.training.run.parallel import check_divides
 from jvrc.training.update.state import State, apply_gradients
 from jvrc.training.validation.held_out import VALIDATION_QSTEPS
@@ -28,7 +28,6 @@ from jvrc.training.validation.held_out import VALIDATION_QSTEPS
 # Norms of gradients fall with Delta to about this power: from 56 at Delta = 1 to 0.9 at 10 (a small
 # trained model), and less steeply in models that have not been trained long.
 _NORM_POWER = 1.5
-LOG_QSTEP = "log_qstep"  # [K], a parameter where the quantisation steps are learned
 
 WEIGHTINGS: dict[str, moo.Weighting] = {
     "mgda": moo.min_norm_weights,

@@ -25,8 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from jvrc.model.architectures import ENCODER
-from jvrc.model.config import Config
+from jvrc.model.config import ENCODER_PARTS, Config
 from jvrc.model.latents import Latents, draw_noise
 from jvrc.model.modules import VariableRateModel
 from jvrc.training import moo
@@ -144,8 +143,8 @@ def _local_update(
     setup: Setup, params: dict, x: Array, rates: Rates, keys: Array
 ) -> tuple[dict, Array, RateReport, Array]:
     """Return what `make_update` does, from the crops of x and the rates of this device."""
-    encoder = {name: params[name] for name in ENCODER}
-    decoder = {name: value for name, value in params.items() if name not in ENCODER}
+    encoder = {name: params[name] for name in ENCODER_PARTS}
+    decoder = {name: value for name, value in params.items() if name not in ENCODER_PARTS}
     latents, pull_back = jax.vjp(partial(_analyse, setup, x), encoder)
     first = jax.lax.axis_index("data") * x.shape[0]
     *means, cotangents = rate_gradients(setup, decoder, latents, x, rates, keys, first)

@@ -99,7 +99,7 @@ def main() -> None:
         print(f"  {size} bytes, {8 * size / (img.shape[0] * img.shape[1]):.3f} bpp")
         with tempfile.TemporaryDirectory() as folder:
             stream, restored = str(Path(folder) / "a.jvrc"), str(Path(folder) / "a.ppm")
-            command = ["-m", "jvrc.cli"]
+            command = ["-m", "jvrc"]
             options = ["--force", f"--qstep={args.qstep}", f"--model={args.model}"]
             compress = [*command, "compress", str(path), "-o", stream, *options]
             process(*compress)  # fills the compilation cache

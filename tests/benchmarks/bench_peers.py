@@ -113,7 +113,7 @@ def start(img: np.ndarray, qstep: float, file: Path, n: int, m: int, peer: Peer)
     image, output = file.with_name("small.png"), str(file.with_name("small.out"))
     top, left = ((size - SMALL) // 2 for size in img.shape[:2])
     Image.fromarray(img[top : top + SMALL, left : left + SMALL]).save(image)
-    ours = [sys.executable, "-m", "jvrc.cli", "compress", str(image), "-o", output, "--force"]
+    ours = [sys.executable, "-m", "jvrc", "compress", str(image), "-o", output, "--force"]
     ours += ["--model", str(file), "--qstep", str(qstep)]
     cache = os.environ | {"JVRC_CACHE_DIR": str(file.with_name("cache"))}
     theirs = [peer.python, str(peer_turns.WORKER), "--start", MODEL, str(image), str(n), str(m)]

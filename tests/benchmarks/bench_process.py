@@ -59,7 +59,7 @@ def main() -> None:
     jvrc.decompress(model, data)
     with tempfile.TemporaryDirectory() as folder:
         coded, restored = str(Path(folder, "a.jvrc")), str(Path(folder, "a.png"))
-        cli, options = ("-m", "jvrc.cli"), ("--model", args.model, "--force")
+        cli, options = ("-m", "jvrc"), ("--model", args.model, "--force")
         compress = (*cli, "compress", str(args.image), "-o", coded, "--qstep", f"{args.qstep}")
         decompress = (*cli, "decompress", coded, "-o", restored)
         kinds = {

@@ -27,7 +27,7 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 def run(*argv, redirected="", **environment):
     """Return (exit code, stdout, stderr) of `jvrc ARGV`."""
-    command = [sys.executable, "-m", "jvrc.cli", *argv]
+    command = [sys.executable, "-m", "jvrc", *argv]
     if redirected:
         command = ["sh", "-c", f'"$0" "$@" {redirected}', *command]
     variables = os.environ | {"JVRC_CACHE_DIR": "0"} | environment

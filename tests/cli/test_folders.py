@@ -95,10 +95,11 @@ def test_folders_behind_links_and_those_that_cannot_be_listed_are_named(
 
     original = os.scandir
     monkeypatch.setattr(os, "scandir", scandir)
-    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    assert main(["compress", "photos", "-o", "out", *model]) == 1
     shown = capsys.readouterr().err
     assert "photos: left out, as links: 1 folder: name them as inputs\n" in shown
-    assert f"warning: {Path('photos', 'closed')}: left out: Permission denied\n" in shown
+    assert f"jvrc: {Path('photos', 'closed')}: Permission denied\n" in shown
+    assert "1 of 5 files failed" in shown
     assert names(tmp_path / "out") == CODED
 
 

@@ -15,10 +15,10 @@ from jvrc.codec.image.encoder import encode_image
 from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.codec.tiles.tile_coder import decode_tile
 from jvrc.codec.transforms.latents import analyse_image
-from jvrc.codec.transforms.regions import Y_UNIT, analyse_area
+from jvrc.codec.transforms.regions import analyse_area
 from jvrc.coding.container import Container
 from jvrc.coding.packing import pack, unpack
-from jvrc.coding.tile_grid import Area, tile_grid
+from jvrc.coding.tile_grid import Y_UNIT, Area, tile_grid
 from jvrc.evaluation.metrics import psnr
 from jvrc.frozen.file import read_model
 

@@ -20,8 +20,7 @@ from jvrc.model import (
     parts2026,
     transforms,
 )
-from jvrc.model.architectures import ENCODER
-from jvrc.model.config import ARCHITECTURES, config_of
+from jvrc.model.config import ARCHITECTURES, ENCODER_PARTS, config_of
 from jvrc.model.latents import draw_noise
 from jvrc.model.modules import VariableRateModel
 from jvrc.qstep import rd_lambda
@@ -124,8 +123,8 @@ def test_a_call_is_the_pure_forward_pass(config, params, x):
 
 def test_each_side_needs_its_own_parameters_only(config, params, x):
     model = VariableRateModel(config)
-    encoder = {name: params[name] for name in ENCODER}
-    decoder = {name: value for name, value in params.items() if name not in ENCODER}
+    encoder = {name: params[name] for name in ENCODER_PARTS}
+    decoder = {name: value for name, value in params.items() if name not in ENCODER_PARTS}
 
     @quick_jit
     def both(encoder, decoder, params, x):

@@ -23,6 +23,7 @@ from jvrc.training.loss import objectives
 from jvrc.training.multi_rate import MultiRate
 from jvrc.training.rate_gradients import RateReport, Rates
 from jvrc.training.recipe.schema import (
+    LOG_QSTEP,
     OBJECTIVE_SCALES,
     PUBLISHED_QSTEPS,
     WEIGHTINGS,
@@ -177,10 +178,10 @@ def test_qsteps_are_drawn_anew_in_the_range_of_those_given(params):
 def test_learned_qsteps_descend_their_own_objective_and_are_no_part_of_the_model(params):
     recipe = replace(RECIPE, learn_qsteps=True, learning_rate=1e-2, warmup=0, steps=100)
     state, report, _ = one_step(recipe, params, steps=2)
-    assert multi_rate.LOG_QSTEP in state.params
-    moved = np.asarray(state.params[multi_rate.LOG_QSTEP]) - np.log(recipe.qsteps)
+    assert LOG_QSTEP in state.params
+    moved = np.asarray(state.params[LOG_QSTEP]) - np.log(recipe.qsteps)
     assert np.all(np.abs(moved) > 0)
-    assert multi_rate.LOG_QSTEP not in model_params(recipe, state.params)
+    assert LOG_QSTEP not in model_params(recipe, state.params)
     np.testing.assert_allclose(report["qstep"], recipe.qsteps, rtol=0.05)
 
 

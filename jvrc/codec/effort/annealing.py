@@ -28,17 +28,15 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from jvrc.codec.effort.objective import cost, tables_of
+from jvrc.codec.effort.objective import REACH, bit_costs, cost, error_weight, tables_of
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.transforms.latents import full_precision
-from jvrc.codec.transforms.regions import Y_UNIT
 from jvrc.codec.transforms.tiling import covering
-from jvrc.coding import tables
-from jvrc.coding.tile_grid import BLOCK, Area
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area
 from jvrc.model import jvrc2026, stepwise
 from jvrc.model.config import Jvrc2026Config
-from jvrc.qstep import qstep_of, rd_lambda
+from jvrc.qstep import qstep_of
 from jvrc.runtime.programs import stored
 
 ITERATIONS = (0, 8, 32, 128)  # of each effort
@@ -46,7 +44,6 @@ _SHARPNESS = (3.0, 12.0)  # a, in the first and in the last iteration
 _NOISE = 0.4  # b
 _RATE = 0.05  # step size in units of Delta, in the first iteration
 _DECAY = (0.4, 0.9)  # of the mean of gradients, and of that of their squares
-_REACH = 64  # from this magnitude on, integers are taken to cost the same
 
 
 class _Tile(NamedTuple):
@@ -108,16 +105,15 @@ def _true_cost(coder: LatentCoder, scene: Scene, symbols: Symbols) -> float:
 
 
 def _slopes(coder: LatentCoder) -> Array:
-    """Return what the next larger integer costs more, float32 [tables,2 * _REACH]."""
-    bits = tables.bit_costs(coder.model.y_tables, np.arange(-_REACH, _REACH + 1))
-    return jnp.asarray(np.diff(bits, axis=1))
+    """Return what the next larger integer costs more, float32 [tables,2 * REACH]."""
+    return jnp.asarray(np.diff(bit_costs(coder.model), axis=1))
 
 
 def _tile(coder: LatentCoder, scene: Scene, symbols: Symbols) -> _Tile:
     model, qstep = coder.model, np.float32(qstep_of(coder.qstep_code))
     size = covering(scene.blocks.size)
     placed = partial(_placed, size=size, area=scene.area)
-    weight = np.full((*scene.img.shape[:2], 1), rd_lambda(qstep) * 255**2 / 3, np.float32)
+    weight = np.full((*scene.img.shape[:2], 1), error_weight(qstep), np.float32)
     weight *= scene.weight
     inside = placed(np.ones((*symbols.y.shape[:2], 1), bool))
     around = _placed(scene.y, size, scene.blocks)
@@ -231,5 +227,5 @@ def _relaxed(v: Array, sharpness: Array, noise: Array) -> Array:
 def _bits(tile: _Tile, slopes: Array, q: Array) -> Array:
     """Return the bits of relaxed symbols, but for those of their floors."""
     low = jnp.floor(jax.lax.stop_gradient(q))
-    at = jnp.clip(low, -_REACH, _REACH - 1).astype(jnp.int32) + _REACH
+    at = jnp.clip(low, -REACH, REACH - 1).astype(jnp.int32) + REACH
     return slopes.ravel()[tile.table * slopes.shape[1] + at] * (q - low)

@@ -15,6 +15,18 @@ from jvrc.coding import escapes, scale_adaptation, tables
 from jvrc.frozen.model import FrozenModel
 from jvrc.qstep import qstep_of, rd_lambda
 
+REACH = 64  # integers of larger magnitude are taken to cost what this one costs
+
+
+def bit_costs(model: FrozenModel) -> np.ndarray:
+    """Return the bits of the integers -REACH … REACH in each CDF table: [tables,2 * REACH + 1]."""
+    return tables.bit_costs(model.y_tables, np.arange(-REACH, REACH + 1))
+
+
+def error_weight(qstep: float) -> float:
+    """Return what J adds for a squared error of one sample of an image in [0,1]."""
+    return rd_lambda(qstep) * 255**2 / 3
+
 
 def tables_of(model: FrozenModel, symbols: Symbols) -> np.ndarray:
     """Return the table, uint8 [h,w,M], of each symbol of y under the shifts that suit them best."""

@@ -29,21 +29,19 @@ from jax import Array
 from tqdm import tqdm
 
 from jvrc.codec.effort import objective
-from jvrc.codec.effort.objective import tables_of
+from jvrc.codec.effort.objective import REACH, bit_costs, error_weight, tables_of
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
 from jvrc.codec.transforms.latents import full_precision, synthesis_margin
 from jvrc.codec.transforms.tiling import map_tiles, tile_count
-from jvrc.coding import tables
-from jvrc.coding.tile_grid import BLOCK
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT
 from jvrc.frozen.model import FrozenModel
 from jvrc.model import transforms, variable_rate
 from jvrc.model.config import Config
-from jvrc.qstep import qstep_of, rd_lambda
+from jvrc.qstep import qstep_of
 from jvrc.runtime.programs import stored
 
 PASSES = (0, 12, 40, 120)  # of each effort
 _PROBES = 8  # random vectors that the curvature is estimated with
-_REACH = 64  # integers of larger magnitude cost what this one costs
 _SHARES = (0.5, 0.1)  # of the integers that would gain: moved in the first and in the last pass
 _CAUTION = 1.1  # factor on the curvature where a move was taken back
 
@@ -123,12 +121,12 @@ def search(
 
     img, weight: as in `optimise`; symbols: of its y, padded to whole blocks of 64 pixels.
     """
-    blocks = symbols.y.shape[0] * 16 // BLOCK, symbols.y.shape[1] * 16 // BLOCK
+    blocks = symbols.y.shape[0] // Y_UNIT, symbols.y.shape[1] // Y_UNIT
     padded = np.zeros((blocks[0] * BLOCK, blocks[1] * BLOCK, 3), np.uint8)
     padded[: img.shape[0], : img.shape[1]] = img
     counts = np.zeros((*padded.shape[:2], 1), np.float32)
     counts[: img.shape[0], : img.shape[1]] = weight
-    costs = jnp.asarray(tables.bit_costs(model.y_tables, np.arange(-_REACH, _REACH + 1)))
+    costs = jnp.asarray(bit_costs(model))
     margin = synthesis_margin(model.config)
     total, disable = tile_count(blocks, margin) * passes, None if progress else True
     with tqdm(total=total, desc="RDOQ", leave=False, disable=disable) as bar:
@@ -158,7 +156,7 @@ def _tile(
     ones = jnp.ones((1, *index.shape[:2], 1))
     return _Tile(
         img=jnp.asarray(img, jnp.float32) / 255,
-        weight=jnp.asarray(counts) * (rd_lambda(qstep) * 255**2 / 3),
+        weight=jnp.asarray(counts) * error_weight(qstep),
         table=jnp.asarray(table, jnp.int32),
         mu=jnp.asarray(mu),
         delta=jnp.asarray(model.delta(index, qstep_code)),
@@ -236,7 +234,7 @@ def _pass(
         return jnp.sum(tile.weight * jnp.square(x_hat - tile.img))
 
     def bits(q: Array) -> Array:
-        at = jnp.clip(q, -_REACH, _REACH).astype(jnp.int32) + _REACH
+        at = jnp.clip(q, -REACH, REACH).astype(jnp.int32) + REACH
         return costs.ravel()[tile.table * costs.shape[1] + at]
 
     y_hat, now = _reconstructed(tile, q), bits(q)

@@ -12,11 +12,11 @@ import numpy as np
 from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.codec.tiles.latent_coder import CoderOf, Symbols
 from jvrc.codec.tiles.tile_coder import ReconstructedTiles, YHatOf, decode_tile, y_hat_by
-from jvrc.codec.transforms.regions import Y_UNIT, synthesise_area
+from jvrc.codec.transforms.regions import synthesise_area
 from jvrc.coding import patch
 from jvrc.coding.container import Container, check_qstep_code
 from jvrc.coding.packing import unpack
-from jvrc.coding.tile_grid import BLOCK, Area, TileGrid
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area, TileGrid
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
 from jvrc.frozen.model import FrozenModel
@@ -116,8 +116,8 @@ def _with_patch(
     """
     if not data:
         return synthesise()
-    tile = coded.grid.area(number).scaled(BLOCK)
-    inside = tile.common(Area(0, 0, coded.height, coded.width))
+    blocks_of_tile = coded.grid.area(number)
+    tile, inside = blocks_of_tile.scaled(BLOCK), blocks_of_tile.pixels(coded.height, coded.width)
     try:
         found, blocks = patch.decode(data, *inside.size)
     except BitstreamError as error:

@@ -18,9 +18,9 @@ from jvrc.codec.latent_coders.independent import IndependentCoder
 from jvrc.codec.tiles.latent_coder import Symbols
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.transforms.latents import full_precision
-from jvrc.codec.transforms.regions import Y_UNIT
 from jvrc.codec.transforms.tiling import map_tiles
 from jvrc.coding.escapes import LIMIT
+from jvrc.coding.tile_grid import Y_UNIT
 from jvrc.frozen.model import OFFSET_UNIT
 from jvrc.model import jvrc2026, variable_rate
 from jvrc.model.config import Jvrc2026Config

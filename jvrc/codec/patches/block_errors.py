@@ -4,8 +4,7 @@ import numpy as np
 
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.transforms.latents import synthesis_margin, synthesise
-from jvrc.codec.transforms.regions import Y_UNIT
-from jvrc.coding.tile_grid import BLOCK, Area
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area
 from jvrc.frozen.model import FrozenModel
 
 

@@ -6,7 +6,8 @@ multiples of a divisor of 255, so that black and white stay what they are; so do
 
 import numpy as np
 
-from jvrc.codec.tiles.block_statistics import differs, packed_colours
+from jvrc.codec.tiles.block_statistics import differs
+from jvrc.coding.patch import packed_colours
 
 STEPS = (1, 3, 5, 15, 17)  # of the grid, in grey levels
 _EXACT = 6.0  # bits a pixel, up to which a block is kept exactly

@@ -12,8 +12,8 @@ from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.latent_coder import CoderOf
 from jvrc.codec.tiles.scene import Scene, scene_of
 from jvrc.codec.tiles.tile_coder import QuantisedTile, encode_tile, quantise_tile
-from jvrc.codec.transforms.regions import Y_UNIT
 from jvrc.coding import scale_adaptation, tables
+from jvrc.coding.tile_grid import Y_UNIT
 from jvrc.qstep import qstep_of
 
 _SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least

@@ -7,6 +7,7 @@ images (jvrc.codec.rate_control.trial), which correct the estimates
 does.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from jvrc.codec.rate_control.trial import Code, psnr_at
 from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.coding.container import Container
-from jvrc.qstep import QSTEP_MIN, qstep_of
+from jvrc.qstep import qstep_of
 
 # In log(bytes) and dB. A step of the grid is 0.3 to 0.5 % of bytes, and about 0.03 dB.
 _BYTES = Closeness(margin=0.003, enough=0.006, late=0.01)
@@ -63,11 +64,12 @@ def within_bytes(
 
     found = _search(measure, estimated, CODES, _BYTES, options.effort)
     if found.excess > 0:
-        height, width = analysed.img.shape[:2]
+        pixels = math.prod(analysed.img.shape[:2])
         least, code = min(tried)
+        bpp = math.ceil(8e4 * least / pixels) / 1e4  # rounded up: as a target it can be reached
         raise ValueError(
-            f"the target of {target} bytes can't be reached: the smallest file found has {least} "
-            f"bytes ({8 * least / (height * width):.4f} bpp), at qstep {qstep_of(code):.4g}"
+            f"the target of {target} bytes ({8 * target / pixels:.4g} bpp) can't be reached: the "
+            f"smallest file found has {least} bytes ({bpp:.4f} bpp), at qstep {qstep_of(code):.4g}"
         )
     return found.result
 
@@ -92,16 +94,20 @@ def with_psnr(
     options = options._replace(coder_of=SharedCoders())
     curve = RateCurve(analysed, usual_code_of_psnr(analysed, target), options.coder_of)
     estimated = target - curve.psnr()[::-1]
+    tried: list[tuple[float, int]] = []  # dB and code
 
     def measure(code: int, effort: int) -> tuple[float, Code]:
         value, encode = psnr_at(analysed, code, pixels, options._replace(effort=effort))
+        tried.append((value, code))
         return target - min(_LOSSLESS, value), encode
 
     found = _search(measure, estimated, CODES[::-1], _PSNR, options.effort)
     if found.excess > 0:
+        most, code = max(tried)
+        floor = math.floor(100 * most) / 100  # rounded down: as a target it can be reached
         raise ValueError(
-            f"the target of {target:g} dB can't be reached: at most {target - found.excess:.2f} dB "
-            f"are possible, at qstep {QSTEP_MIN:g}"
+            f"the target of {target:g} dB can't be reached: at most {floor:.2f} dB are possible, "
+            f"at qstep {qstep_of(code):.4g}"
         )
     return finish(found.result())
 

@@ -6,7 +6,7 @@ from jvrc.codec.tiles.block_statistics import Statistics, statistics
 from jvrc.codec.tiles.kept_arrays import HELD_BYTES, KeptArrays
 from jvrc.codec.transforms.latents import analyse_latents
 from jvrc.codec.transforms.regions import analyse_area
-from jvrc.coding.tile_grid import BLOCK, Area, TileGrid, tile_grid
+from jvrc.coding.tile_grid import Area, TileGrid, tile_grid
 from jvrc.frozen.model import FrozenModel
 
 
@@ -34,8 +34,9 @@ class AnalysedImage:
 
     def pixels(self, number: int) -> np.ndarray:
         """Return the pixels of a tile as far as they lie within the image, uint8 [h,w,3]."""
-        whole = Area(0, 0, *self.img.shape[:2])
-        return self.img[self.grid.area(number).scaled(BLOCK).common(whole).within(whole)]
+        height, width = self.img.shape[:2]
+        inside = self.grid.area(number).pixels(height, width)
+        return self.img[inside.within(Area(0, 0, height, width))]
 
     def statistics(self, number: int) -> Statistics:
         """Return the statistics of the blocks of a tile."""

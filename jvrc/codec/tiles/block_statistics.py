@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jvrc.codec.transforms.tiling import padded_to_blocks
+from jvrc.coding.patch import packed_colours
 from jvrc.coding.tile_grid import BLOCK, blocks_of
 
 _DCT = 8  # pixels
@@ -55,12 +56,6 @@ def is_simple(block: np.ndarray) -> bool:
         return True
     few = len(np.unique(packed[::4, ::4])) <= _FEW  # a quick look first
     return few and len(np.unique(packed)) <= _FEW
-
-
-def packed_colours(block: np.ndarray) -> np.ndarray:
-    """Return uint8 [h,w,3] as one number a pixel, int32 [h,w]."""
-    wide = block.astype(np.int32)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 def differs(x: np.ndarray, axis: int) -> np.ndarray:

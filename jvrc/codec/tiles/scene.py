@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.codec.transforms.regions import Y_UNIT, analyse_area, window_of
-from jvrc.coding.tile_grid import BLOCK, Area, blocks_of
+from jvrc.codec.transforms.regions import analyse_area, window_of
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area, blocks_of
 from jvrc.frozen.model import FrozenModel
 
 _EQUAL = np.ones((1, 1, 1), np.float32)

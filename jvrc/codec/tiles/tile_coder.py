@@ -22,10 +22,10 @@ from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.streams import decode_z, encode_z
 from jvrc.codec.transforms.latents import analyse_latents, quantise_z
-from jvrc.codec.transforms.regions import Y_UNIT, window_of
+from jvrc.codec.transforms.regions import window_of
 from jvrc.coding import patch, scale_adaptation
 from jvrc.coding.container import Container, Tile
-from jvrc.coding.tile_grid import Area
+from jvrc.coding.tile_grid import Y_UNIT, Area
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 

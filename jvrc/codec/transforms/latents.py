@@ -15,7 +15,7 @@ from jax import Array
 
 from jvrc.codec.transforms.tiling import map_tiles, padded_to_blocks
 from jvrc.coding.escapes import LIMIT
-from jvrc.coding.tile_grid import BLOCK, blocks_of
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT, blocks_of
 from jvrc.frozen.model import FrozenModel
 from jvrc.integer import hyper_synthesis
 from jvrc.model import architectures, transforms
@@ -64,7 +64,7 @@ def analyse_latents(model: FrozenModel, y: np.ndarray) -> np.ndarray:
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
         return (_h_a(model.config, model.params["h_a"], tile, valid),)
 
-    blocks = y.shape[0] * 16 // BLOCK, y.shape[1] * 16 // BLOCK
+    blocks = y.shape[0] // Y_UNIT, y.shape[1] // Y_UNIT
     (z,) = map_tiles(on_tile, (y,), blocks, HYPER_MARGIN)
     return z
 
@@ -77,7 +77,7 @@ def synthesise(model: FrozenModel, y_hat: np.ndarray, qstep_code: int) -> np.nda
     def on_tile(tile: np.ndarray, valid: np.ndarray) -> tuple[Array]:
         return (_g_s(model.config, params, tile, qstep, valid),)
 
-    blocks = y_hat.shape[0] * 16 // BLOCK, y_hat.shape[1] * 16 // BLOCK
+    blocks = y_hat.shape[0] // Y_UNIT, y_hat.shape[1] // Y_UNIT
     (img,) = map_tiles(on_tile, (y_hat,), blocks, synthesis_margin(model.config))
     return img
 

@@ -12,11 +12,9 @@ from jvrc.codec.transforms.latents import (
     synthesis_margin,
     synthesise,
 )
-from jvrc.coding.tile_grid import BLOCK, Area, blocks_of
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area, blocks_of
 from jvrc.frozen.model import FrozenModel
 from jvrc.model.config import Config
-
-Y_UNIT = 4  # positions of y along a block's side
 
 
 def window_of(config: Config, area: Area, blocks: tuple[int, int]) -> Area:

@@ -27,6 +27,7 @@ PRECISIONS = ("float32", "bfloat16", "bfloat16-products")
 WEIGHTINGS = ("mgda", "frank-wolfe", "mean", "random", "upgrad", "cagrad")
 OBJECTIVE_SCALES = ("none", "loss", "rate", "gradient", "lambda")
 GRAMS = ("exact", "latents")
+LOG_QSTEP = "log_qstep"  # [K], a parameter where the quantisation steps are learned
 # 1 / Delta of Kamisli et al. 2024, Sec. 4; its lambdas are 0.18 / Delta^2, rounded.
 PUBLISHED_QSTEPS = tuple(
     1 / g for g in (0.1, 0.13944, 0.19293, 0.26874, 0.37268, 0.51801, 0.71957, 1.0)
@@ -301,7 +302,7 @@ class MultiRateRecipe(Recipe):
         return min(self.qsteps), max(self.qsteps)
 
     def extra_params(self) -> dict[str, tuple[int, ...]]:
-        return {"log_qstep": (len(self.qsteps),)} if self.learn_qsteps else {}
+        return {LOG_QSTEP: (len(self.qsteps),)} if self.learn_qsteps else {}
 
     def of_model(self, config: Config, warm_start: str) -> "MultiRateRecipe":
         """Return this recipe for a model of that configuration.

@@ -13,7 +13,7 @@ def compiled(step: Any, *arguments: Any) -> jax.stages.Compiled:
     """Return a jitted training step, compiled for arguments (shapes and dtypes).
 
     Raises:
-      MemoryError: it needs more memory than the first local device has, by XLA's count of buffers.
+      ValueError: it needs more memory than the first local device has, by XLA's count of buffers.
     """
     program = step.lower(*arguments).compile()
     found = program.memory_analysis()  # None where a backend does not count
@@ -24,9 +24,9 @@ def compiled(step: Any, *arguments: Any) -> jax.stages.Compiled:
 
 
 def check_memory(needed: int, available: int | None) -> None:
-    """Raise MemoryError if a training step needs more bytes than available; None: unknown."""
+    """Raise ValueError if a training step needs more bytes than available; None: unknown."""
     if available is not None and needed > available:
-        raise MemoryError(
+        raise ValueError(
             f"a training step needs {needed / 2**30:.1f} GiB of memory, the device has "
             f"{available / 2**30:.1f}: begin another run with a smaller --batch or --crop"
         )

@@ -71,7 +71,7 @@ def make_optimizer(
 
     name: one of jvrc.training.recipe.schema.OPTIMIZERS.
 
-    The size of their updates does not depend on the gradient's.
+    The size of its updates does not depend on the gradient's.
 
     Gradients are clipped to a norm below the usual one, so that every batch weighs the same in the
     averages and an outlier, of a norm a hundred times that, no more than any other.

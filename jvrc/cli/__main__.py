@@ -1,6 +1,0 @@
-"""`python -m jvrc.cli`, the same as the script `jvrc`."""
-
-from jvrc.cli import run
-
-if __name__ == "__main__":
-    run()
