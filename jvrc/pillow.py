@@ -25,7 +25,9 @@ from jvrc.coding.packing import MAGIC, unpack
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
 from jvrc.io.images import as_picture, to_pil
+from jvrc.io.metadata import BYTE_ORDERS, ORIENTATION, upright_exif, upright_xmp
 from jvrc.io.metadata import PREFIX as EXIF_PREFIX
+from jvrc.io.reading import TURNS, lost_frames
 
 if TYPE_CHECKING:
     from jvrc.frozen.model import FrozenModel
@@ -125,17 +127,35 @@ def _picture(img: Image.Image, options: dict[str, Any]) -> jvrc.Picture:
     icc = options.get("icc_profile", img.info.get("icc_profile"))
     if icc:
         plain.info["icc_profile"] = icc
+    exif = _exif_of(options)
+    if (turn := TURNS.get(_orientation(exif))) is not None:
+        plain = plain.transpose(turn)  # pixels in files of jvrc are upright
     picture = as_picture(plain)
-    for line in picture.losses:
+    for line in (*lost_frames(img), *picture.losses):
         warnings.warn(f"{_FORMAT}: {line}", stacklevel=4)
-    exif, xmp = options.get("exif") or b"", options.get("xmp") or b""
+    xmp = options.get("xmp") or b""
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    return picture._replace(exif=upright_exif(exif), xmp=upright_xmp(xmp))
+
+
+def _exif_of(options: dict[str, Any]) -> bytes:
+    """Return the EXIF data that were asked for, without their prefix; b"" if there are none."""
+    exif = options.get("exif") or b""
     if isinstance(exif, Image.Exif):
         exif = exif.tobytes()
     if not isinstance(exif, bytes):
         raise TypeError(f"exif must be bytes or Image.Exif; got {type(exif).__name__}")
-    if isinstance(xmp, str):
-        xmp = xmp.encode()
-    return picture._replace(exif=exif.removeprefix(EXIF_PREFIX), xmp=xmp)
+    exif = exif.removeprefix(EXIF_PREFIX)
+    if exif and exif[:4] not in BYTE_ORDERS:
+        raise ValueError(f"exif must begin with a byte order mark; got {exif[:4]!r}")
+    return exif
+
+
+def _orientation(exif: bytes) -> int:
+    found = Image.Exif()
+    found.load(EXIF_PREFIX + exif if exif else b"")
+    return found.get(ORIENTATION, 1)
 
 
 def _accepts(prefix: bytes) -> bool:

@@ -95,8 +95,21 @@ def test_the_profile_is_kept_and_metadata_only_if_given(tiny_2026, rgb):
     assert plain.info == {"icc_profile": profile}
     full = Image.open(BytesIO(saved(img, tiny_2026, icc_profile=None, exif=exif, xmp="<y/>")))
     assert "icc_profile" not in full.info
-    assert dict(full.getexif()) == dict(exif)
+    assert full.size == img.size[::-1]
+    assert dict(full.getexif()) == dict(exif) | {0x0112: 1}
     assert full.info["xmp"] == b"<y/>"
+
+
+def test_exif_that_is_none_is_refused(tiny_2026, rgb):
+    with pytest.raises(ValueError, match="exif must begin with a byte order mark; got b'junk'"):
+        saved(Image.fromarray(rgb), tiny_2026, exif=b"junk")
+
+
+def test_further_frames_are_announced(tiny_2026, rgb, tmp_path):
+    img = Image.fromarray(rgb)
+    img.save(tmp_path / "a.webp", save_all=True, append_images=[img.rotate(90)])
+    with pytest.warns(UserWarning, match="1 further frame is left out"):
+        saved(Image.open(tmp_path / "a.webp"), tiny_2026)
 
 
 def test_decompression_bombs_are_refused_before_they_are_decoded(tiny_2026, rgb, monkeypatch):

@@ -34,7 +34,8 @@ def check_max_pixels(max_pixels: Any) -> None:
     """Raise ValueError unless max_pixels is None or an integer of at least 1."""
     whole = isinstance(max_pixels, Integral) and not isinstance(max_pixels, bool)
     if max_pixels is not None and (not whole or max_pixels < 1):
-        raise ValueError(f"max_pixels must be an integer of at least 1, or None; got {max_pixels!r}")
+        rule = "max_pixels must be an integer of at least 1, or None"
+        raise ValueError(f"{rule}; got {max_pixels!r}")
 
 
 def check_effort(effort: int) -> None:

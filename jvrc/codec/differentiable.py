@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jvrc.codec.transforms.latents import full_precision
@@ -69,7 +70,8 @@ def forward(
         rates are those of rounded latents, as in a file.
 
     Raises:
-      ValueError: x or qstep has another shape or dtype, or params is no model.
+      ValueError: x or qstep has another shape or dtype, a qstep that is not traced is not positive,
+        or params is no model.
     """
     config, weights = _config_and_parameters(params)
     x = _images(x)
@@ -98,7 +100,12 @@ def _images(x: Array) -> Array:
 
 
 def _qsteps(qstep: Array | float, count: int) -> Array:
-    """Return quantisation steps [count], float32."""
+    """Return quantisation steps [count], float32; ValueError if one that is known is no step."""
+    if not isinstance(qstep, jax.core.Tracer):
+        values = np.asarray(qstep)
+        number = jnp.issubdtype(values.dtype, jnp.number)
+        if not number or not np.all((values > 0) & np.isfinite(values)):
+            raise ValueError(f"qstep must be positive, a number or [{count}]; got {qstep!r}")
     qstep = jnp.asarray(qstep, jnp.float32)
     if qstep.shape not in ((), (count,)):
         raise ValueError(f"qstep must be a number or [{count}]; got {list(qstep.shape)}")

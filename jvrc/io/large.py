@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jvrc.io import tiff
+from jvrc.io import profiles, tiff
 from jvrc.io.files import replacing
+from jvrc.io.metadata import upright_xmp
 from jvrc.io.picture import Picture
 
 LEAST_PIXELS = 2**26  # of images that need not be loaded: 67 megapixels, 200 MB
@@ -52,9 +53,17 @@ def _open(path: Path) -> Picture | None:
     found = tiff.find_samples(path) if head[:2] in (b"II", b"MM") else None
     if found is None:
         return None
-    losses = ("EXIF is not read from a TIFF that is mapped",) if found.has_exif else ()
+    if found.xmp != upright_xmp(found.xmp):
+        return None  # it has to be turned
+    icc, losses = found.icc, []
+    if icc and profiles.mode_of(icc) is None:
+        icc, losses = b"", ["the ICC profile is damaged: it is left out"]
+    if found.described:
+        losses.append("EXIF, IPTC and tags as of an artist are not read from a TIFF that is mapped")
+    if found.pages:
+        losses.append("further pages are left out")
     samples = _mapped(path, found.offset, found.shape)
-    return _picture(samples)._replace(icc=found.icc, xmp=found.xmp, losses=losses)
+    return _picture(samples)._replace(icc=icc, xmp=found.xmp, losses=tuple(losses))
 
 
 @contextmanager

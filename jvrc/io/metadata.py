@@ -11,7 +11,7 @@ from jvrc.io.picture import MAX_METADATA
 
 ORIENTATION = 0x0112
 PREFIX = b"Exif\x00\x00"  # before the TIFF structure, in JPEG and in Pillow
-_BYTE_ORDERS = {b"II*\x00": "little", b"MM\x00*": "big"}
+BYTE_ORDERS = {b"II*\x00": "little", b"MM\x00*": "big"}
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 # Tags of an image, not of how a TIFF file stores it: description, make, model, resolution,
 # software, date, artist, host, rating, copyright, and Windows' title to subject.
@@ -21,6 +21,7 @@ _DESCRIPTIVE = (
 )
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _IPTC = 0x0404  # of the Photoshop resources in a JPEG
+_IPTC_TAG, _IPTC_NOTE = 33723, "Raw profile type iptc"  # of a TIFF, of a PNG
 _DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error)  # Pillow's, of EXIF
 _OF_A_PROGRAM = re.compile(rb"(created|creator|file written|compressed|optimi[sz]ed|lavc)\b", re.I)
 # Names of a PNG's notes that state how the file was made: "Source" is the device or the scan, as
@@ -68,7 +69,7 @@ def orientation_of(img: Image.Image) -> int:
 
 def upright_exif(exif: bytes) -> bytes:
     """Return EXIF data with orientation 1, "upright", where there was another; all else stays."""
-    order = _BYTE_ORDERS.get(exif[:4])
+    order = BYTE_ORDERS.get(exif[:4])
     if order is None:
         return exif
 
@@ -113,7 +114,7 @@ def _exif_of(img: Image.Image) -> bytes:
     stored = (img.info.get("exif") or b"").removeprefix(PREFIX)  # None: by pillow-heif
     if not stored:
         return descriptive_exif(img.getexif())
-    if stored[:4] not in _BYTE_ORDERS:
+    if stored[:4] not in BYTE_ORDERS:
         raise ValueError("they don't begin with a byte order mark")
     return stored
 
@@ -128,8 +129,7 @@ def _as_bytes(text: str | bytes) -> bytes:
 
 def _losses_beside(img: Image.Image) -> Iterator[str]:
     """Yield a line for each thing that a file holds beside the samples and jvrc does not keep."""
-    resources = img.info.get("photoshop")
-    if isinstance(resources, dict) and resources.get(_IPTC):
+    if _has_iptc(img):
         yield "IPTC captions are left out"
     notes = {name for name in getattr(img, "text", {}) if not _is_technical(name)}
     if (comment := img.info.get("comment")) and not _OF_A_PROGRAM.match(_as_bytes(comment)):
@@ -139,6 +139,14 @@ def _losses_beside(img: Image.Image) -> Iterator[str]:
     gamma = img.info.get("gamma")
     if gamma and abs(gamma - 1 / 2.2) > 0.01 and not {"icc_profile", "srgb"} & set(img.info):
         yield f"the gamma of {gamma:.3g} that the file states is left out: brightness may change"
+
+
+def _has_iptc(img: Image.Image) -> bool:
+    """Return whether a JPEG, a TIFF or a PNG holds IPTC captions."""
+    resources = img.info.get("photoshop")
+    if isinstance(resources, dict) and resources.get(_IPTC):
+        return True
+    return _IPTC_TAG in getattr(img, "tag_v2", {}) or _IPTC_NOTE in getattr(img, "text", {})
 
 
 def _is_technical(name: str) -> bool:

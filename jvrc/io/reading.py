@@ -19,7 +19,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decomp
 _SEVERAL = {"MPO": "picture", "TIFF": "page", "PSD": "layer"}  # what a file has more than one of
 _SAMPLES_PER_PIXEL = 277  # a tag of TIFF
 _GREY_MODES = ("1", "L", "LA", "La")
-_TURNS = {  # orientation of EXIF -> what turns the image upright
+TURNS = {  # orientation of EXIF -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -82,20 +82,21 @@ def one_line(error: Exception) -> str:
 
 def _load(img: Image.Image) -> _Loaded:
     """Decode an opened image, turn it upright and take its metadata; raises one of DAMAGE."""
-    losses = _lost_frames(img) + _lost_channels(img)
+    losses = lost_frames(img) + _lost_channels(img)
     bits = depth.bits_of(img)
     low = depth.low_bytes(img) if bits == 16 else None
     img.load()
     if bits > 8:
         losses += (f"{bits} bits a sample become 8",)
     beside, upright = metadata_of(img), img
-    if (turn := _TURNS.get(orientation_of(img))) is not None:
+    if (turn := TURNS.get(orientation_of(img))) is not None:
         upright = img.transpose(turn)
         low = None if low is None else np.asarray(Image.fromarray(low).transpose(turn))
     return _Loaded(upright, bits, depth.is_inverted(img), low, beside, losses)
 
 
-def _lost_frames(img: Image.Image) -> tuple[str, ...]:
+def lost_frames(img: Image.Image) -> tuple[str, ...]:
+    """Return a line if the file of an image has further frames or pages."""
     count = getattr(img, "n_frames", 1) - 1
     if count < 1:
         return ()

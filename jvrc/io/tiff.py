@@ -12,7 +12,9 @@ import numpy as np
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _EXTRA = 273, 277, 278, 279, 284, 338
 _ORIENTATION, _PREDICTOR, _TILE_WIDTH = 274, 317, 322
-_XMP, _ICC, _EXIF = 700, 34675, 34665
+_XMP, _ICC = 700, 34675
+# EXIF, GPS, IPTC; description, maker, model, date, artist, copyright
+_DESCRIBING = {34665, 34853, 33723, 270, 271, 272, 306, 315, 33432}
 _SHORT, _LONG, _LONG8 = 3, 4, 16  # types of fields; 1 and 7 are bytes
 _FORMATS = {1: "B", 7: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _GREY, _RGB, _UNASSOCIATED = 1, 2, 2
@@ -27,7 +29,8 @@ class Plain(NamedTuple):
     shape: tuple[int, ...]  # [h,w,3], [h,w,4] or [h,w]
     icc: bytes  # ICC profile
     xmp: bytes
-    has_exif: bool
+    described: bool  # by EXIF, or by tags as of an artist
+    pages: bool  # whether there are more
 
 
 def find_samples(path: Path) -> Plain | None:
@@ -38,10 +41,12 @@ def find_samples(path: Path) -> Plain | None:
     """
     try:
         with path.open("rb") as file:
-            tags = _read_tags(file)
+            tags, names, following = _read_directory(file)
     except (struct.error, KeyError, OverflowError):
         return None
-    return _plain(tags)
+    found = _plain(tags)
+    described = not names.isdisjoint(_DESCRIBING)
+    return found and found._replace(described=described, pages=following != 0)
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -96,8 +101,8 @@ def _size(kind: int, values: list[int]) -> int:
     return len(values) * struct.calcsize(_FORMATS[kind])
 
 
-def _read_tags(file: IO[bytes]) -> dict[int, list[int]]:
-    """Return the values of the integer tags of the first directory."""
+def _read_directory(file: IO[bytes]) -> tuple[dict[int, list[int]], set[int], int]:
+    """Return of the first directory (values of integer tags, all tags, the next one's place)."""
     order = {b"II": "<", b"MM": ">"}[file.read(2)]
     (magic,) = struct.unpack(order + "H", file.read(2))
     big = {42: False, 43: True}[magic]
@@ -109,13 +114,15 @@ def _read_tags(file: IO[bytes]) -> dict[int, list[int]]:
     counter = "Q" if big else "H"
     (count,) = struct.unpack(order + counter, file.read(struct.calcsize(counter)))
     entries = [file.read(12 + 8 * big) for _ in range(min(count, _MOST_ENTRIES))]
-    found = {}
+    (following,) = struct.unpack(order + word, file.read(size))
+    found, names = {}, set()
     for entry in entries:
         tag, kind, number = struct.unpack_from(order + "HH" + word, entry)
+        names.add(tag)
         if kind in _FORMATS and number <= _MOST_VALUES:
             layout = f"{order}{number}{_FORMATS[kind]}"
             found[tag] = _values(file, order + word, layout, entry[4 + size :])
-    return found
+    return found, names, following
 
 
 def _values(file: IO[bytes], offset: str, layout: str, room: bytes) -> list[int]:
@@ -150,4 +157,4 @@ def _plain(tags: dict[int, list[int]]) -> Plain | None:
         return None
     shape = (height, width) if channels == 1 else (height, width, channels)
     icc, xmp = (bytes(tags.get(tag, [])) for tag in (_ICC, _XMP))
-    return Plain(offsets[0], shape, icc, xmp, _EXIF in tags)
+    return Plain(offsets[0], shape, icc, xmp, described=False, pages=False)

@@ -155,7 +155,19 @@ def _fitted(path: str | os.PathLike, picture: Picture) -> Picture:
             size = f"{length} bytes of " if form.metadata else ""
             losses.append(f"{form.name} can't hold {size}{field.upper()}: left out")
             picture = picture._replace(**{field: b""})
+    if form.name == "PNG" and not _is_text(picture.xmp):
+        losses.append("PNG holds XMP in UTF-8 alone: left out")
+        picture = picture._replace(xmp=b"")
     return picture._replace(losses=tuple(losses))
+
+
+def _is_text(data: bytes) -> bool:
+    """Return whether bytes are UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _in_srgb(picture: Picture) -> Picture:
@@ -176,7 +188,7 @@ def _beside(picture: Picture, name: str) -> dict[str, Any]:
         found["exif"] = PREFIX + picture.exif
     if picture.xmp and name == "PNG":
         found["pnginfo"] = PngImagePlugin.PngInfo()
-        found["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode(errors="replace"))
+        found["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode())
     elif picture.xmp:
         found["xmp"] = picture.xmp
     return found

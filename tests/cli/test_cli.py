@@ -197,7 +197,10 @@ def test_the_format_is_an_option_or_the_suffix(capsys, tmp_path, name, form):
         (["compress", "none.png"], "none.png: no such file"),
         (["compress", "photo.png", "-o", "no/a.jvrc"], "no: no such folder"),
         (["compress", "photo.png", "-o", "a.PNG"], "a.PNG: names an image of another format"),
-        (["compress", "photo.png", "-o", "a.jvrc", "--bpp", "1e-9"], "0 bytes (0 bpp) can't be reached"),
+        (
+            ["compress", "photo.png", "-o", "a.jvrc", "--bpp", "1e-9"],
+            "(0 bpp) can't be reached",
+        ),
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "no-such-model"], "no-such-model"),
         (["decompress", "none.jvrc"], "none.jvrc: No such file"),
         (["compress", "photo.png", "-o", "a.jvrc", "--model", "photo.png"], "photo.png"),

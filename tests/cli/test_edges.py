@@ -1,5 +1,6 @@
 """Claims about `jvrc` as a process: Ctrl-C, odd streams and platforms, the first use, spawning."""
 
+import io
 import multiprocessing
 import os
 import signal
@@ -7,12 +8,15 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 import jvrc
+from jvrc.cli.common import STANDARD
+from jvrc.cli.outputs import write_output
 from jvrc.io.images import write_image
 
 IMG = (np.indices((40, 56, 3)).sum(0) * 3 % 256).astype(np.uint8)
@@ -69,6 +73,24 @@ def test_streams_may_be_closed_or_full(redirected, code, out, err):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="there is an accelerator")
+def test_data_goes_whole_to_a_standard_output_without_a_buffer(monkeypatch):
+    """As in containers that set PYTHONUNBUFFERED: a write may then take a part."""
+    taken = []
+
+    class Raw(io.RawIOBase):
+        def write(self, data):
+            taken.append(bytes(data[:1000]))
+            return len(taken[-1])
+
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=Raw()))
+    data = np.random.default_rng(0).bytes(4321)
+    write_output(STANDARD, data, force=False)
+    assert b"".join(taken) == data
+    Raw.write = lambda *_: None
+    with pytest.raises(BlockingIOError, match="takes no more data"):
+        write_output(STANDARD, data, force=False)
+
+
 def test_a_platform_that_is_not_there_is_one_line_with_a_remedy():
     code, out, err = run("compress", "photo.png", JAX_PLATFORMS="cuda")
     assert (code, out) == (1, b"")

@@ -3,9 +3,11 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -15,6 +17,7 @@ from PIL import Image
 
 import jvrc
 from jvrc.cli import main
+from jvrc.cli.folders import run_all
 from jvrc.cli.outputs import Job, is_done
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -101,6 +104,34 @@ def test_folders_behind_links_and_those_that_cannot_be_listed_are_named(
     assert f"jvrc: {Path('photos', 'closed')}: Permission denied\n" in shown
     assert "1 of 5 files failed" in shown
     assert names(tmp_path / "out") == CODED
+
+
+def test_what_another_run_has_done_meanwhile_is_done(photos, tmp_path, capsys):
+    source = photos / "a.png"
+    job = Job(source, tmp_path / "a.png.jvrc", whole=True)
+
+    def work(job):  # the other one is faster
+        shutil.copy2(source, job.output)
+        raise FileExistsError(errno.EEXIST, "exists", os.fspath(job.output))
+
+    run_all([job], work, lambda: [nullcontext], force=False, verb="compress")
+    assert capsys.readouterr().out.startswith("1 file,")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file appears there by os.rename")
+def test_an_output_has_its_date_when_it_appears(model, photos, tmp_path, monkeypatch):
+    """A run that is killed then leaves nothing that the next one would not take for done."""
+    appeared = []
+
+    def link(source, target):
+        appeared.append(os.stat(source).st_mtime_ns)
+        original(source, target)
+
+    original = os.link
+    monkeypatch.setattr(os, "link", link)
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    assert len(appeared) == len(CODED)
+    assert set(appeared) <= {path.stat().st_mtime_ns for path in photos.rglob("*")}
 
 
 def test_without_an_output_files_lie_beside_their_inputs(model, photos):

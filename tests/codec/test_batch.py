@@ -40,6 +40,13 @@ def test_errors_tell_which_of_a_batch_is_wrong(tiny_2026, images):
         jvrc.decompress_batch(tiny_2026, [data, data[:-1]])
 
 
+def test_one_array_takes_no_batch(tiny_2026, images):
+    data = jvrc.compress(tiny_2026, images[0], 4)
+    out = np.empty((*images[0].shape[:2], 3), np.uint8)
+    with pytest.raises(ValueError, match="out must be for one image"):
+        jvrc.decompress_batch(tiny_2026, [data, data], out=out)
+
+
 def test_one_image_or_file_is_no_batch(tiny_2026, images):
     """An array [H,W,3] would be H grey images of three columns."""
     img = images[0]

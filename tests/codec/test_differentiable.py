@@ -92,6 +92,7 @@ def test_noise_moves_the_rate_and_not_the_image(out, x):
         ({"x": np.zeros((8, 8, 3), np.float32)}, r"x must be \[B,H,W,3\]; got \[8, 8, 3\]"),
         ({"x": np.zeros((1, 8, 8, 3), np.uint8)}, "got uint8: divide uint8 by 255"),
         ({"qstep": np.ones(3, np.float32)}, r"qstep must be a number or \[2\]; got \[3\]"),
+        *(({"qstep": q}, "qstep must be positive, a") for q in (0, -1, np.nan, np.inf, "4", True)),
         ({"params": "jvrc2026"}, "params must be a FrozenModel, .* got str"),
     ],
 )

@@ -73,6 +73,27 @@ def test_no_block_falls_below_the_floor(model, images, qstep):
         assert above_floor(found, img, qstep), name
 
 
+@pytest.mark.parametrize("qstep", [1.0, 4.0])
+def test_no_block_falls_below_the_floor_for_patterns_over_a_photograph(model, photo, qstep):
+    """Luma beyond what models have learnt: a checkerboard, and the mosaic of a sensor."""
+    img = photo[200:328, 300:428]
+    sign = (np.indices(img.shape[:2]).sum(0) % 2 * 2 - 1)[..., None]
+    mosaic = img[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = img[::2, ::2, 0], img[1::2, 1::2, 2]
+    patterns = [np.clip(img.astype(int) + size * sign, 0, 255) for size in (11, 14, 20)]
+    for pattern in (*patterns, np.repeat(mosaic[..., None], 3, axis=2)):
+        pattern = pattern.astype(np.uint8)
+        found = jvrc.decompress(model, jvrc.compress(model, pattern, qstep))
+        assert above_floor(found, pattern, qstep)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 12])
+def test_no_block_falls_below_the_floor_of_which_little_is_in_the_image(model, photo, size):
+    img = photo[200 : 264 + size, 300 : 364 + size].copy()
+    img[64:, 64:] = np.random.default_rng(0).integers(0, 256, (size, size, 3))
+    assert above_floor(jvrc.decompress(model, jvrc.compress(model, img, 16.0)), img, 16.0)
+
+
 @pytest.mark.parametrize("side", [1, 16])
 def test_no_block_falls_below_the_floor_with_any_model(tiny, mixed, side):
     """Random weights restore next to nothing. In tiles, g_s sees others than the encoder did."""

@@ -118,6 +118,26 @@ def test_tiff_files_of_pillow_are_mapped_with_profile(tmp_path, kind):
     assert found.icc == profile
 
 
+def test_what_a_mapped_tiff_loses_is_said(tmp_path):
+    path, img, tags = tmp_path / "x.tif", Image.fromarray(noise((5, 7, 3))), Image.Exif()
+    tags[315] = "an artist"
+    img.save(path, tiffinfo=tags, icc_profile=b"junk", save_all=True, append_images=[img])
+    found = open_large(path)
+    assert found.icc == b""
+    assert found.losses == (
+        "the ICC profile is damaged: it is left out",
+        "EXIF, IPTC and tags as of an artist are not read from a TIFF that is mapped",
+        "further pages are left out",
+    )
+
+
+def test_a_tiff_that_xmp_says_lies_on_its_side_is_not_mapped(tmp_path):
+    path, tags = tmp_path / "x.tif", Image.Exif()
+    tags[700] = b'<x tiff:Orientation="6"/>'
+    Image.fromarray(noise((5, 7, 3))).save(path, tiffinfo=tags)
+    assert open_large(path) is None
+
+
 def test_comments_of_ppm_are_skipped(tmp_path):
     img, path = noise((5, 7, 3)), tmp_path / "x.ppm"
     path.write_bytes(b"P6 # one\n# two\n7\n# three\n5 255\n" + img.tobytes())

@@ -260,6 +260,14 @@ def test_a_profile_is_carried_with_the_samples_as_they_are():
     assert (found.icc, found.losses) == (profiles.wide_rgb(), ())
 
 
+def test_iptc_captions_of_tiff_and_png_are_announced():
+    img, tags, notes = Image.new("RGB", (8, 8)), Image.Exif(), PngImagePlugin.PngInfo()
+    tags[33723] = b"\x1c\x02\x78\x00\x01a"
+    notes.add_text("Raw profile type iptc", "a caption")
+    for found in (picture(img, "TIFF", tiffinfo=tags), picture(img, "PNG", pnginfo=notes)):
+        assert found.losses == ("IPTC captions are left out",)
+
+
 def test_srgb_converts_colour():
     file = saved(Image.new("RGB", (2, 1), (200, 40, 40)), icc_profile=profiles.wide_rgb())
     found = read_picture(file, srgb=True)

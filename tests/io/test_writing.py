@@ -95,6 +95,15 @@ def test_grey_with_a_profile_for_colour_is_written_as_colour_that_it_fits(tmp_pa
         assert img.mode == "L"
 
 
+def test_xmp_that_is_no_utf8_is_left_out_of_png_with_a_word(tmp_path):
+    xmp = "<x:xmpmeta>é</x:xmpmeta>".encode("latin-1")
+    lost = write_picture(tmp_path / "a.png", Picture(RGB, xmp=xmp))
+    assert lost == ("PNG holds XMP in UTF-8 alone: left out",)
+    assert read_picture(tmp_path / "a.png").xmp == b""
+    assert write_picture(tmp_path / "a.webp", Picture(RGB, xmp=xmp)) == ()
+    assert read_picture(tmp_path / "a.webp").xmp == xmp
+
+
 def test_what_a_format_cannot_hold_is_said_before_and_after(tmp_path):
     path = tmp_path / "a.ppm"
     assert list(losses_of_writing(path, FULL)) == PPM_LOSSES

@@ -13,7 +13,7 @@ from jvrc.codec.tiles.latent_coder import CoderOf
 from jvrc.codec.tiles.scene import Scene, scene_of
 from jvrc.codec.tiles.tile_coder import QuantisedTile, encode_tile, quantise_tile
 from jvrc.coding import scale_adaptation, tables
-from jvrc.coding.tile_grid import Y_UNIT
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT
 from jvrc.qstep import qstep_of
 
 _SIMPLE_DETAIL, _DETAIL = 60.0, 600.0  # of blocks below the floor, at least
@@ -46,11 +46,16 @@ class Search:
             return Scene(self._analysed.img, self.latents[0], self._area)
         return scene_of(self._analysed.model, self._analysed.img, self._area)
 
+    @property
+    def _inside(self) -> np.ndarray:
+        """The share of each block that lies in the image: energies are of its padding too."""
+        return self.pixels.seen.pixels / BLOCK**2
+
     def suspects(self, found: QuantisedTile) -> np.ndarray:
         """Return the blocks that may have to be patched, or for which it may pay."""
-        seen = self.pixels.seen
-        low = seen.detail > np.where(seen.simple, _SIMPLE_DETAIL, _DETAIL)
-        low &= seen.energy > _ENERGY * self.pixels.floor
+        seen, inside = self.pixels.seen, self._inside
+        low = seen.detail > inside * np.where(seen.simple, _SIMPLE_DETAIL, _DETAIL)
+        low &= seen.energy > inside * _ENERGY * self.pixels.floor
         if not seen.simple.any():
             return low
         flat = seen.energy < _FLAT_ENERGY
@@ -63,7 +68,7 @@ class Search:
     def disturbed(self, blocks: np.ndarray) -> np.ndarray:
         """Return the blocks beside patched ones that may have come below the floor by that."""
         seen = self.pixels.seen
-        able = (seen.energy > 0.5 * self.pixels.floor) | seen.simple
+        able = (seen.energy > self._inside * 0.5 * self.pixels.floor) | seen.simple
         return around(blocks) & able
 
     def errors(self, found: QuantisedTile, asked: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class Statistics(NamedTuple):
     """Of each block, float [rows,columns]; what lies outside of the image is not counted."""
 
     energy: np.ndarray  # around the means of 8x8 pixels, and of these around their mean
-    detail: np.ndarray  # of what the models have no room for: about four times their squared error
+    detail: np.ndarray  # of what the models have no room for: some four times their squared error
     simple: np.ndarray  # bool: repetitive or of few colours, as photographs seldom are
     pixels: np.ndarray  # within the image
 
@@ -96,9 +96,13 @@ def _dct() -> np.ndarray:
 
 
 def _detail_weights() -> np.ndarray:
-    """Return the weight of each frequency of luma and two chromas, float32 [3,8,8]."""
+    """Return the weight of each frequency of luma and two chromas, float32 [3,8,8].
+
+    Models lose nearly all of the highest luma frequencies, as of a checkerboard over a photograph
+    or the mosaic of a sensor. Of 756 such blocks every one below the floor had a detail of 657.
+    """
     total = np.add.outer(np.arange(_DCT), np.arange(_DCT))
-    luma = np.where(total >= 7, 1.0, 0.0)
+    luma = np.select([total >= 10, total >= 7], [5.0, 1.0])
     chroma = np.select([total >= 4, total >= 2, total == 1], [6.0, 1.0, 0.2])
     return np.stack([luma, chroma, chroma]).astype(np.float32)
 
