@@ -27,7 +27,7 @@ from jvrc.cli.outputs import (
     check_output,
     identities,
     one_job,
-    read_source,
+    read_input,
     report,
 )
 from jvrc.cli.places import Models, places
@@ -137,7 +137,7 @@ def _run_decompress(args: argparse.Namespace) -> None:
 
 def _decompress_one(args: argparse.Namespace, job: Job) -> None:
     """Decompress one file and print a line of result."""
-    data = read_source(job.source)
+    data = read_input(job.source)
     coded = _header(job.source, data)
     large = _whole(args) and pictures.stays_on_disk(job, coded)
     suffix = job.output.suffix if large else _format_of(args, job.output)
@@ -158,7 +158,7 @@ def _work(args: argparse.Namespace) -> Callable[[Job], Done]:
     models, budget = Models(), Budget()
 
     def work(job: Job) -> Done:
-        data = read_source(job.source)
+        data = read_input(job.source)
         coded = _header(job.source, data)
         with budget.of(coded.height * coded.width):
             found = _restore(args, job, job.output.suffix, _Read(data, coded), models)

@@ -8,7 +8,7 @@ from typing import Any
 
 from jvrc.cli.common import add_command, library, name_of, naming, parse_notes, parse_path
 from jvrc.cli.messages import UsageError
-from jvrc.cli.outputs import read_source
+from jvrc.cli.outputs import read_input
 from jvrc.frozen import zoo
 from jvrc.frozen.header import read_header
 from jvrc.qstep import QSTEP_MAX, QSTEP_MIN
@@ -109,7 +109,7 @@ def _info(path: Path) -> dict[str, Any]:
     from jvrc.coding.container import UNLIMITED
     from jvrc.coding.packing import unpack
 
-    data = read_source(path)
+    data = read_input(path)
     with naming(path):
         container = unpack(data, max_pixels=UNLIMITED)  # nothing is decoded
     streams = {name: [getattr(tile, name) for tile in container.tiles] for name in ("z", "y")}

@@ -149,7 +149,7 @@ def date_of(source: Path) -> int:
     return source.stat().st_mtime_ns
 
 
-def read_source(source: Path) -> bytes:
+def read_input(source: Path) -> bytes:
     """Return the bytes of a file or of standard input."""
     if source != STANDARD:
         return source.read_bytes()

@@ -7,7 +7,7 @@ from typing import Any
 
 from jvrc.cli.common import STANDARD, name_of
 from jvrc.cli.messages import note
-from jvrc.cli.outputs import Job, not_over_another, read_source, write_output
+from jvrc.cli.outputs import Job, not_over_another, read_input, write_output
 from jvrc.io.files import is_stream
 
 
@@ -116,7 +116,7 @@ def _loaded(source: Path, *, srgb: bool) -> Any:
     register_plugins(source)
     file: Any = source
     if source == STANDARD:
-        file = BytesIO(read_source(source))
+        file = BytesIO(read_input(source))
         file.name = name_of(source)
     try:
         return read_picture(file, srgb=srgb, max_pixels=MAX_PIXELS)

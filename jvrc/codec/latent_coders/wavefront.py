@@ -90,7 +90,7 @@ class WavefrontCoder:
             low=np.asarray(self.model.y_tables.low),
             index_shift=index_shift.astype(np.int32),
         )
-        coder = wavefront_loop.Coder(state, *[np.int32(0)] * 3)
+        coder = wavefront_loop.DecoderState(state, *[np.int32(0)] * 3)
         no_y = np.zeros((*self._psi.shape[:2], 0), np.float32)
         coder, symbols = self._run(wavefront_loop.decoded, coder, coded, no_y)
         _check_end(coder, len(words), len(escaped))
@@ -111,7 +111,7 @@ class WavefrontCoder:
         return wavefront_loop.run(self.model, source, carry, *given, arithmetic=self.arithmetic)
 
 
-def _check_end(coder: wavefront_loop.Coder, words: int, escapes: int) -> None:
+def _check_end(coder: wavefront_loop.DecoderState, words: int, escapes: int) -> None:
     """Raise BitstreamError unless the decoder took all words and escape values."""
     range_coder.check_end(int(coder.position), words, np.asarray(coder.state))
     if int(coder.escape) != escapes:

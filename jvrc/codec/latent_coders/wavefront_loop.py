@@ -69,8 +69,8 @@ class QstepConstants(NamedTuple):
     offsets: Array  # [90] in units of 1/512
 
 
-class Coder(NamedTuple):
-    """The decoder's state."""
+class DecoderState(NamedTuple):
+    """The range decoder between two wavefronts."""
 
     state: Array  # uint32 [MAX_LANES]
     lane: Array  # int32 []
@@ -108,7 +108,7 @@ def rounded(carry: Any, inputs: Inputs) -> tuple[Any, Array]:
     return carry, jnp.round(jnp.clip(v, -limit, limit)).astype(jnp.int32)
 
 
-def decoded(carry: Coder, inputs: Inputs) -> tuple[Coder, Array]:
+def decoded(carry: DecoderState, inputs: Inputs) -> tuple[DecoderState, Array]:
     """Return the decoder's symbols, from the range coder: one after another."""
     _, coded, at_wavefront, index, _ = inputs
     first, *lookup = coded.tables
@@ -133,7 +133,7 @@ def decoded(carry: Coder, inputs: Inputs) -> tuple[Coder, Array]:
 
     begun = (carry.state[carry.lane], *carry, jnp.zeros(index.size, jnp.int32))
     _, *coder, values = lax.fori_loop(0, count, step, begun)
-    return Coder(*coder), values.reshape(index.shape)
+    return DecoderState(*coder), values.reshape(index.shape)
 
 
 def _seen(history: Array, t: Array, rows: Array) -> tuple[Array, Array, Array]:

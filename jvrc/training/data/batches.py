@@ -4,15 +4,17 @@ Images are uint8 [H,W,3]. Batch number s is a function of (seed, s) alone, so th
 sees the batches that an uninterrupted one would have seen.
 """
 
-import queue
-import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from jvrc.training.data import unnatural
 from jvrc.training.data.datasets import read_each
+
+_AHEAD = 8  # batches made in advance
 
 
 def pad_to(img: np.ndarray, size: int) -> np.ndarray:
@@ -67,37 +69,18 @@ def batch(
 
 
 def in_advance(make: Callable[[int], np.ndarray], first: int, last: int) -> Generator[np.ndarray]:
-    """Yield make(first) … make(last - 1), made in advance by a thread."""
-    ready: queue.Queue = queue.Queue(maxsize=8)
-    stop = threading.Event()
-
-    def put(item: object) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.2)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for step in range(first, last):
-                put(make(step))
-                if stop.is_set():
-                    return
-        except Exception as error:  # handed to the consumer, who raises it
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    """Yield make(first) … make(last - 1), of which a thread makes the next _AHEAD in advance."""
+    pending: deque[Future] = deque()
+    pool = ThreadPoolExecutor(1)
     try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
+        for step in range(first, last):
+            pending.append(pool.submit(make, step))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
 def centres(images: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -> np.ndarray:
