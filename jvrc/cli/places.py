@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from jvrc.runtime import devices
@@ -22,11 +23,12 @@ def places(count: int | None) -> list[Place]:
     import jax
 
     found = jax.local_devices()
-    if found[0].platform == "cpu":
+    on_processor = found[0].platform == "cpu"
+    if on_processor:
         default = max(len(found), min(_MOST, devices.cores() // 2), 2)
     else:
         default = _PER_ACCELERATOR * len(found)
-    if len(found) == 1:
+    if on_processor and len(found) == 1:
         return [nullcontext] * (count or default)
     return [_place(found[i % len(found)]) for i in range(count or default)]
 
@@ -44,7 +46,10 @@ class Models:
         self._lock, self._held = threading.Lock(), dict[tuple, Any]()
 
     def __call__(self, name: str) -> Any:
-        """Return a model on the device of the calling thread."""
+        """Return a model, its parameters on the device of the calling thread.
+
+        Its integer networks stay in the host's memory: they run on the CPU.
+        """
         import jax
 
         import jvrc
@@ -53,5 +58,7 @@ class Models:
         with self._lock:
             if (name, device) not in self._held:
                 model = jvrc.load(name)
-                self._held[name, device] = jax.device_put(model, device) if device else model
+                if device is not None:
+                    model = replace(model, params=jax.device_put(model.params, device))
+                self._held[name, device] = model
             return self._held[name, device]

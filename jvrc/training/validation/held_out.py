@@ -76,8 +76,8 @@ def make_validation(
         evaluate = partial(_call, compiled)
 
     def at(params: dict, images: np.ndarray, qstep: float) -> objectives.Losses:
-        qsteps = np.full(size, qstep, np.float32)
-        parts = [evaluate(params, group, qsteps) for group in groups(images, size)]
+        same = np.full(size, qstep, np.float32)
+        parts = [evaluate(params, group, same) for group in groups(images, size)]
         found = (np.concatenate(part)[: len(images)] for part in zip(*parts, strict=True))
         return objectives.Losses(*found)
 
