@@ -127,8 +127,8 @@ def _with_progress(
             bar.update()
     if undated:
         note(
-            f"jvrc: warning: {counted(undated, 'output')} did not get the date of its input: a "
-            "later run won't know that it is done"
+            f"jvrc: warning: dates can't be set there, of {counted(undated, 'output')}: a later "
+            "run won't know what is done"
         )
 
 

@@ -134,6 +134,15 @@ def test_an_output_has_its_date_when_it_appears(model, photos, tmp_path, monkeyp
     assert set(appeared) <= {path.stat().st_mtime_ns for path in photos.rglob("*")}
 
 
+def test_where_dates_cannot_be_set_that_is_said(model, photos, monkeypatch, capsys):
+    def utime(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", utime)
+    assert main(["compress", "photos", "-o", "out", *model]) == 0
+    assert "warning: dates can't be set there, of 4 outputs: a later run" in capsys.readouterr().err
+
+
 def test_without_an_output_files_lie_beside_their_inputs(model, photos):
     before = names(photos)
     assert main(["compress", "photos", *model]) == 0
