@@ -25,7 +25,14 @@ from jvrc.coding.packing import MAGIC, unpack
 from jvrc.errors import BitstreamError
 from jvrc.frozen import zoo
 from jvrc.io.images import as_picture, to_pil
-from jvrc.io.metadata import BYTE_ORDERS, ORIENTATION, upright_exif, upright_xmp
+from jvrc.io.metadata import (
+    BYTE_ORDERS,
+    ORIENTATION,
+    descriptive_exif,
+    stated_orientation,
+    upright_exif,
+    upright_xmp,
+)
 from jvrc.io.metadata import PREFIX as EXIF_PREFIX
 from jvrc.io.reading import TURNS, lost_frames
 
@@ -127,15 +134,12 @@ def _picture(img: Image.Image, options: dict[str, Any]) -> jvrc.Picture:
     icc = options.get("icc_profile", img.info.get("icc_profile"))
     if icc:
         plain.info["icc_profile"] = icc
-    exif = _exif_of(options)
-    if (turn := TURNS.get(_orientation(exif))) is not None:
+    exif, xmp = _exif_of(options), _xmp_of(options)
+    if (turn := TURNS.get(stated_orientation(exif, xmp))) is not None:
         plain = plain.transpose(turn)  # pixels in files of jvrc are upright
     picture = as_picture(plain)
-    for line in (*lost_frames(img), *picture.losses):
+    for line in (*_lost_frames(img), *picture.losses):
         warnings.warn(f"{_FORMAT}: {line}", stacklevel=4)
-    xmp = options.get("xmp") or b""
-    if isinstance(xmp, str):
-        xmp = xmp.encode()
     return picture._replace(exif=upright_exif(exif), xmp=upright_xmp(xmp))
 
 
@@ -143,7 +147,7 @@ def _exif_of(options: dict[str, Any]) -> bytes:
     """Return the EXIF data that were asked for, without their prefix; b"" if there are none."""
     exif = options.get("exif") or b""
     if isinstance(exif, Image.Exif):
-        exif = exif.tobytes()
+        exif = _classic(exif).tobytes()
     if not isinstance(exif, bytes):
         raise TypeError(f"exif must be bytes or Image.Exif; got {type(exif).__name__}")
     exif = exif.removeprefix(EXIF_PREFIX)
@@ -152,10 +156,27 @@ def _exif_of(options: dict[str, Any]) -> bytes:
     return exif
 
 
-def _orientation(exif: bytes) -> int:
+def _classic(exif: Image.Exif) -> Image.Exif:
+    """Return the same tags for a classic TIFF structure: those of a BigTIFF file are none."""
+    if not exif.bigtiff:
+        return exif
     found = Image.Exif()
-    found.load(EXIF_PREFIX + exif if exif else b"")
-    return found.get(ORIENTATION, 1)
+    found.load(EXIF_PREFIX + descriptive_exif(exif))
+    found[ORIENTATION] = exif.get(ORIENTATION, 1)
+    return found
+
+
+def _xmp_of(options: dict[str, Any]) -> bytes:
+    xmp = options.get("xmp") or b""
+    return xmp.encode() if isinstance(xmp, str) else xmp
+
+
+def _lost_frames(img: Image.Image) -> tuple[str, ...]:
+    """Return `lost_frames`, nothing for an image whose file is closed."""
+    try:
+        return lost_frames(img)
+    except (ValueError, OSError, AttributeError, EOFError, SyntaxError):
+        return ()
 
 
 def _accepts(prefix: bytes) -> bool:

@@ -1,6 +1,7 @@
 """The notebooks of colab/ hold no outputs, and run from top to bottom on a tiny model."""
 
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -78,6 +79,14 @@ def quick_compilation():
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_modules_and_names_that_notebooks_import_exist(path):
+    """Quickly: notebooks are run as a whole once a week."""
+    for _, source in cells(path):
+        lines = [line for line in source.splitlines() if re.match(r"(from|import) jvrc\b", line)]
+        exec("\n".join(lines), {})
 
 
 def test_every_notebook_is_run_by_a_test():

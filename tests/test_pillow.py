@@ -105,6 +105,31 @@ def test_exif_that_is_none_is_refused(tiny_2026, rgb):
         saved(Image.fromarray(rgb), tiny_2026, exif=b"junk")
 
 
+@pytest.mark.parametrize("exif", [b"", b"II*\0"])
+def test_an_orientation_that_xmp_alone_states_is_applied(tiny_2026, rgb, exif):
+    img, xmp = Image.fromarray(rgb[:32, :48]), b'<x tiff:Orientation="6"/>'
+    found = Image.open(BytesIO(saved(img, tiny_2026, xmp=xmp, exif=exif)))
+    assert found.size == (32, 48)
+    assert found.info["xmp"] == b'<x tiff:Orientation="1"/>'
+
+
+def test_exif_of_a_bigtiff_becomes_a_classic_structure(tiny_2026, rgb, tmp_path):
+    tags = Image.Exif()
+    tags[271] = "a camera"
+    Image.fromarray(rgb).save(tmp_path / "a.tif", big_tiff=True, tiffinfo=tags)
+    with Image.open(tmp_path / "a.tif") as img:
+        data = saved(img, tiny_2026, exif=img.getexif())
+    assert Image.open(BytesIO(data)).getexif()[271] == "a camera"
+
+
+def test_an_image_of_several_frames_whose_file_is_closed_is_saved(tiny_2026, rgb, tmp_path):
+    img = Image.fromarray(rgb)
+    img.save(tmp_path / "a.tif", save_all=True, append_images=[img])
+    with Image.open(tmp_path / "a.tif") as opened:
+        opened.load()
+    assert saved(opened, tiny_2026)
+
+
 def test_further_frames_are_announced(tiny_2026, rgb, tmp_path):
     img = Image.fromarray(rgb)
     img.save(tmp_path / "a.webp", save_all=True, append_images=[img.rotate(90)])

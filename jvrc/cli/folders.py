@@ -10,14 +10,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
 from jvrc.cli.messages import counted, note, one_line
-from jvrc.cli.outputs import Job, check_output, date_of, identities, is_done
+from jvrc.cli.outputs import Job, check_output, date_of, has_date, identities, is_done
 from jvrc.cli.places import Place
-from jvrc.io.files import dated
+from jvrc.io.files import dated, is_stream
 
 BUDGET = 64e6  # pixels that are being coded at a time, unless it is one image
 _PATIENCE = 2.0  # seconds: a thread that compiles does not hear of an interrupt, but writes nothing
@@ -32,6 +32,7 @@ class Done(NamedTuple):
     pixels: int
     size: int | None  # bytes of the compressed file; None if only a part of it was decoded
     psnr: float | None = None  # dB, if it was asked for
+    dated: bool = True  # whether a later run knows by the output's date that it is done
 
 
 class _Outcome(NamedTuple):
@@ -120,7 +121,7 @@ def _with_progress(
                 failures.append((job, error))
             else:
                 pixels += done.pixels
-                undated += job.whole and not is_done(job)
+                undated += not done.dated
                 yield done
             speed = pixels / 1e6 / (time.perf_counter() - begin)
             bar.set_postfix_str(f"{speed:.2f} MP/s", refresh=False)
@@ -187,9 +188,13 @@ def _unless_done(work: Callable[[Job], Done], job: Job) -> Done:
 
 def _done(job: Job, work: Callable[[Job], Done]) -> Done:
     """Do a job; its output gets the date that the input had before it was read."""
+    if not job.whole:
+        return work(job)
+    date = date_of(job.source)
     try:
-        with dated(date_of(job.source)) if job.whole else nullcontext():
-            return work(job)
+        with dated(date):
+            done = work(job)
+        return done._replace(dated=has_date(job.output, date) or is_stream(job.output))
     except FileExistsError:
         if not is_done(job):
             raise

@@ -83,8 +83,9 @@ def all_jobs(inputs: Sequence[Path], output: str | None, naming: Naming) -> list
     folder = None if output is None else Path(output)
     if folder and not folder.is_dir() and (folder.exists() or folder.suffix in naming.written):
         raise NotADirectoryError(f"{folder}: is not a folder; several inputs need one")
-    jobs = list(dict.fromkeys(job for path in inputs for job in _jobs_of(path, folder, naming)))
-    _check_distinct(jobs)
+    found = (job for path in inputs for job in _jobs_of(path, folder, naming))
+    jobs = list({job[:3]: job for job in found}.values())
+    _check_distinct([job for job in jobs if job.error is None])
     if not jobs:
         names = ", ".join(map(str, inputs))
         raise ValueError(f"{names}: no files to take there ({' '.join(naming.found)})")
@@ -137,11 +138,19 @@ def is_done(job: Job) -> bool:
     So no other input of that name counts, nor one that has changed.
     """
     try:
-        made, date = job.output.stat(), date_of(job.source)
+        return job.whole and has_date(job.output, date_of(job.source))
+    except OSError:
+        return False
+
+
+def has_date(output: Path, date: int) -> bool:
+    """Return whether a file holds something and has a date, as its file system cuts it."""
+    try:
+        made = output.stat()
     except OSError:
         return False
     dates = (date - date % unit for unit in _UNITS)
-    return job.whole and made.st_size > 0 and made.st_mtime_ns in dates
+    return made.st_size > 0 and made.st_mtime_ns in dates
 
 
 def date_of(source: Path) -> int:

@@ -1,7 +1,7 @@
 """Checks of what a user passes to the public functions, before any work."""
 
 import os
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 EFFORT_MAX = 3
@@ -31,10 +31,10 @@ def check_data(data: Any) -> None:
 
 
 def check_max_pixels(max_pixels: Any) -> None:
-    """Raise ValueError unless max_pixels is None or an integer of at least 1."""
-    whole = isinstance(max_pixels, Integral) and not isinstance(max_pixels, bool)
-    if max_pixels is not None and (not whole or max_pixels < 1):
-        rule = "max_pixels must be an integer of at least 1, or None"
+    """Raise ValueError unless max_pixels is None or a number of at least 1."""
+    number = isinstance(max_pixels, Real) and not isinstance(max_pixels, bool)
+    if max_pixels is not None and not (number and max_pixels >= 1):
+        rule = "max_pixels must be a number of at least 1, or None"
         raise ValueError(f"{rule}; got {max_pixels!r}")
 
 

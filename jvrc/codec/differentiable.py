@@ -70,8 +70,8 @@ def forward(
         rates are those of rounded latents, as in a file.
 
     Raises:
-      ValueError: x or qstep has another shape or dtype, a qstep that is not traced is not positive,
-        or params is no model.
+      ValueError: x or qstep has another shape or dtype, a qstep of Python or NumPy is not
+        positive, or params is no model.
     """
     config, weights = _config_and_parameters(params)
     x = _images(x)
@@ -100,8 +100,8 @@ def _images(x: Array) -> Array:
 
 
 def _qsteps(qstep: Array | float, count: int) -> Array:
-    """Return quantisation steps [count], float32; ValueError if one that is known is no step."""
-    if not isinstance(qstep, jax.core.Tracer):
+    """Return quantisation steps [count], float32; ValueError if Python's or NumPy's are none."""
+    if isinstance(qstep, float | int | str | np.ndarray | np.generic):  # not on a device
         values = np.asarray(qstep)
         number = jnp.issubdtype(values.dtype, jnp.number)
         if not number or not np.all((values > 0) & np.isfinite(values)):

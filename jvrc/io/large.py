@@ -56,10 +56,10 @@ def _open(path: Path) -> Picture | None:
     if found.xmp != upright_xmp(found.xmp):
         return None  # it has to be turned
     icc, losses = found.icc, []
-    if icc and profiles.mode_of(icc) is None:
-        icc, losses = b"", ["the ICC profile is damaged: it is left out"]
+    if icc and (why := profiles.misfit(icc, grey=len(found.shape) == 2)):
+        icc, losses = b"", [f"the ICC profile {why}: it is left out"]
     if found.described:
-        losses.append("EXIF, IPTC and tags as of an artist are not read from a TIFF that is mapped")
+        losses.append("EXIF, IPTC and descriptive tags are not read from a TIFF that is mapped")
     if found.pages:
         losses.append("further pages are left out")
     samples = _mapped(path, found.offset, found.shape)

@@ -12,16 +12,16 @@ from jvrc.io.picture import MAX_METADATA
 ORIENTATION = 0x0112
 PREFIX = b"Exif\x00\x00"  # before the TIFF structure, in JPEG and in Pillow
 BYTE_ORDERS = {b"II*\x00": "little", b"MM\x00*": "big"}
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 # Tags of an image, not of how a TIFF file stores it: description, make, model, resolution,
 # software, date, artist, host, rating, copyright, and Windows' title to subject.
-_DESCRIPTIVE = (
+DESCRIPTIVE = (
     *(0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746),
     *(0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F),
 )
-_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
+_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))([2-8])')
 _IPTC = 0x0404  # of the Photoshop resources in a JPEG
-_IPTC_TAG, _IPTC_NOTE = 33723, "Raw profile type iptc"  # of a TIFF, of a PNG
+IPTC_TAG, _IPTC_NOTE = 33723, "Raw profile type iptc"  # of a TIFF, of a PNG
 _DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error)  # Pillow's, of EXIF
 _OF_A_PROGRAM = re.compile(rb"(created|creator|file written|compressed|optimi[sz]ed|lavc)\b", re.I)
 # Names of a PNG's notes that state how the file was made: "Source" is the device or the scan, as
@@ -67,6 +67,19 @@ def orientation_of(img: Image.Image) -> int:
         return 1
 
 
+def stated_orientation(exif: bytes, xmp: bytes) -> int:
+    """Return the orientation that EXIF data state, or else an XMP packet; 1 if neither does."""
+    found = Image.Exif()
+    try:
+        found.load(PREFIX + exif if exif else b"")
+        stated = found.get(ORIENTATION)
+    except _DAMAGE:
+        stated = None
+    if stated is None and (match := _XMP_ORIENTATION.search(xmp)):
+        return int(match[2])
+    return stated or 1
+
+
 def upright_exif(exif: bytes) -> bytes:
     """Return EXIF data with orientation 1, "upright", where there was another; all else stays."""
     order = BYTE_ORDERS.get(exif[:4])
@@ -93,13 +106,13 @@ def upright_xmp(xmp: bytes) -> bytes:
 def descriptive_exif(found: Image.Exif) -> bytes:
     """Return the tags that describe an image, not how a TIFF file stores it, as EXIF data."""
     kept = Image.Exif()
-    for tag in _DESCRIPTIVE:
+    for tag in DESCRIPTIVE:
         if tag in found:
             kept[tag] = found[tag]
-    for ifd in (_EXIF_IFD, _GPS_IFD):
+    for ifd in (EXIF_IFD, GPS_IFD):
         if tags := found.get_ifd(ifd):
             kept.get_ifd(ifd).update(tags)
-    empty = not kept and not any(kept.get_ifd(ifd) for ifd in (_EXIF_IFD, _GPS_IFD))
+    empty = not kept and not any(kept.get_ifd(ifd) for ifd in (EXIF_IFD, GPS_IFD))
     return b"" if empty else kept.tobytes().removeprefix(PREFIX)
 
 
@@ -146,7 +159,7 @@ def _has_iptc(img: Image.Image) -> bool:
     resources = img.info.get("photoshop")
     if isinstance(resources, dict) and resources.get(_IPTC):
         return True
-    return _IPTC_TAG in getattr(img, "tag_v2", {}) or _IPTC_NOTE in getattr(img, "text", {})
+    return IPTC_TAG in getattr(img, "tag_v2", {}) or _IPTC_NOTE in getattr(img, "text", {})
 
 
 def _is_technical(name: str) -> bool:

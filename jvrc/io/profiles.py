@@ -21,6 +21,14 @@ def mode_of(icc: bytes) -> str | None:
     return _SPACES.get(profile.profile.xcolor_space)
 
 
+def misfit(icc: bytes, *, grey: bool) -> str | None:
+    """Return why a profile does not fit RGB, or grey, as "is damaged"; None if it does."""
+    kind = mode_of(icc)
+    if kind is None:
+        return "is damaged"
+    return None if kind == "RGB" or (grey and kind == "L") else f"is for {kind} images"
+
+
 def describe(icc: bytes) -> str:
     """Return a profile's name for people; "damaged" if it can't be read."""
     try:

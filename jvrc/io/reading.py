@@ -182,11 +182,8 @@ def _coloured(samples: _Samples, *, srgb: bool) -> _Samples:
     """Return the samples with a profile that fits them, or in sRGB without one."""
     if not samples.icc:
         return samples
-    grey, kind = samples.pixels.ndim == 2, profiles.mode_of(samples.icc)
-    if kind is None:
-        return _without_profile(samples, "is damaged")
-    if kind != "RGB" and not (grey and kind == "L"):
-        return _without_profile(samples, f"is for {kind} images")
+    if why := profiles.misfit(samples.icc, grey=samples.pixels.ndim == 2):
+        return _without_profile(samples, why)
     if not srgb:
         return samples
     pixels = profiles.pixels_to_srgb(samples.pixels, samples.icc)

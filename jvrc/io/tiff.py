@@ -9,12 +9,13 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from jvrc.io.metadata import DESCRIPTIVE, EXIF_IFD, GPS_IFD, IPTC_TAG
+
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _EXTRA = 273, 277, 278, 279, 284, 338
 _ORIENTATION, _PREDICTOR, _TILE_WIDTH = 274, 317, 322
 _XMP, _ICC = 700, 34675
-# EXIF, GPS, IPTC; description, maker, model, date, artist, copyright
-_DESCRIBING = {34665, 34853, 33723, 270, 271, 272, 306, 315, 33432}
+_DESCRIBING = {EXIF_IFD, GPS_IFD, IPTC_TAG, *DESCRIPTIVE}
 _SHORT, _LONG, _LONG8 = 3, 4, 16  # types of fields; 1 and 7 are bytes
 _FORMATS = {1: "B", 7: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _GREY, _RGB, _UNASSOCIATED = 1, 2, 2
@@ -29,7 +30,7 @@ class Plain(NamedTuple):
     shape: tuple[int, ...]  # [h,w,3], [h,w,4] or [h,w]
     icc: bytes  # ICC profile
     xmp: bytes
-    described: bool  # by EXIF, or by tags as of an artist
+    described: bool  # by EXIF, IPTC or tags as of an artist
     pages: bool  # whether there are more
 
 

@@ -72,7 +72,6 @@ def test_streams_may_be_closed_or_full(redirected, code, out, err):
     assert found[2].count(b"\n") == (err != b"")
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="there is an accelerator")
 def test_data_goes_whole_to_a_standard_output_without_a_buffer(monkeypatch):
     """As in containers that set PYTHONUNBUFFERED: a write may then take a part."""
     taken = []
@@ -91,6 +90,7 @@ def test_data_goes_whole_to_a_standard_output_without_a_buffer(monkeypatch):
         write_output(STANDARD, data, force=False)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="there is an accelerator")
 def test_a_platform_that_is_not_there_is_one_line_with_a_remedy():
     code, out, err = run("compress", "photo.png", JAX_PLATFORMS="cuda")
     assert (code, out) == (1, b"")

@@ -104,6 +104,8 @@ def test_folders_behind_links_and_those_that_cannot_be_listed_are_named(
     assert f"jvrc: {Path('photos', 'closed')}: Permission denied\n" in shown
     assert "1 of 5 files failed" in shown
     assert names(tmp_path / "out") == CODED
+    assert main(["compress", "photos", "photos/closed", "-o", "out", *model]) == 1
+    assert "1 of 5 files failed" in capsys.readouterr().err
 
 
 def test_what_another_run_has_done_meanwhile_is_done(photos, tmp_path, capsys):

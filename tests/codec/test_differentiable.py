@@ -52,6 +52,13 @@ def test_each_image_has_its_own_qstep(out, x):
     assert both.bits[1] < out.bits[1]
 
 
+def test_steps_may_be_traced_one_by_one(x):
+    def both(q):
+        return jvrc.forward((CONFIG, PARAMS), x, [q, 2 * q]).bits
+
+    assert jax.eval_shape(both, jnp.float32(2)).shape == (2,)
+
+
 def test_a_frozen_model_is_an_argument_of_a_jitted_function(tiny_2026, x):
     jitted = jax.jit(jvrc.forward, compiler_options=QUICK)
     a, b = jitted(tiny_2026, x, 3.0), jvrc.forward(tiny_2026, x, 3.0)

@@ -300,6 +300,26 @@ def test_a_coder_at_another_step_is_that_of_the_step(tiny, img):
     np.testing.assert_array_equal(moved.reconstruct(symbols), own.reconstruct(symbols))
 
 
+def test_a_psnr_target_that_even_an_exact_image_misses_is_out_of_reach(tiny_2026):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[::2] = 255
+    with pytest.raises(ValueError, match=r"at most 200\.00 dB are possible"):
+        jvrc.compress(tiny_2026, stripes, target_psnr=300)
+
+
+def test_a_coder_of_another_z_step_makes_room_first(monkeypatch):
+    made, model = [], jvrc.load("jvrc2026")
+    monkeypatch.setattr(shared_coders, "coder_of", lambda *args: made.append(args) or held)
+    held = SimpleNamespace(at=lambda code: code)
+    shared, coarse = SharedCoders(), QSTEP_CODE_MAX
+    tiles = [np.full((1, 1, model.config.N), i, np.int32) for i in range(5)]
+    assert model.z_step_index[0] != model.z_step_index[-1]
+    for code in (QSTEP_CODE_MIN, coarse, coarse, coarse):
+        for z_q in tiles:
+            shared(model, z_q, code)
+    assert len(made) == 10
+
+
 def test_a_target_below_one_byte_is_out_of_reach(tiny_2026, img):
     with pytest.raises(ValueError, match=r"0 bytes \(0 bpp\) can't be reached: the smallest"):
         jvrc.compress(tiny_2026, img, target_bpp=1e-9)

@@ -126,7 +126,7 @@ def test_what_a_mapped_tiff_loses_is_said(tmp_path):
     assert found.icc == b""
     assert found.losses == (
         "the ICC profile is damaged: it is left out",
-        "EXIF, IPTC and tags as of an artist are not read from a TIFF that is mapped",
+        "EXIF, IPTC and descriptive tags are not read from a TIFF that is mapped",
         "further pages are left out",
     )
 

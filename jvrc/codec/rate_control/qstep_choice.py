@@ -98,8 +98,9 @@ def with_psnr(
 
     def measure(code: int, effort: int) -> tuple[float, Code]:
         value, encode = psnr_at(analysed, code, pixels, options._replace(effort=effort))
+        value = min(_LOSSLESS, value)
         tried.append((value, code))
-        return target - min(_LOSSLESS, value), encode
+        return target - value, encode
 
     found = _search(measure, estimated, CODES[::-1], _PSNR, options.effort)
     if found.excess > 0:

@@ -6,6 +6,7 @@ from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.codec.tiles.latent_coder import LatentCoder
 from jvrc.codec.transforms.latents import dequantise_z
 from jvrc.frozen.model import FrozenModel
+from jvrc.qstep import qstep_row
 
 MOST = 8  # coders that are held, of at most 10 MB each
 
@@ -14,13 +15,19 @@ class SharedCoders:
     """Is a jvrc.codec.tiles.latent_coder.CoderOf; z^ is the same over a range of steps."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[tuple[int, ...], bytes], LatentCoder] = {}
+        self._known: dict[tuple[int, tuple[int, ...], bytes], LatentCoder] = {}
 
     def __call__(self, model: FrozenModel, z_q: np.ndarray, qstep_code: int) -> LatentCoder:
         """Return the coder of y for the integers of z."""
-        key = z_q.shape, dequantise_z(model, z_q, qstep_code).tobytes()
+        z_step = int(np.asarray(model.z_step_index)[qstep_row(qstep_code)])
+        key = z_step, z_q.shape, dequantise_z(model, z_q, qstep_code).tobytes()
         if key not in self._known:
-            if len(self._known) == MOST:  # tiles come in turn: the oldest is needed first
-                self._known.popitem()
+            if len(self._known) == MOST:
+                del self._known[self._least_needed(z_step)]
             self._known[key] = coder_of(model, z_q, qstep_code)
         return self._known[key].at(qstep_code)  # a copy: what it remembers goes with it
+
+    def _least_needed(self, z_step: int) -> tuple:
+        """Return a key of another z step, or the newest: tiles come in turn, the oldest first."""
+        others = (key for key in self._known if key[0] != z_step)
+        return next(others, next(reversed(self._known)))

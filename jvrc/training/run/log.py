@@ -55,7 +55,8 @@ class Meter:
 
     def window(self) -> "Window":
         """Return the reports that were added, without waiting for them; begin anew."""
-        found = Window(self._added, time.monotonic() - self._begun, self._waited)
+        elapsed = max(1e-9, time.monotonic() - self._begun)  # clocks may be coarse
+        found = Window(self._added, elapsed, self._waited)
         self._restart()
         return found
 
