@@ -157,7 +157,7 @@ def _exif_of(options: dict[str, Any]) -> bytes:
 
 
 def _classic(exif: Image.Exif) -> Image.Exif:
-    """Return the same tags for a classic TIFF structure: those of a BigTIFF file are none."""
+    """Return EXIF tags that are written as a classic TIFF structure, not as a BigTIFF one."""
     if not exif.bigtiff:
         return exif
     found = Image.Exif()

@@ -128,8 +128,8 @@ def _with_progress(
             bar.update()
     if undated:
         note(
-            f"jvrc: warning: dates can't be set there, of {counted(undated, 'output')}: a later "
-            "run won't know what is done"
+            f"jvrc: warning: the date of {counted(undated, 'output')} can't be set: a later run "
+            "won't know what is done"
         )
 
 

@@ -100,7 +100,7 @@ def _images(x: Array) -> Array:
 
 
 def _qsteps(qstep: Array | float, count: int) -> Array:
-    """Return quantisation steps [count], float32; ValueError if Python's or NumPy's are none."""
+    """Return quantisation steps [count], float32; values of Python and NumPy must be positive."""
     if isinstance(qstep, float | int | str | np.ndarray | np.generic):  # not on a device
         values = np.asarray(qstep)
         number = jnp.issubdtype(values.dtype, jnp.number)

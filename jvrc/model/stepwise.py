@@ -1,6 +1,6 @@
 """jvrc2026 as training needs it: reconstruction in four steps, and rate, from latents y and z.
 
-Its equations, of which all scales hold at once and known is y^ of earlier steps:
+All scales follow from z^ at once; in each step, `known` is y^ of the earlier steps:
 
     sigma, m0 = h_s(z^)                       z^ as in jvrc.model.hyperprior
     for each step s:

@@ -249,7 +249,7 @@ def _pass(
 
 
 def _key(draw: Array) -> Array:
-    """Return the key of a draw by its number; programs on disk take none as an argument."""
+    """Return the key of a draw by its number; programs kept on disk take no keys themselves."""
     return jax.random.fold_in(jax.random.key(0), draw)
 
 

@@ -28,6 +28,9 @@ class SharedCoders:
         return self._known[key].at(qstep_code)  # a copy: what it remembers goes with it
 
     def _least_needed(self, z_step: int) -> tuple:
-        """Return a key of another z step, or the newest: tiles come in turn, the oldest first."""
+        """Return the key to drop: one of another z step, else the newest.
+
+        Tiles are asked for in turn, so the oldest one is needed next.
+        """
         others = (key for key in self._known if key[0] != z_step)
         return next(others, next(reversed(self._known)))

@@ -99,7 +99,8 @@ def _detail_weights() -> np.ndarray:
     """Return the weight of each frequency of luma and two chromas, float32 [3,8,8].
 
     Models lose nearly all of the highest luma frequencies, as of a checkerboard over a photograph
-    or the mosaic of a sensor. Of 756 such blocks every one below the floor had a detail of 657.
+    or the mosaic of a sensor. Of 756 such blocks, those below the floor had a detail of 657 and
+    more.
     """
     total = np.add.outer(np.arange(_DCT), np.arange(_DCT))
     luma = np.select([total >= 10, total >= 7], [5.0, 1.0])

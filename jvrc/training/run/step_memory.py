@@ -1,6 +1,6 @@
-"""The memory that a training step takes: too much ends a run with its remedy.
+"""A check of the memory that a training step takes, before it runs.
 
-On a CPU, XLA would abort the process; on an accelerator, it names the size of one buffer.
+Otherwise, on a CPU, XLA aborts the process; on an accelerator, it names the size of one buffer.
 """
 
 import os
