@@ -1,15 +1,22 @@
-"""mkdocs hook: writes the list of modules in structure.md, from the modules' docstrings."""
+"""mkdocs hook: what differs between the site and the files of docs/ that one reads in a checkout.
+
+structure.md gets the list of modules, from their docstrings; a page that includes a file loses its
+link to that file, which is outside of the site.
+"""
 
 import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jvrc"
-MARK = "<!-- modules -->"
+MARK = "<!-- modules -->"  # where the list of modules stands
+INCLUDE = "--8<-- "  # before the name of the file that a page includes
 PAGES = {"interop": "evaluation", "io": "runtime"}  # folders that share a page of the API
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Replace the mark by a list of modules for each folder."""
+    """Return the page as the site shows it."""
+    if INCLUDE in markdown:
+        return markdown[markdown.index(INCLUDE) :]
     return markdown.replace(MARK, _module_list()) if MARK in markdown else markdown
 
 

@@ -23,6 +23,7 @@ from jvrc.cli.outputs import (
     Naming,
     all_jobs,
     check_output,
+    expand,
     identities,
     one_job,
     report,
@@ -131,6 +132,7 @@ def parse_jobs(text: str) -> int:
 def _run_compress(args: argparse.Namespace) -> None:
     if args.masking and not args.effort:
         raise UsageError("--masking: weighs what --effort minimises; add --effort 1")
+    args.inputs = expand(args.inputs)
     job = one_job(args.inputs, args.output, _NAMING)
     if job is not None:
         _compress_one(args, job)

@@ -25,6 +25,7 @@ from jvrc.cli.outputs import (
     Naming,
     all_jobs,
     check_output,
+    expand,
     identities,
     one_job,
     read_input,
@@ -118,6 +119,7 @@ def _run_decompress(args: argparse.Namespace) -> None:
     written = (*_FORMATS.values(), ".jpeg", ".tiff")
     suffix = (".thumbnail" if args.thumbnail else "") + _FORMATS[args.format or "png"]
     names = Naming(suffix, found=(".jvrc",), written=written)
+    args.inputs = expand(args.inputs)
     job = one_job(args.inputs, args.output, names)
     if job is not None:
         _decompress_one(args, job)

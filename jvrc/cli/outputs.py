@@ -5,6 +5,7 @@ inputs of a folder share an output, and no output can be an original.
 """
 
 import errno
+import glob
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ from jvrc.runtime import streams
 Identity = tuple[int, int]  # of a file: device and inode
 # Nanoseconds to which file systems cut dates: SMB, some of networks, exFAT, HFS+, FAT.
 _UNITS = (1, 100, 10**3, 10**6, 10**7, 10**9, 2 * 10**9)
+
+_SHELL_EXPANDS = os.name != "nt"
 
 
 class Job(NamedTuple):
@@ -48,6 +51,15 @@ class Naming(NamedTuple):
         """Return the output for an input that was named itself, in the same folder."""
         short = source.stem if source.suffix.lower() in self.replaced else source.name
         return source.with_name(short + self.suffix)
+
+
+def expand(inputs: Iterable[Path]) -> list[Path]:
+    """Return inputs with patterns replaced by the names that they match, where no shell does it."""
+    found: list[Path] = []
+    for path in inputs:
+        names = [] if _SHELL_EXPANDS or path.exists() else sorted(glob.glob(str(path)))
+        found += map(Path, names) if names else [path]
+    return found
 
 
 def one_job(inputs: Sequence[Path], output: str | None, naming: Naming) -> Job | None:

@@ -87,7 +87,7 @@ def _mozjpeg() -> Peer:
     except (ImportError, OSError):  # no package, no library
         found = False
     if not found:
-        raise ValueError("mozjpeg needs a libvips that has it: pip install 'pyvips[binary]'")
+        raise ValueError('mozjpeg needs a libvips that has it: pip install "pyvips[binary]"')
     version = f"mozjpeg of libvips {pyvips.version(0)}.{pyvips.version(1)}"
     tools = {"trellis_quant": True, "overshoot_deringing": True, "optimize_scans": True}
     encode = partial(_by_libvips, interlace=True, quant_table=3, **tools)
@@ -121,7 +121,7 @@ def _avif(*, name: str = "avif", title: str = "AVIF", speed: int = 6, tune: str 
     the bytes depend on the number of threads.
     """
     if not features.check("avif"):
-        raise ValueError(f"{name} needs Pillow's own AVIF: pip install 'pillow>=11.3'")
+        raise ValueError(f'{name} needs the AVIF of Pillow itself: pip install "pillow>=11.3"')
     qualities = (5, 10, 20, 40, 60, 80, 90) if speed else (5, 20, 40, 60, 80)
     version = f"libavif {features.version('avif')}, speed {speed}, 4:4:4, tune {tune}"
     options = {"codec": "aom", "advanced": {"tune": tune}, "max_threads": 1}

@@ -22,6 +22,6 @@ def require(extra: str) -> None:
         except ImportError as error:
             missing = error.name or package
             raise ImportError(
-                f"{missing} is missing, of the extra `{extra}`: pip install 'jvrc[{extra}]'",
+                f'{missing} is missing, of the extra `{extra}`: pip install "jvrc[{extra}]"',
                 name=missing,
             ) from error

@@ -139,5 +139,5 @@ def test_wrong_usage_exits_with_2(option):
 def test_evaluation_without_its_extra_names_the_remedy(folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "scipy", None)  # importing it fails
     assert run("--qsteps", "2") == 1
-    expected = "jvrc: error: scipy is missing, of the extra `eval`: pip install 'jvrc[eval]'\n"
+    expected = 'jvrc: error: scipy is missing, of the extra `eval`: pip install "jvrc[eval]"\n'
     assert capsys.readouterr().err == expected

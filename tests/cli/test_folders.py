@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import jvrc
-from jvrc.cli import main
+from jvrc.cli import main, outputs
 from jvrc.cli.folders import run_all
 from jvrc.cli.outputs import Job, is_done
 
@@ -241,6 +241,16 @@ def test_what_was_restored_is_not_compressed_again(capsys, model, photos):
     assert out.startswith("0 files, 4 done before")
     assert "photos: left out, as restored by jvrc: 4 files\n" in err
     assert names(photos) == before
+
+
+def test_patterns_are_expanded_where_no_shell_does_it(photos, monkeypatch):
+    shutil.copy(photos / "a.png", photos / "[x].png")
+    inputs = [photos / "*.png", photos / "[x].png", photos / "none*.png"]
+    if os.name != "nt":
+        assert outputs.expand(inputs) == inputs
+    monkeypatch.setattr(outputs, "_SHELL_EXPANDS", False)
+    pngs = [photos / "[x].png", photos / "a.png"]  # as in a shell, hidden files are no matches
+    assert outputs.expand(inputs) == [*pngs, photos / "[x].png", photos / "none*.png"]
 
 
 def test_bad_files_are_listed_at_the_end(capsys, model, photos, tmp_path):

@@ -251,7 +251,7 @@ def test_wrong_usage_exits_2(trained, capsys, wrong):
 def test_training_without_its_extra_names_the_remedy(trained, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optax", None)
     assert main(["freeze", str(trained[1]), "-o", str(trained[1] / "other.safetensors")]) == 1
-    assert "pip install 'jvrc[train]'" in capsys.readouterr().err
+    assert 'pip install "jvrc[train]"' in capsys.readouterr().err
 
 
 TWO_STAGES = """

@@ -40,7 +40,7 @@ def test_unknown_peers_are_refused():
 
 def test_mozjpeg_needs_libvips(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyvips", None)
-    with pytest.raises(ValueError, match="pip install 'pyvips"):
+    with pytest.raises(ValueError, match='pip install "pyvips'):
         peers.peer("mozjpeg")
 
 

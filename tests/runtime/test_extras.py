@@ -27,7 +27,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, extra, package)
     monkeypatch.setitem(sys.modules, package, None)  # importing it fails
     with pytest.raises(ImportError) as caught:
         require(extra)
-    expected = f"{package} is missing, of the extra `{extra}`: pip install 'jvrc[{extra}]'"
+    expected = f'{package} is missing, of the extra `{extra}`: pip install "jvrc[{extra}]"'
     assert str(caught.value) == expected
     assert caught.value.name == package
 

@@ -145,4 +145,4 @@ def test_a_run_that_reported_nothing_yet_says_so(run, capsys):
 def test_plots_without_their_extra_name_the_remedy(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["plot", str(run)]) == 1
-    assert "pip install 'jvrc[eval]'" in capsys.readouterr().err
+    assert 'pip install "jvrc[eval]"' in capsys.readouterr().err

@@ -224,5 +224,5 @@ def test_a_damaged_image_is_named(files, tmp_path):
 @pytest.mark.parametrize("missing", ["array_record", "tensorflow_datasets"])
 def test_a_missing_extra_is_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=rf"{missing} is missing.*pip install 'jvrc\[tfds\]'"):
+    with pytest.raises(ImportError, match=rf'{missing} is missing.*pip install "jvrc\[tfds\]"'):
         tfds_source.open_tfds("photos")
