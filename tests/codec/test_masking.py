@@ -19,6 +19,7 @@ from jvrc.io.images import write_image
 from jvrc.qstep import qstep_code_of
 
 SIDE = 128
+COLOURS = (0.75, 1.75, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,8 @@ def test_weights_follow_the_closed_form():
         img[::2] = 128 + d
         variance = (2 * d) ** 2 * (13 * 14) / 27**2
         inner = masking.weights(img)[13:-13, 13:-13]
-        np.testing.assert_allclose(inner, (310 / (variance + 60)) ** 0.7, rtol=1e-5)
+        expected = np.broadcast_to((310 / (variance + 60)) ** 0.6 * np.array(COLOURS), inner.shape)
+        np.testing.assert_allclose(inner, expected, rtol=1e-5)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40))
@@ -52,11 +54,11 @@ def test_weights_are_positive_and_largest_where_the_image_is_flat(seed, height, 
     img = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     flat = masking.weights(np.full_like(img, img[0, 0]))
     found = masking.weights(img)
-    assert found.shape == (height, width, 1)
+    assert found.shape == (height, width, 3)
     assert found.dtype == np.float32
     assert np.all(found > 0)
     assert np.all(found <= flat * (1 + 1e-6))
-    np.testing.assert_allclose(flat, (310 / 60) ** 0.7, rtol=1e-6)
+    np.testing.assert_allclose(flat[0, 0], (310 / 60) ** 0.6 * np.array(COLOURS), rtol=1e-6)
 
 
 def test_weights_know_nothing_of_brightness():
@@ -64,12 +66,18 @@ def test_weights_know_nothing_of_brightness():
     np.testing.assert_allclose(masking.weights(img), masking.weights(img + 90), rtol=1e-3)
 
 
-def test_the_weighted_loss_counts_each_pixel_by_its_weight(tiny_2026, halves):
+def test_a_search_without_masking_weighs_all_colours_alike():
+    scene = Scene(np.zeros((64, 64, 3), np.uint8), np.zeros(()), Area(0, 0, 1, 1))
+    assert np.all(scene.tile_weight == 1)
+    assert np.mean(COLOURS) == 1  # so masking weighs an error that is alike in all of them as much
+
+
+def test_the_weighted_loss_counts_each_sample_by_its_weight(tiny_2026, halves):
     found = quantise_image(tiny_2026, halves, qstep_code_of(4.0))
     coder, symbols = found.coder, found.symbols
     y_hat = coder.reconstruct(symbols)
-    left = np.zeros((SIDE, SIDE, 1), np.float32)
-    left[:, : SIDE // 2] = 3
+    left = np.zeros((SIDE, SIDE, 3), np.float32)
+    left[:, : SIDE // 2, :2] = 3  # and none of its blue
     costs = [
         objective.cost(coder, symbols, halves, y_hat, w) for w in (0 * left, left, 3 - left, left)
     ]
@@ -144,8 +152,8 @@ def test_masking_spares_blocks():
     spared = np.array([[True, False], [False, False]])
     weight = masking.masked(scene, spared).weight
     plain = masking.weights(img)
-    assert plain.max() < 1
-    assert np.all(weight[:64, 64:128] == 1)
+    assert np.all(plain < COLOURS)
+    assert np.all(weight[:64, 64:128] == np.array(COLOURS, np.float32))
     weight[:64, 64:128] = plain[:64, 64:128]
     np.testing.assert_array_equal(weight, plain)
 

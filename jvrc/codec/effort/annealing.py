@@ -50,7 +50,7 @@ class _Tile(NamedTuple):
     """What stays the same in all iterations; H x W pixels, padded to one of a few sizes."""
 
     img: Array  # float32 [H,W,3] in [0,1]
-    weight: Array  # float32 [H,W,1]: of squared errors, 0 outside of the image
+    weight: Array  # float32 [H,W,3]: of squared errors, 0 outside of the image
     around: Array  # float32 [H/16,W/16,M]: y^ outside of the tile
     table: Array  # int32, likewise: the CDF table of each symbol
     first: Array  # float32, likewise: m0, in units of hyper_scale
@@ -113,7 +113,7 @@ def _tile(coder: LatentCoder, scene: Scene, symbols: Symbols) -> _Tile:
     model, qstep = coder.model, np.float32(qstep_of(coder.qstep_code))
     size = covering(scene.blocks.size)
     placed = partial(_placed, size=size, area=scene.area)
-    weight = np.full((*scene.img.shape[:2], 1), error_weight(qstep), np.float32)
+    weight = np.full(scene.img.shape, error_weight(qstep), np.float32)
     weight *= scene.weight
     inside = placed(np.ones((*symbols.y.shape[:2], 1), bool))
     around = _placed(scene.y, size, scene.blocks)

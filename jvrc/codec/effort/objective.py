@@ -2,7 +2,7 @@
 
     J = bits(q) + lambda * sum over pixels of (x^ - x)²,   lambda = 0.18 / Delta²
 
-x in 0 … 255, squares averaged over the three colours; with masking, each pixel's times its weight
+x in 0 … 255, squares averaged over the three colours; with masking, each sample's times its weight
 (jvrc.codec.tiles.masking). Bits are those of the CDF tables under which symbols are coded,
 distortion that of the image decoded, in whole grey levels.
 """
@@ -39,7 +39,7 @@ def cost(
 ) -> float:
     """Return J of symbols of y, whose image is decoded from y^.
 
-    img: uint8 [h,w,3]. weight: float32 [h,w,1], or [1,1,1] for all pixels, of squared errors.
+    img: uint8 [h,w,3]. weight: float32 [h,w,3], or [1,1,1] for all samples, of squared errors.
     """
     symbol_tables = coder.model.y_tables
     table = tables_of(coder.model, symbols).ravel()
@@ -47,6 +47,6 @@ def cost(
     bits = tables.ideal_bits(coded, table, symbol_tables)
     bits += 8 * len(escapes.pack_escapes(escaped))
     restored = synthesise(coder.model, y_hat, coder.qstep_code)[: img.shape[0], : img.shape[1]]
-    error = np.mean(np.square(restored.astype(np.int32) - img), axis=2, dtype=np.float64)
-    total = float(np.sum(error * weight[..., 0]))
+    error = np.square(restored.astype(np.int32) - img) * weight
+    total = float(np.sum(error, dtype=np.float64)) / 3
     return bits + rd_lambda(qstep_of(coder.qstep_code)) * total

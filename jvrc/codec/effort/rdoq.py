@@ -50,7 +50,7 @@ class _Tile(NamedTuple):
     """What stays the same in all passes over one tile."""
 
     img: Array  # float32 [H,W,3] in [0,1]
-    weight: Array  # float32 [H,W,1]: w, 0 outside the image
+    weight: Array  # float32 [H,W,3]: w, 0 outside the image
     table: Array  # int32 [H/16,W/16,M]: the CDF table of each integer
     mu: Array  # float32, likewise
     delta: Array  # float32, likewise: offsets
@@ -89,7 +89,7 @@ def optimise(
     """Return symbols of a smaller `cost`, or those given if none are found.
 
     img: uint8 [h,w,3], whose y has the symbols given; of a tile, its part of the image. weight:
-    float32 [h,w,1], of squared errors (jvrc.codec.tiles.scene). Across the borders of tiles the
+    float32 [h,w,3], of squared errors (jvrc.codec.tiles.scene). Across the borders of tiles the
     search sees zeros in place of the neighbours' latents. Where mu depends on the symbols, the
     coder asks for several searches, and mu follows after each.
     """
@@ -124,7 +124,7 @@ def search(
     blocks = symbols.y.shape[0] // Y_UNIT, symbols.y.shape[1] // Y_UNIT
     padded = np.zeros((blocks[0] * BLOCK, blocks[1] * BLOCK, 3), np.uint8)
     padded[: img.shape[0], : img.shape[1]] = img
-    counts = np.zeros((*padded.shape[:2], 1), np.float32)
+    counts = np.zeros(padded.shape, np.float32)
     counts[: img.shape[0], : img.shape[1]] = weight
     costs = jnp.asarray(bit_costs(model))
     margin = synthesis_margin(model.config)

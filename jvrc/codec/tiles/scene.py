@@ -17,7 +17,7 @@ class Scene(NamedTuple):
     img: np.ndarray  # uint8 [h,w,3], with the margin
     y: np.ndarray  # float32 [4H,4W,M] = g_a(img), of whole blocks
     area: Area  # the blocks of the tile, counted from the first of the scene
-    weight: np.ndarray = _EQUAL  # float32 [h,w,1], or one for all: of squared errors, relative
+    weight: np.ndarray = _EQUAL  # float32 [h,w,3], or one for all: of squared errors, relative
 
     @property
     def blocks(self) -> Area:
@@ -36,8 +36,8 @@ class Scene(NamedTuple):
 
     @property
     def tile_weight(self) -> np.ndarray:
-        """The weights of the pixels of the tile, float32 [h,w,1]."""
-        whole = np.broadcast_to(self.weight, (*self.img.shape[:2], 1))
+        """The weights of the samples of the tile, float32 [h,w,3]."""
+        whole = np.broadcast_to(self.weight, self.img.shape)
         return whole[self.area.within(self.blocks, BLOCK)]
 
     @property
