@@ -152,7 +152,7 @@ def _compress_one(args: argparse.Namespace, job: Job) -> None:
     _check_name(job.output)
     picture = pictures.read(job.source, srgb=args.srgb)
     jvrc = library()
-    model = jvrc.load(args.model)
+    model = Models()(args.model)
     begin = time.perf_counter()
     data = jvrc.compress(model, picture, **_options(args), progress=True)
     seconds = time.perf_counter() - begin

@@ -39,6 +39,14 @@ def _place(device: Any) -> Place:
     return lambda: jax.default_device(device)
 
 
+def _accelerator() -> Any:
+    """Return the device that computes where none was chosen; None if it is the processor."""
+    import jax
+
+    first = jax.local_devices()[0]
+    return None if first.platform == "cpu" else first
+
+
 class Models:
     """Models by name, loaded once for each device."""
 
@@ -54,7 +62,7 @@ class Models:
 
         import jvrc
 
-        device = jax.config.jax_default_device
+        device = jax.config.jax_default_device or _accelerator()
         with self._lock:
             if (name, device) not in self._held:
                 model = jvrc.load(name)

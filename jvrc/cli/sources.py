@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from jvrc.cli.common import library
-from jvrc.runtime import extras
+from jvrc.runtime import devices, extras
 
 
 def load_training() -> None:
     """Import JAX, with its compilation cache, and check that the extra `train` is there."""
     library()
     extras.require("train")
+
+
+def join_processes() -> None:
+    """Join the other processes of a run: JAX has to before it looks for devices."""
+    import jax
+
+    jax.distributed.initialize()
+    devices.check()
 
 
 def images_of(args: argparse.Namespace) -> Any:

@@ -14,7 +14,13 @@ from jvrc.cli.recipe_options import (
     next_command,
     resume_command,
 )
-from jvrc.cli.sources import images_of, load_training, print_skipped, read_source
+from jvrc.cli.sources import (
+    images_of,
+    join_processes,
+    load_training,
+    print_skipped,
+    read_source,
+)
 from jvrc.frozen.zoo import RUN_WEIGHTS
 from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
 from jvrc.training.run.clock import StartUp
@@ -156,15 +162,13 @@ def _run_posttrain(args: argparse.Namespace) -> None:
     recipe, init = chosen_recipe(args, MultiRateRecipe), None
     if not args.source and not args.resume:
         raise UsageError("--from must name the run or weights file to post-train; got none")
+    if args.distributed:
+        join_processes()
     load_training()
     start_up.lap("importing")
     from jvrc.training.multi_rate import MultiRate
     from jvrc.training.run import run_folder
 
-    if args.distributed:
-        import jax
-
-        jax.distributed.initialize()
     if args.source:
         config, init, described = read_source(args.source)
         recipe = recipe.of_model(config, described)

@@ -86,11 +86,13 @@ def _activation_ranges(
     config: Config, params: dict, z_hat: jax.Array, y: jax.Array | None, qstep: jax.Array
 ) -> dict[str, jax.Array]:
     """Return the lowest and highest activations [2,C] by name of the layer, and of Y."""
-    deconv0, deconv1, psi = transforms.hyper_layers(config, params["h_s"], z_hat[None])
-    outputs = {"h_s/deconv0": deconv0, "h_s/deconv1": deconv1}
+    with jax.default_matmul_precision("highest"):  # no TF32 products
+        deconv0, deconv1, psi = transforms.hyper_layers(config, params["h_s"], z_hat[None])
+        outputs = {"h_s/deconv0": deconv0, "h_s/deconv1": deconv1}
+        if config.has_context:
+            features = context.features(config, params["context"], y[None], qstep)
+            hidden = context.hidden_layers(params["entropy_parameters"], psi, features)
     if config.has_context:
-        features = context.features(config, params["context"], y[None], qstep)
-        hidden = context.hidden_layers(params["entropy_parameters"], psi, features)
         outputs |= {Y: y[None], "h_s/conv2": psi, "context/conv": features}
         outputs |= {f"entropy_parameters/conv{i}": hidden[i] for i in (0, 1)}
     axes = (0, 1, 2)

@@ -105,8 +105,9 @@ def with_scales(
 ) -> tuple[Config, dict]:
     """Return (config, params) of the same model with other scale constants.
 
-    Kernels change so that results stay the same. With both constants at 1, nothing is left to
-    multiply, and the parameters of the 2018 models are those of the literature (and CompressAI's).
+    Kernels change so that results stay the same; NumPy's arrays stay NumPy's. With both constants
+    at 1, nothing is left to multiply, and the parameters of the 2018 models are those of the
+    literature (and CompressAI's).
     """
     function = _ARCHITECTURES[type(config)].with_scales
     return function(config, params, latent_scale=latent_scale, hyper_scale=hyper_scale)

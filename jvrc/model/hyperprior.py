@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jvrc.model import context, entropy_models, layers, transforms, variable_rate
@@ -106,8 +107,8 @@ def with_scales(
     params = params | {"g_a": g_a, "g_s": g_s, "h_a": h_a, "h_s": h_s}
     if config.predicts_mean:
         part = "entropy_parameters" if config.has_context else "h_s"
-        gain = jnp.concatenate([jnp.ones(config.M), jnp.full(config.M, t)])
-        last = jax.tree.map(lambda a: a * jnp.broadcast_to(gain, a.shape), params[part]["conv2"])
+        gain = np.repeat(np.array([1, t], np.float32), config.M)
+        last = jax.tree.map(lambda a: a * gain, params[part]["conv2"])
         params[part] = params[part] | {"conv2": last}
     if config.has_context:
         conv = params["context"]["conv"]

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jvrc.model import entropy_models, hyperprior, jvrc2026, layers, variable_rate
@@ -105,17 +106,14 @@ def with_scales(
     return changed, params | {part: _times(params[part], scaled[part]) for part in scaled}
 
 
-def _halves(low: float, high: float, count: int) -> Array:
-    return jnp.concatenate([jnp.full(count, low), jnp.full(count, high)])
+def _halves(low: float, high: float, count: int) -> np.ndarray:
+    return np.repeat(np.array([low, high], np.float32), count)
 
 
 def _times(params: dict, factors: dict) -> dict:
     """Return params with the named leaves multiplied by factors, numbers or [O]."""
     changed = dict(params)
     for name, factor in factors.items():
-        value = params[name]
         nested = isinstance(factor, dict)
-        changed[name] = (
-            _times(value, factor) if nested else value * jnp.broadcast_to(factor, value.shape)
-        )
+        changed[name] = _times(params[name], factor) if nested else params[name] * factor
     return changed

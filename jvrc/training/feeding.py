@@ -121,11 +121,11 @@ class DeviceFeed:
 
     def begin(self, images: datasets.Dataset, first: int, last: int) -> None:
         """Copy the tiles to the device."""
-        self._inputs = jax.device_put(self._inputs, self._whole)
+        self._inputs = parallel.put(self._inputs, self._whole)
 
     def advance(self, state: State, count: int, waiting: Waiting) -> tuple[State, dict[str, Array]]:
         """Take `count` steps."""
-        steps = jax.device_put(np.int32(count), self._whole)
+        steps = parallel.put(np.int32(count), self._whole)
         return self.compiled.result()(state, self._inputs, steps)
 
     def close(self) -> None:

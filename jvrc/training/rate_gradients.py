@@ -78,13 +78,17 @@ def rate_losses(
     return objectives.losses_of(out, x, rate.rd_lambda)
 
 
+def _in_a_loop(function: Callable, *stacked: Any) -> Any:
+    return jax.lax.map(lambda a: function(*a), stacked)
+
+
 def _each_rate(function: Callable, *stacked: Any) -> Any:
     """Apply a function to each slice along the first axis, one after another; stack the results.
 
     On the CPU the loop is unrolled: convolutions are thirty times as slow within a loop there.
     """
     if jax.default_backend() != "cpu":
-        return jax.lax.map(lambda a: function(*a), stacked)
+        return _in_a_loop(function, *stacked)
     count = jax.tree.leaves(stacked)[0].shape[0]
     results = [function(*jax.tree.map(lambda a: a[k], stacked)) for k in range(count)]  # noqa: B023
     return jax.tree.map(lambda *a: jnp.stack(a), *results)

@@ -50,7 +50,7 @@ class Loop:
     log: MetricsFile
     limits: Limits
     start_up: StartUp
-    whole: jax.sharding.Sharding
+    whole: jax.sharding.NamedSharding
     saving: Cost  # of checkpoints
     validating: Cost = field(default_factory=Cost)
     losses: list[float] = field(default_factory=list)  # that were logged
@@ -127,7 +127,7 @@ class Loop:
             self.done = i / self.recipe.steps
             return state, paused
         self.done = parallel.shared(self.clock.advance(self._reserve(i)))
-        progress = jax.device_put(np.float32(self.done), self.whole)
+        progress = parallel.put(np.float32(self.done), self.whole)
         return state._replace(progress=progress), paused or self.done >= 1
 
     def _reserve(self, i: int) -> float:
@@ -203,7 +203,7 @@ class Loop:
         finite = all(np.isfinite(a).all() for a in jax.tree.leaves(jax.device_get(state.params)))
         check_divergence([0.0 if finite else np.nan], step)  # by NumPy: nothing to compile
         spent = self.schedule.spent + time.monotonic() - self.schedule.begun
-        seconds = jax.device_put(np.float32(spent), self.whole)
+        seconds = parallel.put(np.float32(parallel.shared(spent)), self.whole)
         with self.saving.counted():
             run_folder.save_state(self.checkpoints, state._replace(seconds=seconds))
 

@@ -51,7 +51,7 @@ def read_source(source: str | Path) -> Source:
 
 def _trainable(params: dict) -> dict:
     """Return the parameters of a frozen model without those that freezing added."""
-    params = jax.tree.map(jnp.asarray, params)
+    params = dict(params)
     if "delta" in params:  # the range of Delta in training
         params["delta"] = {k: v for k, v in params["delta"].items() if k != "range"}
     return params

@@ -111,6 +111,17 @@ def test_pulling_back_the_sum_gives_the_update_of_pulling_back_each_rate():
     assert not np.allclose(cheap[2].gram, exact[2].gram)  # the cheap one is an approximation
 
 
+@pytest.mark.parametrize("exact_gram", [True, False])
+def test_the_loop_of_accelerators_makes_the_same_update(exact_gram, monkeypatch):
+    config, params = model()
+    setup = Setup(config, constant, exact_gram=exact_gram)
+    unrolled = updated(setup, params)
+    monkeypatch.setattr(rate_gradients, "_each_rate", rate_gradients._in_a_loop)
+    looped = updated(setup, params)
+    assert_close(looped[0], unrolled[0])
+    np.testing.assert_allclose(looped[2].gram, unrolled[2].gram, rtol=1e-4)
+
+
 def test_fixed_parts_get_no_gradient_and_enter_no_inner_product():
     config, params = model()
     free = updated(Setup(config, constant), params)

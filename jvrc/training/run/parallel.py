@@ -42,6 +42,22 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Return arrays that all processes have alike on the devices of a sharding.
+
+    `jax.device_put` asks all processes whether they do, and so waits for the devices.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def one(array: Any) -> jax.Array:
+        return jax.make_array_from_callback(
+            np.shape(array), sharding, lambda part: np.asarray(array)[part]
+        )
+
+    return jax.tree.map(one, tree)
+
+
 def local_copy(tree: Any) -> Any:
     """Return this process's own copy of a pytree that all devices hold whole."""
     return jax.tree.map(lambda a: a.addressable_data(0), tree)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jvrc.model.config import Config
 from jvrc.model.modules import init_params
+from jvrc.runtime import devices
 from jvrc.training.recipe.files import RECIPE_FILE, read_recipe
 from jvrc.training.recipe.schema import Recipe
+from jvrc.training.run import parallel
 from jvrc.training.run.checkpoint import Checkpoints
 from jvrc.training.run.log import read_metrics
 from jvrc.training.update.settings import settings_of
@@ -63,11 +66,12 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / RECIPE_FILE).is_file():
         raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(folder)!r}")
     recipe = read_recipe(folder / RECIPE_FILE)
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # not where it was saved
+    here = jax.sharding.SingleDeviceSharding(devices.cpu())  # not where it was saved
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         like = {_MODEL: _parts(abstract_state(recipe))[_MODEL]}
         found = checkpoints.restore(like, here)[_MODEL]
-    return Run(recipe.config(), model_params(recipe, found["ema"]), recipe, int(found["step"]))
+    params = jax.tree.map(np.asarray, model_params(recipe, found["ema"]))  # of no device
+    return Run(recipe.config(), params, recipe, int(found["step"]))
 
 
 def is_finished(folder: str | Path) -> bool:
@@ -86,7 +90,7 @@ def restore_state(
 ) -> State:
     """Return the newest state bit for bit; ValueError if there is none."""
     parts = checkpoints.restore(_parts(abstract_state(recipe)), sharding)
-    settings = jax.device_put(settings_of(recipe), sharding)
+    settings = parallel.put(settings_of(recipe), sharding)
     return State(**parts[_MODEL], **parts[_OPTIMIZER], settings=settings)
 
 
