@@ -81,8 +81,8 @@ def resume_command(args: argparse.Namespace, recipe: Recipe) -> str:
     command = ["jvrc", recipe.command, *_data_options(args), "-o", str(args.output), "--resume"]
     if getattr(args, "rate_devices", 1) > 1:
         command += ["--rate-devices", str(args.rate_devices)]
-    if getattr(args, "distributed", False):
-        command.append("--distributed")
+    command += ["--distributed"] if args.distributed else []
+    command += ["--host-crops"] if args.host_crops else []
     return shlex.join(command)
 
 

@@ -9,13 +9,18 @@ from jvrc.cli.common import library
 from jvrc.runtime import devices, extras
 
 
-def load_training() -> None:
-    """Import JAX, with its compilation cache, and check that the extra `train` is there."""
+def load_training(*, distributed: bool = False) -> None:
+    """Import JAX, with its compilation cache, and check that the extra `train` is there.
+
+    distributed: join the other processes first.
+    """
+    if distributed:
+        _join_processes()
     library()
     extras.require("train")
 
 
-def join_processes() -> None:
+def _join_processes() -> None:
     """Join the other processes of a run: JAX has to before it looks for devices."""
     import jax
 

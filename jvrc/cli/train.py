@@ -14,13 +14,7 @@ from jvrc.cli.recipe_options import (
     next_command,
     resume_command,
 )
-from jvrc.cli.sources import (
-    images_of,
-    join_processes,
-    load_training,
-    print_skipped,
-    read_source,
-)
+from jvrc.cli.sources import images_of, load_training, print_skipped, read_source
 from jvrc.frozen.zoo import RUN_WEIGHTS
 from jvrc.training.recipe.schema import MultiRateRecipe, SingleRateRecipe
 from jvrc.training.run.clock import StartUp
@@ -68,13 +62,9 @@ def add_posttrain(subparsers: Any) -> None:
         "jvrc posttrain --data photos/ -o runs/all-rates --resume",
     )
     _add_from(parser, "the trained model: a run, a weights file or a shipped model")
-    _add_run_options(parser)
-    devices = parser.add_argument_group("devices", "default: all that JAX sees share the batch")
+    devices = _add_run_options(parser)
     devices.add_argument(
         "--rate-devices", metavar="R", type=int, default=1, help="R of them share the rates"
-    )
-    devices.add_argument(
-        "--distributed", action="store_true", help="one of several processes (a TPU pod's hosts)"
     )
     add_recipe_options(parser, MultiRateRecipe)
 
@@ -83,8 +73,8 @@ def _add_from(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--from", dest="source", metavar="RUN|MODEL", type=parse_path, help=text)
 
 
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add what train and posttrain share, beside the recipe."""
+def _add_run_options(parser: argparse.ArgumentParser) -> Any:
+    """Add what train and posttrain share, beside the recipe; return the group of devices."""
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument(
         "--data",
@@ -110,6 +100,16 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --from RUN: take over its optimiser's state, and parameters before averaging",
     )
+    devices = parser.add_argument_group("devices", "default: all that JAX sees share the batch")
+    devices.add_argument(
+        "--distributed", action="store_true", help="one of several processes (a TPU pod's hosts)"
+    )
+    devices.add_argument(
+        "--host-crops",
+        action="store_true",
+        help="leave the tiles of a packed file in the host's memory, even if they fit on each device",
+    )
+    return devices
 
 
 def _check_source(args: argparse.Namespace) -> None:
@@ -125,7 +125,7 @@ def _run_train(args: argparse.Namespace) -> None:
     recipe = chosen_recipe(args, SingleRateRecipe)
     if args.transforms_from and not args.source:
         raise UsageError("--transforms-from needs --from, the model that gets the transforms")
-    load_training()
+    load_training(distributed=args.distributed)
     start_up.lap("importing")
     from jvrc.training.run import run_folder
     from jvrc.training.single_rate import SingleRate
@@ -162,9 +162,7 @@ def _run_posttrain(args: argparse.Namespace) -> None:
     recipe, init = chosen_recipe(args, MultiRateRecipe), None
     if not args.source and not args.resume:
         raise UsageError("--from must name the run or weights file to post-train; got none")
-    if args.distributed:
-        join_processes()
-    load_training()
+    load_training(distributed=args.distributed)
     start_up.lap("importing")
     from jvrc.training.multi_rate import MultiRate
     from jvrc.training.run import run_folder
@@ -203,6 +201,7 @@ def _train(
             init=init,
             optimizer_of=args.source if args.keep_optimizer else None,
             pause_after=args.pause_after,
+            on_device=False if args.host_crops else None,
             mesh=parallel.make_mesh(rate_devices),
             start_up=start_up,
         )

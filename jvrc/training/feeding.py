@@ -117,7 +117,8 @@ class DeviceFeed:
         many = steps_on_device(recipe, step, mesh, side=tiles.array.shape[1])
         jitted = jax.jit(many, donate_argnums=0, out_shardings=self._whole)
         shapes = abstract((state, self._inputs, np.int32(0)), mesh)
-        self.compiled = in_background(partial(compiled, jitted, *shapes))
+        remedy = ", or leave the tiles to the host with --host-crops"
+        self.compiled = in_background(partial(compiled, jitted, *shapes, remedy=remedy))
 
     def begin(self, images: datasets.Dataset, first: int, last: int) -> None:
         """Copy the tiles to the device."""

@@ -102,11 +102,18 @@ def test_two_processes_train_as_two_devices_of_one(photos, minutes):
     np.testing.assert_allclose(result_of(done.stdout), results[0], rtol=1e-4)
 
 
-def test_processes_post_train_together(photos):
-    command = ["-m", "jvrc", "posttrain", "--distributed", "--data", "photos", "-o", "all"]
-    command += ["--from", "run/model.safetensors", "--batch", "2", "--crop", "64"]
-    command += ["--optimizer", "adam", "--qsteps", "6,2", "--steps", "3"]
-    first, second = together(2, command, photos)
-    assert "all/model.safetensors: model " in first  # one process freezes
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["posttrain", "--data", "photos", "--qsteps", "6,2", *TINY[4:]],
+        ["train", "--data", "photos.tiles", "--host-crops", *TINY],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_train_in_several_processes(photos, command):
+    command = [*command, "--distributed", "--from", "run/model.safetensors", "--steps", "3"]
+    run = photos / f"together-{command[0]}"
+    first, second = together(2, ["-m", "jvrc", *command, "-o", str(run)], photos)
+    assert f"{run.name}/model.safetensors: model " in first  # one process freezes
     assert "model.safetensors" not in second
-    assert (photos / "all" / "model.safetensors").is_file()
+    assert (run / "model.safetensors").is_file()

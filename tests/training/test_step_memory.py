@@ -16,8 +16,8 @@ def test_a_step_that_fits_is_compiled():
 def test_a_step_that_does_not_fit_names_its_memory_and_a_remedy(monkeypatch):
     monkeypatch.setattr(step_memory, "bytes_of", lambda device: 2**20)
     shape = jax.ShapeDtypeStruct((2**20,), jnp.float32)
-    with pytest.raises(ValueError, match="needs 0.0 GiB of memory.*smaller --batch or --crop"):
-        step_memory.compiled(jax.jit(lambda x: 2 * x), shape)
+    with pytest.raises(ValueError, match="needs 0.0 GiB of memory.*smaller --batch or --crop, or"):
+        step_memory.compiled(jax.jit(lambda x: 2 * x), shape, remedy=", or wait")
 
 
 def test_where_memory_is_unknown_nothing_is_refused():

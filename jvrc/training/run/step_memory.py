@@ -9,8 +9,10 @@ from typing import Any
 import jax
 
 
-def compiled(step: Any, *arguments: Any) -> jax.stages.Compiled:
+def compiled(step: Any, *arguments: Any, remedy: str = "") -> jax.stages.Compiled:
     """Return a jitted training step, compiled for arguments (shapes and dtypes).
+
+    remedy: what helps beside a smaller batch or crop, if it needs too much memory.
 
     Raises:
       ValueError: it needs more memory than the first local device has, by XLA's count of buffers.
@@ -19,16 +21,16 @@ def compiled(step: Any, *arguments: Any) -> jax.stages.Compiled:
     found = program.memory_analysis()  # None where a backend does not count
     if found is not None:
         buffers = found.argument_size_in_bytes + found.temp_size_in_bytes
-        check_memory(buffers, bytes_of(jax.local_devices()[0]))
+        check_memory(buffers, bytes_of(jax.local_devices()[0]), remedy)
     return program
 
 
-def check_memory(needed: int, available: int | None) -> None:
+def check_memory(needed: int, available: int | None, remedy: str = "") -> None:
     """Raise ValueError if a training step needs more bytes than available; None: unknown."""
     if available is not None and needed > available:
         raise ValueError(
             f"a training step needs {needed / 2**30:.1f} GiB of memory, the device has "
-            f"{available / 2**30:.1f}: begin another run with a smaller --batch or --crop"
+            f"{available / 2**30:.1f}: begin another run with a smaller --batch or --crop{remedy}"
         )
 
 
