@@ -107,7 +107,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> Any:
     devices.add_argument(
         "--host-crops",
         action="store_true",
-        help="leave the tiles of a packed file in the host's memory, even if they fit on each device",
+        help="leave a packed file's tiles in the host's memory, even if they fit on each device",
     )
     return devices
 
