@@ -22,7 +22,7 @@ Identity = tuple[int, int]  # of a file: device and inode
 # Nanoseconds to which file systems cut dates: SMB, some of networks, exFAT, HFS+, FAT.
 _UNITS = (1, 100, 10**3, 10**6, 10**7, 10**9, 2 * 10**9)
 
-_SHELL_EXPANDS = os.name != "nt"
+SHELL_EXPANDS = os.name != "nt"
 
 
 class Job(NamedTuple):
@@ -57,7 +57,7 @@ def expand(inputs: Iterable[Path]) -> list[Path]:
     """Return inputs with patterns replaced by the names that they match, where no shell does it."""
     found: list[Path] = []
     for path in inputs:
-        names = [] if _SHELL_EXPANDS or path.exists() else sorted(glob.glob(str(path)))
+        names = [] if SHELL_EXPANDS or path.exists() else sorted(glob.glob(str(path)))
         found += map(Path, names) if names else [path]
     return found
 

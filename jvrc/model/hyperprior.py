@@ -108,7 +108,7 @@ def with_scales(
     if config.predicts_mean:
         part = "entropy_parameters" if config.has_context else "h_s"
         gain = np.repeat(np.array([1, t], np.float32), config.M)
-        last = jax.tree.map(lambda a: a * gain, params[part]["conv2"])
+        last = jax.tree.map(lambda a: a * np.broadcast_to(gain, a.shape), params[part]["conv2"])
         params[part] = params[part] | {"conv2": last}
     if config.has_context:
         conv = params["context"]["conv"]

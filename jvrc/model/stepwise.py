@@ -114,6 +114,11 @@ def _times(params: dict, factors: dict) -> dict:
     """Return params with the named leaves multiplied by factors, numbers or [O]."""
     changed = dict(params)
     for name, factor in factors.items():
+        value = params[name]
         nested = isinstance(factor, dict)
-        changed[name] = _times(params[name], factor) if nested else params[name] * factor
+        changed[name] = _times(value, factor) if nested else value * _broadcast(factor, value.shape)
     return changed
+
+
+def _broadcast(factor: float | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.asarray(factor, np.float32), shape)

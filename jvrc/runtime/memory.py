@@ -11,7 +11,7 @@ import sys
 # Parameters of glibc's malloc.h. One arena: those of other threads are too small for large blocks.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _SETTINGS = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_ARENA_MAX: 1}
-_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")  # NVIDIA, AMD, TPUs
+ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")  # NVIDIA, AMD, TPUs
 
 
 def keep_freed_memory() -> bool:
@@ -36,4 +36,4 @@ def keep_freed_memory() -> bool:
 
 def _accelerator_computes() -> bool:
     """Return True if this machine has an accelerator that JAX may use; JAX need not be imported."""
-    return os.environ.get("JAX_PLATFORMS") != "cpu" and any(map(os.path.exists, _ACCELERATORS))
+    return os.environ.get("JAX_PLATFORMS") != "cpu" and any(map(os.path.exists, ACCELERATORS))

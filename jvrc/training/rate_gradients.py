@@ -78,17 +78,18 @@ def rate_losses(
     return objectives.losses_of(out, x, rate.rd_lambda)
 
 
-def _in_a_loop(function: Callable, *stacked: Any) -> Any:
+def in_a_loop(function: Callable, *stacked: Any) -> Any:
+    """Apply a function to each slice along the first axis, in a loop; stack the results."""
     return jax.lax.map(lambda a: function(*a), stacked)
 
 
-def _each_rate(function: Callable, *stacked: Any) -> Any:
+def each_rate(function: Callable, *stacked: Any) -> Any:
     """Apply a function to each slice along the first axis, one after another; stack the results.
 
     On the CPU the loop is unrolled: convolutions are thirty times as slow within a loop there.
     """
     if jax.default_backend() != "cpu":
-        return _in_a_loop(function, *stacked)
+        return in_a_loop(function, *stacked)
     count = jax.tree.leaves(stacked)[0].shape[0]
     results = [function(*jax.tree.map(lambda a: a[k], stacked)) for k in range(count)]  # noqa: B023
     return jax.tree.map(lambda *a: jnp.stack(a), *results)
@@ -123,7 +124,7 @@ def rate_gradients(
         (gradient, cotangent, d_qstep), means = derivatives(decoder, latents, rate.qstep)
         return *means, d_qstep, gradient, cotangent
 
-    return _each_rate(one, rates, keys)
+    return each_rate(one, rates, keys)
 
 
 def _all_rates(values: Array) -> Array:
@@ -154,7 +155,7 @@ def _local_update(
     *means, cotangents = rate_gradients(setup, decoder, latents, x, rates, keys, first)
     losses, psnr, reduced, d_qstep, stacked = jax.lax.pmean(means, "data")
     if setup.exact_gram:
-        stacked |= jax.lax.pmean(_each_rate(lambda c: pull_back(c)[0], cotangents), "data")
+        stacked |= jax.lax.pmean(each_rate(lambda c: pull_back(c)[0], cotangents), "data")
         gram = _gathered_gram(stacked)
     else:  # a mean over devices: each one's cotangents count by the inverse of their number
         latent_gram = jax.lax.pmean(_gathered_gram(cotangents), "data")

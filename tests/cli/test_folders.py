@@ -248,7 +248,7 @@ def test_patterns_are_expanded_where_no_shell_does_it(photos, monkeypatch):
     inputs = [photos / "*.png", photos / "[x].png", photos / "none*.png"]
     if os.name != "nt":
         assert outputs.expand(inputs) == inputs
-    monkeypatch.setattr(outputs, "_SHELL_EXPANDS", False)
+    monkeypatch.setattr(outputs, "SHELL_EXPANDS", False)
     pngs = [photos / "[x].png", photos / "a.png"]  # as in a shell, hidden files are no matches
     assert outputs.expand(inputs) == [*pngs, photos / "[x].png", photos / "none*.png"]
 

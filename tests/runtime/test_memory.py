@@ -34,6 +34,6 @@ def test_one_arena_unless_the_user_or_an_accelerator_wants_more(
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Library)
     monkeypatch.setenv("MALLOC_ARENA_MAX", chosen)
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    monkeypatch.setattr(memory, "_ACCELERATORS", (device,))
+    monkeypatch.setattr(memory, "ACCELERATORS", (device,))
     assert memory.keep_freed_memory()
     assert set(asked) == settings

@@ -103,7 +103,7 @@ def test_the_update_is_the_weighted_sum_of_each_rates_own_gradient(architecture)
     np.testing.assert_allclose(report.gram, np.array(flat) @ np.array(flat).T, rtol=1e-4, atol=1e-5)
 
 
-def test_pulling_back_the_sum_gives_the_update_of_pulling_back_each_rate():
+def test_pulling_back_the_sum_gives_the_update_of_pulling_backeach_rate():
     config, params = model()
     exact = updated(Setup(config, constant, exact_gram=True), params)
     cheap = updated(Setup(config, constant, exact_gram=False), params)
@@ -116,7 +116,7 @@ def test_the_loop_of_accelerators_makes_the_same_update(exact_gram, monkeypatch)
     config, params = model()
     setup = Setup(config, constant, exact_gram=exact_gram)
     unrolled = updated(setup, params)
-    monkeypatch.setattr(rate_gradients, "_each_rate", rate_gradients._in_a_loop)
+    monkeypatch.setattr(rate_gradients, "each_rate", rate_gradients.in_a_loop)
     looped = updated(setup, params)
     assert_close(looped[0], unrolled[0])
     np.testing.assert_allclose(looped[2].gram, unrolled[2].gram, rtol=1e-4)
