@@ -103,7 +103,7 @@ def test_the_update_is_the_weighted_sum_of_each_rates_own_gradient(architecture)
     np.testing.assert_allclose(report.gram, np.array(flat) @ np.array(flat).T, rtol=1e-4, atol=1e-5)
 
 
-def test_pulling_back_the_sum_gives_the_update_of_pulling_backeach_rate():
+def test_pulling_back_the_sum_gives_the_update_of_pulling_back_each_rate():
     config, params = model()
     exact = updated(Setup(config, constant, exact_gram=True), params)
     cheap = updated(Setup(config, constant, exact_gram=False), params)
