@@ -92,9 +92,8 @@ def _activation_ranges(
         if config.has_context:
             features = context.features(config, params["context"], y[None], qstep)
             hidden = context.hidden_layers(params["entropy_parameters"], psi, features)
-    if config.has_context:
-        outputs |= {Y: y[None], "h_s/conv2": psi, "context/conv": features}
-        outputs |= {f"entropy_parameters/conv{i}": hidden[i] for i in (0, 1)}
+            outputs |= {Y: y[None], "h_s/conv2": psi, "context/conv": features}
+            outputs |= {f"entropy_parameters/conv{i}": hidden[i] for i in (0, 1)}
     axes = (0, 1, 2)
     return {name: jnp.stack([a.min(axes), a.max(axes)]) for name, a in outputs.items()}
 

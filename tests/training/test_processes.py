@@ -20,8 +20,6 @@ QUICK = os.environ.get("XLA_FLAGS", "")
 TINY = ["--n", "4", "--m", "6", "--crop", "64", "--optimizer", "adam", "--batch", "2"]
 
 TRAIN = """
-import sys
-
 import jax
 
 if {processes} > 1:

@@ -5,9 +5,8 @@ SHAPES, or by several of one shape that overlap by as much as the transform look
 computes the fewest blocks. What lies outside the image is masked (see jvrc.model.transforms), so
 the result is that of the whole image at once, while memory stays bounded.
 
-Each function is compiled once for each shape that occurs, so there are few. They were chosen so
-that over usual and random sizes of images the tiles have the fewest blocks: 1.22 times those of
-the images (with twelve shapes 1.31, with all 324 of up to 18 blocks a side 1.07).
+Each function is compiled once for each shape that occurs, so there are few, chosen so that usual
+sizes of images need few blocks beyond their own (tests/codec/test_tiling.py has some).
 """
 
 import itertools
