@@ -2,7 +2,8 @@
 
 It shares no code with jvrc and favours plainness over speed: what it decodes shows that the page
 says enough, and that jvrc does what the page says. "Section" below means a section of that page.
-Section 7.2 is in `reference_jvrc2026.py`, sections 7.3, 8 and 9 are in `reference_pictures.py`.
+Section 6.2 is in `reference_refinement.py`, 7.2 in `reference_jvrc2026.py`; sections 7.3, 8 and 9
+are in `reference_pictures.py`.
 
     python tests/reference_decoder.py WEIGHTS STREAM [-o OUT.png]
 """
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import reference_jvrc2026 as jvrc2026
 import reference_pictures as pictures
+import reference_refinement as refinement
 from PIL import Image
 from safetensors import safe_open
 
@@ -71,6 +73,7 @@ class Tile(NamedTuple):
     y: Stream
     patch: bytes = b""
     alpha: bytes = b""
+    refined: bool = False
 
 
 class Container(NamedTuple):
@@ -84,6 +87,7 @@ class Container(NamedTuple):
     tiles: tuple[Tile, ...]
     others: tuple[tuple[int, bytes], ...] = ()  # type and payload of sections that were skipped
     channels: int = 3  # of colour: 1 is grey
+    refinement_id: str | None = None  # in version 3
 
 
 class Symbols(NamedTuple):
@@ -138,19 +142,23 @@ def read_stream(data: bytes) -> Container:
         raise ValueError("not a jvrc file")
     if data[4:5] == b"\1":
         return read_version_1(data)
-    if data[4:5] != b"\2":
+    if data[4:5] not in (b"\2", b"\3"):
         raise ValueError("another version of the format, or damaged")
-    return read_version_2(data)
+    return read_sections(data, refines=data[4:5] == b"\3")
 
 
-def read_version_2(data: bytes) -> Container:
-    """Sections 1.1 and 1.2: what a file of version 2 holds."""
+def read_sections(data: bytes, refines: bool) -> Container:
+    """Sections 1.1 and 1.2: what a file of version 2 holds, or of version 3, which refines."""
     height, at = read_varint(data, 9)
     width, at = read_varint(data, at)
     value, at = read_varint(data, at)
     if at + 2 > len(data):
         raise ValueError("damaged: the data end within the header")
     (channels, side), at = data[at : at + 2], at + 2
+    refinement_id = data[at : at + 4].hex() if refines else None
+    at += 4 * refines
+    if at > len(data):
+        raise ValueError("damaged: the data end within the header")
     header, found = data[:at], []
     while at < len(data):
         kind, payload, end = read_section(data, at, header)
@@ -178,7 +186,8 @@ def read_version_2(data: bytes) -> Container:
         sizes = [sum(size for _, _, size in tile) for tile in tiles]
         check_index(found[len(others)][1], sizes)
     return container._replace(
-        tiles=tuple(read_tile_sections(tile, number) for number, tile in enumerate(tiles)),
+        tiles=tuple(read_tile_sections(tile, n, refines) for n, tile in enumerate(tiles)),
+        refinement_id=refinement_id,
         others=tuple((kind, payload) for kind, payload, _ in others),
         channels=channels,
     )
@@ -198,9 +207,9 @@ def group_tiles(found: list[tuple[int, bytes, int]]) -> list[list[tuple[int, byt
     return tiles
 
 
-def read_tile_sections(found: list[tuple[int, bytes, int]], number: int) -> Tile:
+def read_tile_sections(found: list[tuple[int, bytes, int]], number: int, refines: bool) -> Tile:
     """Section 1.3: the tile of this number."""
-    tile = read_tile(found[0][1], number)
+    tile = read_tile(found[0][1], number, refines)
     for kind, payload, _ in found[1:]:
         stated, at = read_varint(payload, 0)
         if stated != number or at == len(payload):
@@ -231,7 +240,7 @@ def check_index(payload: bytes, sizes: list[int]) -> None:
         raise ValueError("damaged: the index is too long")
 
 
-def read_tile(payload: bytes, number: int) -> Tile:
+def read_tile(payload: bytes, number: int, refines: bool) -> Tile:
     """Section 1.3: the tile of this number."""
     found, at = read_varint(payload, 0)
     if found != number:
@@ -244,7 +253,7 @@ def read_tile(payload: bytes, number: int) -> Tile:
     y_lanes, at = read_byte(payload, at)
     size, at = read_varint(payload, at)
     sizes.append(size)
-    if flags >= 32:
+    if flags >= (64 if refines else 32):
         raise ValueError("damaged: unknown flags")
     ends = list(accumulate(sizes, initial=at))
     if ends[-1] > len(payload):
@@ -252,7 +261,7 @@ def read_tile(payload: bytes, number: int) -> Tile:
     parts = [payload[a:b] for a, b in zip(ends, [*ends[1:], len(payload)], strict=True)]
     z = Stream(lanes_of(flags % 16), parts[0], read_escapes(parts[1]))
     y = Stream(lanes_of(y_lanes), parts[2], read_escapes(parts[3]))
-    return Tile(flags >= 16, z, y)
+    return Tile(bool(flags & 16), z, y, refined=bool(flags & 32))
 
 
 def read_byte(data: bytes, at: int) -> tuple[int, int]:
@@ -432,8 +441,19 @@ def load(path: str | Path) -> tuple[Weights, Config]:
 
 def compute_model_id(weights: Weights, config: Config) -> str:
     """Section 4: the model id, as eight hex digits."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name in sorted(weights):
+    names = [name for name in weights if not name.startswith("refinement/")]
+    return compute_id(weights, names, json.dumps(config, sort_keys=True))
+
+
+def compute_refinement_id(weights: Weights) -> str:
+    """Section 4: the refinement id, as eight hex digits."""
+    return compute_id(weights, [name for name in weights if name.startswith("refinement/")], "")
+
+
+def compute_id(weights: Weights, names: list[str], text: str) -> str:
+    """Section 4: eight hex digits of a SHA-256 over a text and tensors."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(names):
         tensor = weights[name]
         digest.update(f"{name} {tensor.dtype.str} {list(tensor.shape)}\n".encode())
         digest.update(tensor.tobytes())
@@ -766,7 +786,13 @@ def decode_tile(
         t, mu = split(config, v)
         index = scale_index(t, code)
         tables, low = read_tables(weights, "y_tables"), weights["y_tables/low"]
-        y = decode_integers(tile.y, tables, low, shifted_tables(index, shifts))
+        if tile.refined:
+            decoder = IntegerDecoder(tile.y, index.size, tables, low)
+            y = refinement.decode(
+                weights, code, index, lambda i: shifted_tables(i, shifts), decoder
+            )
+        else:
+            y = decode_integers(tile.y, tables, low, shifted_tables(index, shifts))
     return Symbols(z, y, index, means(weights, config, mu))
 
 
@@ -775,6 +801,8 @@ def decode_symbols(weights: Weights, config: Config, data: bytes) -> Symbols:
     container = read_stream(data)
     if container.model_id != compute_model_id(weights, config):
         raise ValueError("the file needs the weights of another model")
+    if container.refinement_id not in (None, compute_refinement_id(weights)):
+        raise ValueError("the file needs the weights with another refinement")
     h, w = grid(container)
     y, index = np.zeros((2, 4 * h, 4 * w, config["M"]), np.int64)
     whole = Symbols(np.zeros((h, w, config["N"]), np.int64), y, index, np.zeros(y.shape))
@@ -795,7 +823,7 @@ def has_no_streams(container: Container) -> bool:
     empty = Stream(1, b"", ())
     areas = tile_areas(container)
     return all(
-        (tile.shifted, tile.z, tile.y) == (False, empty, empty)
+        (tile.shifted, tile.refined, tile.z, tile.y) == (False, False, empty, empty)
         and tile.patch
         and pictures.patched_blocks(tile.patch, len(rows), len(columns)).all()
         for tile, (rows, columns) in zip(container.tiles, areas, strict=True)

@@ -1,16 +1,23 @@
 """Small configs of every architecture, and random weights for them, for tests."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
 
+from jvrc.codec.tiles import tile_coder
+from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols, TableChoice
+from jvrc.coding import scale_adaptation
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.frozen.model import FrozenModel
+from jvrc.integer.scale_refinement import ScaleRefinement
 from jvrc.model.config import Config, config_of
 from jvrc.model.modules import init_params
 
@@ -110,3 +117,45 @@ def spread_2026(path: Path, z_scale: float = 1.0, **fields: Any) -> FrozenModel:
     widths["quantiles"] = widths["quantiles"] + medians
     widths["matrix0"] = widths["matrix0"] - np.float32(np.log(z_scale))
     return random_model(config, params, path)
+
+
+def random_refinement(m: int, hidden: int = 5) -> ScaleRefinement:
+    """Return a refinement of random integers, by several scale indices, up and down."""
+    rng = np.random.default_rng(m)
+
+    def drawn(low: int, high: int, *shape: int) -> np.ndarray:
+        return rng.integers(low, high, shape)
+
+    fields = ScaleRefinement(
+        score=drawn(-127, 128, 90, 16),
+        hidden_kernel=drawn(-900, 900, 4, 2 * m + 1, hidden),
+        hidden_bias=drawn(-99999, 99999, 4, hidden),
+        hidden_shift=drawn(6, 11, 4, hidden),
+        out_kernel=drawn(-2000, 2000, 4, hidden + 1, m),
+        around=drawn(-400, 400, 4, 5, 5, m),
+        out_bias=drawn(-9999, 9999, 4, m),
+        out_shift=drawn(11, 14, 4, m),
+        by_index=drawn(-40, 40, 4, 90),
+    )
+    kinds = (np.int8, np.int16, np.int32, np.int8, np.int16, np.int16, np.int32, np.int8, np.int16)
+    return ScaleRefinement(*(a.astype(k) for a, k in zip(fields, kinds, strict=True)))
+
+
+def refined_2026(path: Path, **options: Any) -> FrozenModel:
+    """Return `spread_2026` with a random refinement of scales."""
+    model = spread_2026(path, **options)
+    return save_model(replace(model, refinement=random_refinement(model.config.M)), path)
+
+
+@contextmanager
+def always_refined() -> Iterator[None]:
+    """Let every tile be coded by refined scales, where the model has them."""
+
+    def choose(coder: LatentCoder, symbols: Symbols) -> TableChoice:
+        index, y_tables = coder.refined(symbols), coder.model.y_tables
+        index_shift = scale_adaptation.choose(symbols.y, index, y_tables)
+        tables = scale_adaptation.apply(index, index_shift, len(y_tables.low))
+        return TableChoice(tables, index_shift, True)
+
+    with mock.patch.object(tile_coder, "choose_tables", choose):
+        yield

@@ -60,6 +60,7 @@ INNER = {
         {"jvrc.codec.tiles"},
         {"jvrc.codec.transforms"},
     ),
+    "jvrc.export": ({"jvrc.export"}, {"jvrc.export.refinement"}),
     "jvrc.training": (
         {"jvrc.training"},
         {"jvrc.training.run"},

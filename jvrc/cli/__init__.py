@@ -39,6 +39,7 @@ _COMMANDS = {
     "train": "train",
     "posttrain": "train",
     "freeze": "freeze",
+    "refine": "refine",
     "annotate": "describe",
     "import-compressai": "interop",
     "plot": "plot",

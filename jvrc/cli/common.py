@@ -20,7 +20,7 @@ MODEL_HELP = "a shipped model's name or id (see `jvrc models`), a weights file o
 # Keys of a weights file's header that jvrc itself writes or reads.
 _RESERVED = (
     *("recipe", "config", "params", "qstep_range", "format", "model_id"),
-    *("calibration", "encoder", "fingerprint", "imported", "measured"),
+    *("calibration", "encoder", "fingerprint", "imported", "measured", "refinement"),
 )
 _CALIBRATION_IMAGES, _CALIBRATION_CROP = 64, 384  # their number, and their side in pixels
 

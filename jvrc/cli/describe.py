@@ -90,7 +90,8 @@ def _run_info(args: argparse.Namespace) -> None:
     print(f"patches   {100 * info['patched']:.3g} % of the image, coded without the model")
     lanes = {name: _span(numbers) for name, numbers in info["lanes"].items()}
     print(f"lanes     z {lanes['z']}, y {lanes['y']} (of the range coder)")
-    print(f"scales    adapted to the image in {info['scale_adapted']} of {info['tiles']} tiles")
+    scales = f"adapted to the image in {info['scale_adapted']} of {info['tiles']} tiles"
+    print(f"scales    {scales}, refined in {info['refined']}")
     print(f"content   {_plain(info['content'])} (bytes)")
 
 
@@ -120,6 +121,7 @@ def _info(path: Path) -> dict[str, Any]:
         | {
             "qstep_code": container.qstep_code,
             "scale_adapted": sum(tile.scale_adapted for tile in container.tiles),
+            "refined": sum(tile.refined for tile in container.tiles),
             "lanes": {k: sorted({s.lanes for s in found}) for k, found in streams.items()},
             "content": _content(len(data), streams, more, container.sections),
         }

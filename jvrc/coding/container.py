@@ -13,6 +13,7 @@ from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 MAX_PIXELS = 2**27  # of an image, padded
 UNLIMITED = 2**64  # pixels: more than a header can name
 MAX_LANES_LOG2 = 12
+REFINEMENT_BYTES = 4  # that the header of version 3 has more than that of version 2
 MAX_TILE_SIDE = 16  # blocks of 64x64 pixels: 64x64 positions of y
 SKIPPABLE = 0x80  # this bit of a section's type: a decoder that does not know it skips it
 GREY, RGB = 1, 3  # channels
@@ -37,11 +38,13 @@ class Tile(NamedTuple):
     y: Stream
     patch: bytes = b""  # pixels that are coded without the model (jvrc.coding.patch)
     alpha: bytes = b""  # of the tile (jvrc.coding.alpha)
+    refined: bool = False  # tables come from refined scale indices (jvrc.integer.scale_refinement)
 
     @property
     def has_streams(self) -> bool:
         """Whether it has any; a tile that is patched all over needs none."""
-        return self.z != NO_STREAM or self.y != NO_STREAM or self.scale_adapted
+        flags = self.scale_adapted or self.refined
+        return self.z != NO_STREAM or self.y != NO_STREAM or flags
 
 
 class Section(NamedTuple):
@@ -62,11 +65,14 @@ class Container(NamedTuple):
     tile_side: int = MAX_TILE_SIDE  # largest side of a tile, in blocks; 0: one tile (version 1)
     sections: tuple[Section, ...] = ()
     channels: int = RGB
+    refinement_id: str = ""  # eight hex digits; "": no tile is refined, and the version below 3
 
     @property
     def version(self) -> int:
         """The version of the format that it was read from or will be written in."""
-        return 2 if self.tile_side else 1
+        if not self.tile_side:
+            return 1
+        return 3 if self.refinement_id else 2
 
     @property
     def grid(self) -> TileGrid:

@@ -1,8 +1,8 @@
-"""Containers to bytes and back: files of format version 2 are written, 1 and 2 are read.
+"""Containers to bytes and back: files of format version 2 or 3 are written, 1 to 3 are read.
 
 Files of a released version stay readable: any change of these bytes is a new format version.
 
-A file of version 2 is a header and sections: those of other purposes, an index of the tiles if
+A file of version 2 or 3 is a header and sections: those of other purposes, an index of the tiles if
 there are several, and the tiles, the last of which ends the file (FORMAT.md, section 1).
 """
 
@@ -16,6 +16,7 @@ from jvrc.coding.container import (
     GREY,
     MAX_PIXELS,
     MAX_TILE_SIDE,
+    REFINEMENT_BYTES,
     RGB,
     SKIPPABLE,
     Container,
@@ -29,7 +30,7 @@ from jvrc.coding.varint import read_varint, unzigzag, write_varint, zigzag
 from jvrc.errors import BitstreamError
 
 MAGIC = b"JVRC"
-VERSION = 2
+VERSION = 3  # the newest
 _MODEL_ID_START = 5
 _MODEL_ID_END = 9
 
@@ -43,7 +44,7 @@ class _Header(NamedTuple):
 
 
 class TilesOfFile(Sequence[Tile]):
-    """The tiles of a file of version 2, each read and checked when it is asked for."""
+    """The tiles of a file of version 2 or 3, each read and checked when it is asked for."""
 
     def __init__(self, data: memoryview, header: _Header, ends: list[int]) -> None:
         """ends: offsets of the tiles' sections, and of the end of the last one."""
@@ -58,13 +59,18 @@ class TilesOfFile(Sequence[Tile]):
             raise IndexError(number)
         begin, end = self._ends[number : number + 2]
         try:
-            return read_tile(self._data[:end], begin, number, self._header.crc)
+            refines = bool(self._header.container.refinement_id)
+            return read_tile(self._data[:end], begin, number, self._header.crc, refines=refines)
         except BitstreamError as error:
             raise BitstreamError(f"{self._header.container.name_of(number)}: {error}") from error
 
 
 def pack(container: Container) -> bytes:
-    """Return the bytes of a file of version 2; ValueError if a field can't be stored."""
+    """Return the bytes of a file, of version 2 if it names no refinement, else of version 3.
+
+    Raises:
+      ValueError: a field can't be stored.
+    """
     _check_fields(container)
     header = _write_header(container)
     crc = zlib.crc32(header)
@@ -148,12 +154,13 @@ def _read_index(index: Found, count: int, size: int) -> list[int]:
 def _write_header(container: Container) -> bytes:
     parts = (
         MAGIC,
-        bytes([VERSION]),
+        bytes([container.version]),
         bytes.fromhex(container.model_id),
         write_varint(container.height),
         write_varint(container.width),
         write_varint(zigzag(container.qstep_code)),
         bytes([container.channels, container.tile_side]),
+        bytes.fromhex(container.refinement_id),
     )
     return b"".join(parts)
 
@@ -166,9 +173,13 @@ def _read_header(data: bytes) -> _Header:
     if at + 2 > len(data):
         raise BitstreamError(f"truncated stream: it ends within the header, after {at} bytes")
     channels, tile_side = data[at], data[at + 1]
-    qstep_code = unzigzag(number)
-    container = Container(model_id, height, width, qstep_code, (), tile_side, channels=channels)
-    return _Header(container, zlib.crc32(data[: at + 2]), at + 2)
+    end = at + 2 + (REFINEMENT_BYTES if data[len(MAGIC)] >= 3 else 0)
+    if end > len(data):
+        raise BitstreamError(f"truncated stream: it ends within the header, after {at} bytes")
+    refinement_id, qstep_code = data[at + 2 : end].hex(), unzigzag(number)
+    container = Container(model_id, height, width, qstep_code, (), tile_side, (), channels)
+    container = container._replace(refinement_id=refinement_id)
+    return _Header(container, zlib.crc32(data[:end]), end)
 
 
 def _check_header(header: _Header, max_pixels: int) -> None:
@@ -186,13 +197,12 @@ def _check_header(header: _Header, max_pixels: int) -> None:
 
 def _check_fields(container: Container) -> None:
     """Raise ValueError for a container that would not come back as it is."""
-    model_id, height, width, _, tiles, tile_side, sections, channels = container
-    try:
-        raw = bytes.fromhex(model_id)
-    except ValueError:
-        raw = b""
-    if len(raw) != 4 or raw.hex() != model_id:
-        raise ValueError(f"model_id must be eight lower-case hex digits, got {model_id!r}")
+    model_id, height, width, _, tiles, tile_side, sections, channels, refinement_id = container
+    _check_id("model_id", model_id)
+    if refinement_id:
+        _check_id("refinement_id", refinement_id)
+    elif any(tile.refined for tile in tiles):
+        raise ValueError("refinement_id must be given: tiles are refined")
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be at least 1, got {height} and {width}")
     if not 1 <= tile_side <= MAX_TILE_SIDE:
@@ -203,6 +213,15 @@ def _check_fields(container: Container) -> None:
         raise ValueError(f"tiles must be {container.grid.count}, got {len(tiles)}")
     if not all(SKIPPABLE <= kind <= 0xFF for kind, _ in sections):
         raise ValueError("sections must be of types 128 ... 255: others can't be skipped")
+
+
+def _check_id(name: str, value: str) -> None:
+    try:
+        raw = bytes.fromhex(value)
+    except ValueError:
+        raw = b""
+    if len(raw) != 4 or raw.hex() != value:
+        raise ValueError(f"{name} must be eight lower-case hex digits, got {value!r}")
 
 
 def _as_bytes(data: bytes) -> bytes:

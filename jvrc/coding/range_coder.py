@@ -113,31 +113,83 @@ def decode(
 ) -> np.ndarray:
     """Return the symbols, int32 [n], of a stream that `encode` made with the same other arguments.
 
-    Runs on the device of the tables, in time and memory bounded by n. lanes_at_once: decode a
-    symbol of every lane in one step, or one symbol a step; by default what the device is faster
-    at, which is one symbol a step on CPUs. The result is the same.
+    See Decoder.
 
     Raises:
       BitstreamError: `data` is no such stream.
     """
-    index = np.asarray(index)
-    _check_call(index, tables, lanes)
-    n = len(index)
-    if lanes_at_once is None:
-        lanes_at_once = _device(tables).platform != "cpu"
-    kernel = rans.decode_in_lanes if lanes_at_once else rans.decode_serially
-    state, words = read_states(data, n, lanes)
-    state = _beside(tables, state[:lanes] if lanes_at_once else state)
-    symbols, position = np.empty(n, np.int32), 0
-    for begin, size in _chunks(n):
-        table = _fill(index[begin : begin + size], size, len(tables.sizes), np.int32)
-        ahead = _fill(words[position : position + size], size, 0, np.uint16)
-        state, used, out = kernel(state, ahead, table, np.int32(lanes), *tables[1:])
-        symbols[begin : begin + size] = np.asarray(out)[: n - begin]
-        position += int(used)
-        check_end(position, len(words), None)
-    check_end(position, len(words), np.asarray(state))
+    decoder = Decoder(data, np.size(index), tables, lanes, lanes_at_once=lanes_at_once)
+    symbols = decoder.take(index)
+    decoder.finish()
     return symbols
+
+
+class Decoder:
+    """A stream of n symbols, taken part by part.
+
+    Runs on the device of the tables, in time and memory bounded by n.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        n: int,
+        tables: Prepared,
+        lanes: int,
+        *,
+        lanes_at_once: bool | None = None,
+    ) -> None:
+        """lanes_at_once: decode a symbol of every lane in one step, or one symbol a step.
+
+        By default what the device is faster at, which is one symbol a step on CPUs. The result is
+        the same.
+
+        Raises:
+          BitstreamError: `data` can't be a stream of n symbols.
+        """
+        _check_lanes(lanes)
+        if lanes_at_once is None:
+            lanes_at_once = _device(tables).platform != "cpu"
+        self._kernel = rans.decode_in_lanes if lanes_at_once else rans.decode_serially
+        state, self._words = read_states(data, n, lanes)
+        self._state = _beside(tables, state[:lanes] if lanes_at_once else state)
+        self._tables, self._lanes, self._lane, self._position = tables, lanes, 0, 0
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Return the next symbols, int32 [m]; index, int [m]: the table of each.
+
+        Raises:
+          BitstreamError: the words end before them.
+        """
+        index = np.asarray(index)
+        _check_call(index, self._tables, self._lanes)
+        m, words = len(index), self._words
+        self._begin_at(self._lane)
+        symbols = np.empty(m, np.int32)
+        for begin, size in _chunks(m):
+            table = _fill(index[begin : begin + size], size, len(self._tables.sizes), np.int32)
+            ahead = _fill(words[self._position : self._position + size], size, 0, np.uint16)
+            lanes = np.int32(self._lanes)
+            self._state, used, out = self._kernel(
+                self._state, ahead, table, lanes, *self._tables[1:]
+            )
+            symbols[begin : begin + size] = np.asarray(out)[: m - begin]
+            self._position += int(used)
+            check_end(self._position, len(words), None)
+        self._begin_at(-self._lane)
+        self._lane = (self._lane + m) % self._lanes
+        return symbols
+
+    def finish(self) -> None:
+        """Raise BitstreamError unless the stream ends behind the symbols taken."""
+        check_end(self._position, len(self._words), np.asarray(self._state))
+
+    def _begin_at(self, lane: int) -> None:
+        """Turn the states, so that a kernel, which begins with the first, begins with a lane."""
+        if lane:
+            state = np.array(self._state)
+            state[: self._lanes] = np.roll(state[: self._lanes], -lane)
+            self._state = _beside(self._tables, state)
 
 
 def read_states(data: bytes, n: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -220,9 +272,13 @@ def _check_tables(freq: np.ndarray, start: np.ndarray) -> None:
         raise ValueError("tables.freq must be positive and sum to 65536 in every table")
 
 
-def _check_call(index: np.ndarray, tables: Prepared, lanes: int) -> None:
+def _check_lanes(lanes: int) -> None:
     if not 1 <= lanes <= MAX_LANES or lanes & (lanes - 1):
         raise ValueError(f"lanes must be a power of two, 1 to {MAX_LANES}, got {lanes}")
+
+
+def _check_call(index: np.ndarray, tables: Prepared, lanes: int) -> None:
+    _check_lanes(lanes)
     if index.ndim != 1 or index.dtype.kind not in "iu":
         raise ValueError(f"index must be a row of integers, got {index.dtype} {index.shape}")
     if index.size and not 0 <= index.min() <= index.max() < len(tables.sizes):

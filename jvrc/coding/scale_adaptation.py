@@ -45,6 +45,14 @@ def apply(index: T, index_shift: T, count: int) -> T:
     return (index.astype(np.int16) + bounded).clip(0, count - 1).astype(np.uint8)
 
 
+def side_bits(index_shift: np.ndarray) -> float:
+    """Return the bits of shifts, int32 [M]; of zeros none, for they are left out."""
+    if not index_shift.any():
+        return 0.0
+    stored = 16 - np.log2(table().freq[:-1])
+    return float(stored[index_shift.clip(-REACH, REACH) + REACH].sum())
+
+
 def choose(
     values: np.ndarray,
     index: np.ndarray,

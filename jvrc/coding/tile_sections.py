@@ -8,7 +8,7 @@ from jvrc.coding.sections import ALPHA, INDEX, PATCH, TILE, read_section, write_
 from jvrc.coding.varint import read_varint, write_varint
 from jvrc.errors import BitstreamError
 
-_LANES, _ADAPTED = 0x0F, 0x10  # of the byte behind a tile's number
+_LANES, _ADAPTED, _REFINED = 0x0F, 0x10, 0x20  # of the byte behind a tile's number
 
 
 def write_tile(number: int, tile: Tile, header_crc: int) -> bytes:
@@ -20,8 +20,10 @@ def write_tile(number: int, tile: Tile, header_crc: int) -> bytes:
     return b"".join(parts)
 
 
-def read_tile(data: memoryview, begin: int, number: int, header_crc: int) -> Tile:
+def read_tile(data: memoryview, begin: int, number: int, header_crc: int, *, refines: bool) -> Tile:
     """Return the tile whose sections begin at a byte of the file and go to its end.
+
+    refines: whether the file names a refinement, by which tiles may be coded.
 
     Raises:
       BitstreamError: a section is damaged, not of this tile or not one of a tile.
@@ -29,7 +31,7 @@ def read_tile(data: memoryview, begin: int, number: int, header_crc: int) -> Til
     found = read_section(data, begin, header_crc)
     if found.kind != TILE:
         raise BitstreamError(unknown(found.kind))
-    tile, last = _read_streams(found.payload, number), TILE
+    tile, last = _read_streams(found.payload, number, refines), TILE
     while found.end < len(data):
         if data[found.end] not in (PATCH, ALPHA) or data[found.end] <= last:
             kind, end, size = data[found.end], found.end, len(data)
@@ -62,7 +64,7 @@ def _write_streams(number: int, tile: Tile) -> bytes:
     z, y = tile.z, tile.y
     parts = (
         write_varint(number),
-        bytes([_lanes_log2(z) | _ADAPTED * tile.scale_adapted]),
+        bytes([_lanes_log2(z) | _ADAPTED * tile.scale_adapted | _REFINED * tile.refined]),
         write_varint(len(z.words)),
         write_varint(len(z.escapes)),
         bytes([_lanes_log2(y)]),
@@ -75,10 +77,10 @@ def _write_streams(number: int, tile: Tile) -> bytes:
     return b"".join(parts)
 
 
-def _read_streams(payload: memoryview, number: int) -> Tile:
+def _read_streams(payload: memoryview, number: int, refines: bool) -> Tile:
     at = _after_number(payload, number)
     flags, at = _read_byte(payload, at)
-    if flags & ~(_LANES | _ADAPTED):
+    if flags & ~(_LANES | _ADAPTED | _REFINED * refines):
         raise BitstreamError(f"damaged stream: unknown flags {flags:#04x}")
     z_words, at = read_varint(payload, at)
     z_escapes, at = read_varint(payload, at)
@@ -92,7 +94,7 @@ def _read_streams(payload: memoryview, number: int) -> Tile:
         at += length
     z = Stream(words=parts[0], escapes=parts[1], lanes=lanes_of(flags & _LANES))
     y = Stream(words=parts[2], escapes=parts[3], lanes=lanes_of(y_lanes_log2))
-    return Tile(scale_adapted=bool(flags & _ADAPTED), z=z, y=y)
+    return Tile(bool(flags & _ADAPTED), z, y, refined=bool(flags & _REFINED))
 
 
 def _read_byte(payload: memoryview, at: int) -> tuple[int, int]:

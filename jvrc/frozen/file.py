@@ -19,8 +19,9 @@ from jvrc.coding.escapes import LIMIT
 from jvrc.coding.tables import CdfTables
 from jvrc.frozen.header import WEIGHTS_FORMAT, read_header
 from jvrc.frozen.model import ARRAYS, TABLES, FrozenModel
-from jvrc.integer import fixed_point
+from jvrc.integer import fixed_point, scale_refinement
 from jvrc.integer.formats import FixedPointFormat, LayerFormat
+from jvrc.integer.scale_refinement import ScaleRefinement
 from jvrc.io.files import write_bytes
 from jvrc.model.config import Config, config_of
 
@@ -33,6 +34,7 @@ _LAYERS = (
     *("entropy_parameters/conv0", "entropy_parameters/conv1", "entropy_parameters/conv2"),
 )
 _FORMAT_TENSORS = ("units/exponents", "units/shifts", "units/low", "units/high")
+_REFINEMENT = "refinement/"
 _LATENT_SHIFT, _CONTEXT_BIAS, _Z_UNIT = "units/latent/0", "units/bias/0", "units/z/0"
 
 
@@ -54,6 +56,11 @@ def read_model(path: str | Path) -> FrozenModel:
         raise ValueError(
             f"{path}: damaged: the arrays give the fingerprint {model.fingerprint}, "
             f"the header says {said}"
+        )
+    if (found := _refinement_id(tensors)) != described.get("refinement"):
+        raise ValueError(
+            f"{path}: damaged: the arrays give the refinement {found}, the header says "
+            f"{described.get('refinement')}"
         )
     return model
 
@@ -77,6 +84,9 @@ def seal(model: FrozenModel) -> FrozenModel:
     if described.get("fingerprint") != found:
         described.pop("fingerprint", None)
         described |= {"format": WEIGHTS_FORMAT, "model_id": found}
+    described.pop("refinement", None)
+    if model.refinement:
+        described["refinement"] = _refinement_id(tensors)
     return from_tensors(tensors, json.dumps(described, sort_keys=True))
 
 
@@ -96,8 +106,20 @@ def as_stored(params: dict) -> dict:
 
 
 def fingerprint(tensors: Tensors, config: Config) -> str:
-    """Return eight hex digits of a SHA-256 over the config and all arrays."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    """Return eight hex digits of a SHA-256 over the config and all arrays but a refinement's."""
+    others = {k: v for k, v in tensors.items() if not k.startswith(_REFINEMENT)}
+    return _digits(others, json.dumps(config.to_dict(), sort_keys=True))
+
+
+def _refinement_id(tensors: Tensors) -> str | None:
+    """Return eight hex digits of a SHA-256 over the arrays of a refinement; None without one."""
+    found = {k: v for k, v in tensors.items() if k.startswith(_REFINEMENT)}
+    return _digits(found, "") if found else None
+
+
+def _digits(tensors: Tensors, text: str) -> str:
+    """Return eight hex digits of a SHA-256 over a text and arrays."""
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype.str} {list(value.shape)}\n".encode())
@@ -112,6 +134,8 @@ def to_tensors(model: FrozenModel) -> Tensors:
     for name in TABLES:
         tensors |= _flatten(getattr(model, name)._asdict(), name)
     tensors |= _format_tensors(model.fixed_point_format)
+    if model.refinement:
+        tensors |= _flatten(model.refinement._asdict(), "refinement")
     return {k: np.ascontiguousarray(v) for k, v in tensors.items()}
 
 
@@ -130,6 +154,7 @@ def from_tensors(tensors: Tensors, header: str) -> FrozenModel:
         model_id=described["model_id"],
         fingerprint=fingerprint(tensors, config),
         header=header,
+        refinement=_read_refinement(tensors, config),
         **{k: tensors[k] for k in ARRAYS},
         **{k: CdfTables(**_unflatten(tensors, k)) for k in TABLES},
     )
@@ -158,6 +183,16 @@ def _read_format(tensors: Tensors) -> FixedPointFormat:
     }
     others = (tensors.get(name) for name in (_LATENT_SHIFT, _CONTEXT_BIAS, _Z_UNIT))
     return FixedPointFormat(layers, *others)
+
+
+def _read_refinement(tensors: Tensors, config: Config) -> ScaleRefinement | None:
+    """Return the refinement of scales that a file holds, if it does; ValueError if it is wrong."""
+    arrays = _unflatten(tensors, "refinement")
+    if not arrays:
+        return None
+    refinement = ScaleRefinement(**arrays)
+    scale_refinement.check(refinement, config.M)
+    return refinement
 
 
 def _check_reach(tensors: Tensors) -> None:

@@ -16,6 +16,7 @@ from jvrc.coding.tables import CdfTables
 from jvrc.integer.context import OFFSET_EXPONENT
 from jvrc.integer.formats import FixedPointFormat
 from jvrc.integer.network import Network
+from jvrc.integer.scale_refinement import ScaleRefinement
 from jvrc.model.config import Config
 from jvrc.qstep import qstep_row
 
@@ -27,7 +28,7 @@ TABLES = ("z_tables", "y_tables")
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["params", "fixed_point_format", "network", *ARRAYS, *TABLES],
+    data_fields=["params", "fixed_point_format", "network", *ARRAYS, *TABLES, "refinement"],
     meta_fields=["config", "model_id", "fingerprint", "header"],
 )
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,9 @@ class FrozenModel:
       y_tables: 90 tables, by scale index.
       model_id: eight hex digits by which streams name what decodes them. Models with the same id
         decode alike; what they make of an image may differ (jvrc.export.encoder).
-      fingerprint: eight hex digits that depend on every array. The id, unless that is inherited.
+      fingerprint: eight hex digits that depend on every array but those of the refinement. The
+        id, unless that is inherited.
+      refinement: None, or what refines scale indices (jvrc.integer.scale_refinement).
     """
 
     params: dict
@@ -66,11 +69,17 @@ class FrozenModel:
     model_id: str
     fingerprint: str
     header: str = field(repr=False)  # JSON
+    refinement: ScaleRefinement | None = None
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The contents of the file's header: recipe, licence, data statement and more."""
         return json.loads(self.header)
+
+    @property
+    def refinement_id(self) -> str | None:
+        """Eight hex digits by which streams name the refinement; None without one."""
+        return self.metadata.get("refinement") if self.refinement else None
 
     @property
     def z_unit(self) -> float:

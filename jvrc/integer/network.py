@@ -73,7 +73,12 @@ def per_channel(values: Array, x: Array) -> Array:
 
 def rescale(layer: Layer, total: Array) -> Array:
     """Return (total + bias) / 2**shift, rounded half up: int32. total: the sums [...,O]."""
-    bias, shift = per_channel(layer.bias, total), per_channel(layer.shift, total)
+    return rounded_shift(total, layer.bias, layer.shift)
+
+
+def rounded_shift(total: Array, bias: Array, shift: Array) -> Array:
+    """Return (total + bias) / 2**shift, rounded half up: int32 [...,O]; bias and shift: [O]."""
+    bias, shift = (per_channel(a.astype(jnp.int32), total) for a in (bias, shift))
     return (total.astype(jnp.int32) + (bias + ((1 << shift) >> 1))) >> shift
 
 

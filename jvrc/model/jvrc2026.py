@@ -95,12 +95,17 @@ def hyper_parameters(config: Any, params: dict, z_hat: Array) -> tuple[Array, Ar
     return jnp.exp(jnp.clip(out[..., : config.M], -20.0, 20.0)), out[..., config.M :]
 
 
+def step_numbers(m: int, height: int, width: int) -> np.ndarray:
+    """Return the step of each latent: uint8 [height,width,M], both sides even."""
+    group = np.arange(m) * STEPS // m
+    numbers = np.argsort([2 * row + column for row, column in _POSITIONS]).reshape(2, 2)
+    steps = (numbers[..., None] - group) % STEPS
+    return np.tile(steps.astype(np.uint8), (height // 2, width // 2, 1))
+
+
 def step_mask(config: Any, step: int, height: int, width: int) -> np.ndarray:
     """Return which latents are reconstructed in a step: bool [height,width,M], both sides even."""
-    group = np.arange(config.M) * STEPS // config.M
-    place = np.array(_POSITIONS)[(step + group) % STEPS]  # [M,2]
-    rows, columns = np.arange(height)[:, None, None] % 2, np.arange(width)[None, :, None] % 2
-    return (rows == place[:, 0]) & (columns == place[:, 1])
+    return step_numbers(config.M, height, width) == step
 
 
 def means(

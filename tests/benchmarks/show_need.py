@@ -41,7 +41,7 @@ MODEL = "mbt2018-mean"
 class UncheckedCoder(FloatIndependentCoder):
     """The float coder, which takes whatever the y stream turns out to hold."""
 
-    def decode(self, stream, index_shift):
+    def decode(self, stream, index_shift, *, refined=False):
         expected = self.quantise(np.float32(0))  # index and mu alone
         tables = self.model.y_tables
         index = scale_adaptation.apply(expected.index, index_shift, len(tables.low)).ravel()

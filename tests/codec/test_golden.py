@@ -28,7 +28,7 @@ from jvrc.model import transforms, variable_rate
 from jvrc.qstep import QSTEP_CODE_MIN, qstep_code_of, qstep_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-VERSIONS = ("v1", "v2")
+VERSIONS = ("v1", "v2", "v3")
 ENTRIES = {v: json.loads((GOLDEN / v / "golden.json").read_text()) for v in VERSIONS}
 STREAMS = [(version, name) for version in VERSIONS for name in ENTRIES[version]]
 PARTS = ("z", "y", "index", "mu")
@@ -78,10 +78,11 @@ def test_a_golden_stream_has_its_profile_and_metadata(name):
     assert [part.hex() for part in found] == ENTRIES["v2"][name]["metadata"]
 
 
-@pytest.mark.parametrize("name", ENTRIES["v2"])
-def test_a_golden_stream_has_its_tiles_and_sections(name):
-    coded = unpack((GOLDEN / "v2" / f"{name}.jvrc").read_bytes())
-    entry = ENTRIES["v2"][name]
+@pytest.mark.parametrize(("version", "name"), [s for s in STREAMS if s[0] != "v1"])
+def test_a_golden_stream_has_its_tiles_and_sections(version, name):
+    coded = unpack((GOLDEN / version / f"{name}.jvrc").read_bytes())
+    entry = ENTRIES[version][name]
+    assert f"v{coded.version}" == version
     assert len(coded.tiles) == entry["tiles"]
     found = [[section.kind, section.payload.hex()] for section in coded.sections]
     assert found == entry["sections"]

@@ -29,7 +29,7 @@ EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 WEIGHTS = TESTS.parent / "jvrc" / "weights"
 STREAMS = {
     f"{version}/{name}": entry
-    for version in ("v1", "v2")
+    for version in ("v1", "v2", "v3")
     for name, entry in json.loads((GOLDEN / version / "golden.json").read_text()).items()
 }
 # Of the streams of shipped models, an image of the smallest alone: the others take seconds.

@@ -20,6 +20,7 @@ TILES = tuple(Tile(bool(n % 2), Stream(b"z" * n, b"", 1), Stream(b"y", b"e", 2))
 SEVERAL = SMALL._replace(
     width=120, tiles=TILES, tile_side=2, sections=(Section(130, b"exif"), Section(255, b""))
 )
+REFINED = SMALL._replace(tiles=(TILE._replace(refined=True),), refinement_id="fe012345")
 PATCHED = SMALL._replace(tiles=(TILE._replace(patch=b"patch", alpha=b"alpha"),))
 HEADER = b"JVRC" + bytes.fromhex("02 01ab23cd ac02 05 05 03 10")
 
@@ -29,7 +30,7 @@ streams = st.builds(
     escapes=st.binary(max_size=300),
     lanes=st.integers(0, 12).map(lambda exponent: 1 << exponent),
 )
-tiles = st.builds(Tile, scale_adapted=st.booleans(), z=streams, y=streams)
+tiles = st.builds(Tile, scale_adapted=st.booleans(), z=streams, y=streams, refined=st.just(False))
 sections = st.builds(Section, st.integers(128, 255), st.binary(max_size=200))
 
 
@@ -45,7 +46,11 @@ def containers(draw):
         sections=tuple(draw(st.lists(sections, max_size=3))),
     )
     count = container.grid.count
-    return container._replace(tiles=tuple(draw(st.lists(tiles, min_size=count, max_size=count))))
+    found = draw(st.lists(tiles, min_size=count, max_size=count))
+    if draw(st.booleans()):  # version 3
+        container = container._replace(refinement_id=draw(st.binary(min_size=4, max_size=4)).hex())
+        found = [tile._replace(refined=draw(st.booleans())) for tile in found]
+    return container._replace(tiles=tuple(found))
 
 
 def section(kind, payload, header=HEADER):
@@ -73,6 +78,22 @@ def fails(data, message):
 def test_bytes_are_exactly_as_specified():
     assert pack(SMALL) == HEADER + section(2, TILE_BYTES)
     assert unpack(pack(SMALL)) == SMALL
+
+
+def test_bytes_of_a_refined_tile_are_exactly_as_specified():
+    """Version 3 has the id of the refinement at the end of the header, and a flag."""
+    header = HEADER[:4] + b"\3" + HEADER[5:] + bytes.fromhex("fe012345")
+    tile = TILE_BYTES[:1] + bytes([TILE_BYTES[1] | 0x20]) + TILE_BYTES[2:]
+    assert pack(REFINED) == header + section(2, tile, header)
+    assert unpack(pack(REFINED)) == REFINED
+    assert (SMALL.version, REFINED.version) == (2, 3)
+
+
+def test_a_refined_tile_needs_the_id_of_a_refinement():
+    with pytest.raises(ValueError, match="refinement_id must be given"):
+        pack(REFINED._replace(refinement_id=""))
+    with pytest.raises(ValueError, match="refinement_id must be eight lower-case hex digits"):
+        pack(REFINED._replace(refinement_id="FE012345"))
 
 
 def test_bytes_of_several_tiles_are_exactly_as_specified():
@@ -108,7 +129,9 @@ def test_any_bytes_like_object_unpacks():
         unpack("JVRC")
 
 
-@pytest.mark.parametrize("container", [SMALL, SEVERAL], ids=["one tile", "several"])
+@pytest.mark.parametrize(
+    "container", [SMALL, SEVERAL, REFINED], ids=["one tile", "several", "refined"]
+)
 def test_every_changed_byte_is_noticed(container):
     data = pack(container)
     for offset in range(len(data)):
@@ -128,7 +151,9 @@ def test_a_changed_byte_of_any_file_is_noticed(container, data):
 
 
 @pytest.mark.parametrize(
-    "container", [SMALL, SEVERAL, PATCHED], ids=["one tile", "several", "several sections"]
+    "container",
+    [SMALL, SEVERAL, PATCHED, REFINED],
+    ids=["one tile", "several", "several sections", "refined"],
 )
 def test_every_truncation_is_noticed(container):
     data = pack(container)
@@ -146,7 +171,7 @@ def test_every_appended_byte_is_noticed(container, extra):
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_raise_nothing_else(data):
-    for candidate in (data, b"JVRC" + data, b"JVRC\x02" + data, HEADER + data):
+    for candidate in (data, b"JVRC" + data, b"JVRC\x02" + data, b"JVRC\x03" + data, HEADER + data):
         with contextlib.suppress(BitstreamError):
             unpack(candidate)
 
@@ -163,7 +188,7 @@ def test_arbitrary_payloads_raise_nothing_else(kind, data):
         (b"", "empty stream"),
         (b"JV", "truncated stream: only 2 bytes"),
         (b"\x89PNG\r\n\x1a\n", "not a jvrc stream: it starts with b'.x89PNG'"),
-        (with_byte(4, 3), "format version 3, this library reads up to 2: upgrade"),
+        (with_byte(4, 4), "format version 4, this library reads up to 3: upgrade"),
         (with_byte(4, 0), "no format version 0"),
         (with_byte(11, 0), "an image of 300 x 0 pixels"),
         (with_byte(10, 0), "padded varint at byte 9"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jvrc.coding.range_coder import choose_lanes, decode, encode, prepare
+from jvrc.coding.range_coder import Decoder, choose_lanes, decode, encode, prepare
 from jvrc.coding.tables import CdfTables
 from jvrc.errors import BitstreamError
 
@@ -108,6 +108,35 @@ def test_decode_inverts_encode_and_bytes_are_the_specified_ones(seed, n, lanes):
     decoded = decode(data, index, prepared, lanes)
     assert decoded.dtype == np.int32
     np.testing.assert_array_equal(decoded, symbols)
+
+
+@SMALL
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(0, 90), max_size=4),
+    st.sampled_from(LANES),
+    st.booleans(),
+)
+def test_a_stream_may_be_taken_in_parts(seed, sizes, lanes, lanes_at_once):
+    """A part begins at whichever lane is next; its tables may follow from earlier parts."""
+    rng = np.random.default_rng(seed)
+    tables = random_tables(rng)
+    index = rng.integers(0, 5, sum(sizes))
+    symbols, prepared = draw(rng, tables, index), prepare(tables)
+    data = encode(symbols, index, prepared, lanes)
+    decoder = Decoder(data, len(index), prepared, lanes, lanes_at_once=lanes_at_once)
+    ends = np.cumsum([0, *sizes])
+    parts = [decoder.take(index[a:b]) for a, b in itertools.pairwise(ends)]
+    decoder.finish()
+    np.testing.assert_array_equal(np.concatenate([symbols[:0], *parts]), symbols)
+
+
+def test_a_stream_of_which_a_part_is_left_does_not_end_there(sample):
+    data, _, index, prepared, lanes = sample
+    decoder = Decoder(data, len(index), prepared, lanes)
+    decoder.take(index[:300])
+    with pytest.raises(BitstreamError, match="do not end with the symbols"):
+        decoder.finish()
 
 
 @pytest.mark.parametrize("n", [0, 1, 4095, 4096, 4097, 32769, 70001])

@@ -41,11 +41,13 @@ containers = st.builds(
             y=streams,
             patch=st.just(b""),
             alpha=st.just(b""),
+            refined=st.just(False),
         )
     ),
     tile_side=st.just(0),
     sections=st.just(()),
     channels=st.just(3),
+    refinement_id=st.just(""),
 )
 
 
@@ -130,7 +132,7 @@ def test_arbitrary_bytes_raise_nothing_else(data):
         (b"", "empty stream"),
         (b"JV", "truncated stream: only 2 bytes"),
         (b"\x89PNG\r\n\x1a\n", "not a jvrc stream: it starts with b'.x89PNG'"),
-        (with_header_byte(4, 3), "format version 3, this library reads up to 2: upgrade"),
+        (with_header_byte(4, 4), "format version 4, this library reads up to 3: upgrade"),
         (with_header_byte(4, 0), "no format version 0"),
         (with_header_byte(11, 0), "an image of 300 x 0 pixels"),
         (with_header_byte(10, 0), "padded varint at byte 9"),

@@ -21,6 +21,7 @@ IDS = {
     "tiny-context": "b4011293",
     "tiny-linear": "c1fad037",
     "tiny-mean": "5ecf3e9f",
+    "tiny-refined": "1565414c",
     "tiny-scale": "961f818f",
 }
 FILES = jvrc.models() | {path.stem: path for path in GOLDEN.glob("v?/*.safetensors")}

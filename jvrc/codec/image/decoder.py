@@ -93,6 +93,11 @@ def check_model(model: FrozenModel, coded: Container) -> None:
             f"the stream needs the model {coded.model_id}, this is {model.model_id}: load "
             f"{zoo.name_of(coded.model_id) or 'the weights file that compressed the image'}"
         )
+    if coded.refinement_id and coded.refinement_id != model.refinement_id:
+        raise BitstreamError(
+            f"the stream needs the scale refinement {coded.refinement_id}, the model has "
+            f"{model.refinement_id or 'none'}: load the weights file that compressed the image"
+        )
     check_qstep_code(coded)
 
 

@@ -80,7 +80,9 @@ def coded_image(
 ) -> Container:
     """Return the image of coded tiles."""
     size, side = analysed.img.shape[:2], analysed.tile_side
-    coded = Container(analysed.model.model_id, *size, qstep_code, tiles, side)
+    model = analysed.model
+    refinement_id = model.refinement_id if any(tile.refined for tile in tiles) else ""
+    coded = Container(model.model_id, *size, qstep_code, tiles, side, refinement_id=refinement_id)
     return settle(analysed, coded, options.coder_of) if options.patches else coded
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jvrc.codec.effort import rdoq
-from jvrc.codec.tiles.latent_coder import Symbols, reconstruct_with_offsets
+from jvrc.codec.tiles.latent_coder import Symbols, TableChoice, reconstruct_with_offsets
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.streams import decode_stream, encode_stream
 from jvrc.codec.transforms.latents import hyper_synthesis_tiles, round_to_symbols
@@ -67,23 +67,23 @@ class IndependentCoder:
         """Return the same symbols: index and mu do not depend on them."""
         return symbols
 
-    def encode(self, symbols: Symbols, index_shift: np.ndarray) -> Stream:
-        """Return the stream of symbols in row-major order."""
-        tables = self._tables_of(index_shift)
-        return encode_stream(symbols.y.ravel(), tables.ravel(), self.model.y_tables)
+    def refined(self, symbols: Symbols) -> np.ndarray | None:
+        """Return None: scales depend on z alone."""
+        return None
 
-    def decode(self, stream: Stream, index_shift: np.ndarray) -> Symbols:
+    def encode(self, symbols: Symbols, choice: TableChoice) -> Stream:
+        """Return the stream of symbols in row-major order."""
+        return encode_stream(symbols.y.ravel(), choice.tables.ravel(), self.model.y_tables)
+
+    def decode(self, stream: Stream, index_shift: np.ndarray, *, refined: bool = False) -> Symbols:
         """Return the symbols of a stream; BitstreamError if it is damaged."""
-        tables = self._tables_of(index_shift)
+        tables = scale_adaptation.apply(self._index, index_shift, len(self.model.y_tables.low))
         y = decode_stream(stream, tables.ravel(), self.model.y_tables)
         return Symbols(y.reshape(tables.shape), self._index, self._mu)
 
     def reconstruct(self, symbols: Symbols) -> np.ndarray:
         """Return y^ from symbols, mu and offsets."""
         return reconstruct_with_offsets(self.model, symbols, self.qstep_code)
-
-    def _tables_of(self, index_shift: np.ndarray) -> np.ndarray:
-        return scale_adaptation.apply(self._index, index_shift, len(self.model.y_tables.low))
 
 
 @partial(stored, static_argnums=(0,))

@@ -1,7 +1,11 @@
-"""The latent coder of jvrc2026: scales depend on z alone, means also on latents reconstructed.
+"""The latent coder of jvrc2026: means depend on latents reconstructed, scales do not.
 
-All symbols of y are coded at once, in row-major order, under CDF tables that the integer h_s
-chooses. Means are refined in four steps by a float network, which encoder and decoder run alike.
+CDF tables are chosen on integers: by scales from the integer h_s, which are refined by symbols
+decoded before where the model has a refinement (jvrc.integer.scale_refinement) and it pays. Then
+symbols are coded in the order of the four steps, in each in row-major order; without it all at
+once, in row-major order.
+
+Means are refined in the same four steps by a float network, which encoder and decoder run alike.
 Symbols are known before any mean is, so a mean that another machine rounds differently moves a
 reconstruction by about as much and changes no symbol.
 """
@@ -9,24 +13,33 @@ reconstruction by about as much and changes no symbol.
 from functools import partial
 from typing import Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jvrc.codec.effort import annealing
 from jvrc.codec.latent_coders.independent import IndependentCoder
-from jvrc.codec.tiles.latent_coder import Symbols
+from jvrc.codec.tiles.latent_coder import Symbols, TableChoice
 from jvrc.codec.tiles.scene import Scene
+from jvrc.codec.tiles.streams import StreamReader, encode_stream
 from jvrc.codec.transforms.latents import full_precision
 from jvrc.codec.transforms.tiling import map_tiles
+from jvrc.coding import scale_adaptation
+from jvrc.coding.container import Stream
 from jvrc.coding.escapes import LIMIT
 from jvrc.coding.tile_grid import Y_UNIT
 from jvrc.frozen.model import OFFSET_UNIT
+from jvrc.integer import scale_refinement
+from jvrc.integer.scale_refinement import ScaleRefinement
 from jvrc.model import jvrc2026, variable_rate
 from jvrc.model.config import Jvrc2026Config
 from jvrc.model.stepwise import in_steps
 from jvrc.qstep import qstep_of, qstep_row
+from jvrc.runtime import devices
 from jvrc.runtime.programs import stored
+
+_REFINEMENT_MARGIN = -(-scale_refinement.REACH // Y_UNIT)  # in blocks of 64 pixels, rounded up
 
 
 def context_margin(config: Jvrc2026Config) -> int:
@@ -63,6 +76,59 @@ class StepwiseCoder(IndependentCoder):
         """Return symbols of a smaller J, by annealing."""
         return annealing.optimise(self, scene, symbols, effort=effort, progress=progress)
 
+    def refined(self, symbols: Symbols) -> np.ndarray | None:
+        """Return scale indices refined by the symbols of earlier steps."""
+        if self.model.refinement is None:
+            return None
+        size, steps, found = _sizes(symbols.y), self._steps(), self._index.copy()
+        for step in range(jvrc2026.STEPS):
+            np.copyto(found, self._refined(step, size), where=steps == step)
+        return found
+
+    def encode(self, symbols: Symbols, choice: TableChoice) -> Stream:
+        """Return the stream of symbols, in the order of the steps if scales are refined."""
+        if not choice.refined:
+            return super().encode(symbols, choice)
+        order = np.argsort(self._steps(), axis=None, kind="stable")
+        y, tables = symbols.y.ravel()[order], choice.tables.ravel()[order]
+        return encode_stream(y, tables, self.model.y_tables)
+
+    def decode(self, stream: Stream, index_shift: np.ndarray, *, refined: bool = False) -> Symbols:
+        """Return the symbols of a stream; BitstreamError if it is damaged."""
+        if not refined:
+            return super().decode(stream, index_shift)
+        y_tables, steps = self.model.y_tables, self._steps()
+        y, size = np.zeros(steps.shape, np.int32), np.zeros(steps.shape, np.uint8)
+        reader = StreamReader(stream, y.size, y_tables)
+        for step in range(jvrc2026.STEPS):
+            now, index = steps == step, self._refined(step, size)
+            values = reader.take(scale_adaptation.apply(index, index_shift, len(y_tables.low))[now])
+            y[now], size[now] = values, _sizes(values)
+        reader.finish()
+        return Symbols(y, self._index, self._mu)
+
+    def _steps(self) -> np.ndarray:
+        """Return the step of each symbol, uint8 [h,w,M]."""
+        height, width, m = self._index.shape
+        return jvrc2026.step_numbers(m, height, width)
+
+    def _refined(self, step: int, size: np.ndarray) -> np.ndarray:
+        """Return scale indices, uint8 [h,w,M], of which those of a step are refined.
+
+        size: see scale_refinement.refine. On the CPU, as all that chooses tables.
+        """
+        cpu = devices.cpu()
+        refinement = jax.device_put(self.model.refinement, cpu)
+        rate = np.int32(scale_refinement.rate_of(self.qstep_code))
+        blocks = size.shape[0] // Y_UNIT, size.shape[1] // Y_UNIT
+
+        def on_tile(*tile: np.ndarray) -> tuple[Array]:
+            return (_refine(refinement, np.int32(step), rate, *tile),)
+
+        with jax.default_device(cpu):
+            (found,) = map_tiles(on_tile, (size, self._index), blocks, _REFINEMENT_MARGIN)
+        return found
+
     def run_steps(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
         """Return (y^ float32, symbols int32), each [h,w,M], after all steps of the context model.
 
@@ -78,6 +144,18 @@ class StepwiseCoder(IndependentCoder):
 
         inputs = (target, self._index, self._mu)
         return map_tiles(on_tile, inputs, blocks, context_margin(model.config))
+
+
+def _sizes(y: np.ndarray) -> np.ndarray:
+    """Return |q| as refinement sees it, uint8."""
+    return np.minimum(np.abs(y), scale_refinement.MAGNITUDE_MAX).astype(np.uint8)
+
+
+@stored
+def _refine(
+    refinement: ScaleRefinement, step: Array, rate: Array, size: Array, index: Array, valid: Array
+) -> Array:
+    return scale_refinement.refine(refinement, step, size, index, rate, tuple(valid))
 
 
 @partial(stored, static_argnums=(0,))

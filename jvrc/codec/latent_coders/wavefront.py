@@ -15,11 +15,11 @@ from jvrc.codec.effort import rdoq
 from jvrc.codec.latent_coders import wavefront_loop
 from jvrc.codec.latent_coders.wavefront_loop import INTEGER, Arithmetic
 from jvrc.codec.latent_coders.wavefront_order import order, power_of_two
-from jvrc.codec.tiles.latent_coder import Symbols, reconstruct_with_offsets
+from jvrc.codec.tiles.latent_coder import Symbols, TableChoice, reconstruct_with_offsets
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.streams import encode_stream
 from jvrc.codec.transforms.latents import hyper_synthesis_tiles
-from jvrc.coding import escapes, range_coder, scale_adaptation
+from jvrc.coding import escapes, range_coder
 from jvrc.coding.container import Stream
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
@@ -69,14 +69,18 @@ class WavefrontCoder:
         """Return y^ of the symbols, quantised anew: index and mu follow."""
         return self.quantise(self.reconstruct(symbols))
 
-    def encode(self, symbols: Symbols, index_shift: np.ndarray) -> Stream:
+    def refined(self, symbols: Symbols) -> np.ndarray | None:
+        """Return None: scale indices depend on earlier symbols as they are."""
+        return None
+
+    def encode(self, symbols: Symbols, choice: TableChoice) -> Stream:
         """Return the stream of symbols in the order of wavefronts."""
-        tables = scale_adaptation.apply(symbols.index, index_shift, len(self.model.y_tables.low))
-        positions = order(*tables.shape[:2])
-        y, tables = (a.reshape(-1, a.shape[2])[positions] for a in (symbols.y, tables))
+        positions = order(*symbols.y.shape[:2])
+        both = (symbols.y, choice.tables)
+        y, tables = (a.reshape(-1, a.shape[2])[positions] for a in both)
         return encode_stream(y.ravel(), tables.ravel(), self.model.y_tables)
 
-    def decode(self, stream: Stream, index_shift: np.ndarray) -> Symbols:
+    def decode(self, stream: Stream, index_shift: np.ndarray, *, refined: bool = False) -> Symbols:
         """Return the symbols of a stream; BitstreamError if it is damaged or of another model."""
         count = self._psi.shape[0] * self._psi.shape[1] * self.model.config.M
         state, words = range_coder.read_states(stream.words, count, stream.lanes)

@@ -88,8 +88,9 @@ def settle(analysed: AnalysedImage, coded: Container, coder_of: CoderOf) -> Cont
         coded = _with_borders(analysed, coded, masks, coder_of)
     if not all(mask.all() for mask in masks):
         return coded
-    no_streams = {"scale_adapted": False, "z": NO_STREAM, "y": NO_STREAM}
-    return coded._replace(tiles=tuple(tile._replace(**no_streams) for tile in coded.tiles))
+    no_streams = {"scale_adapted": False, "refined": False, "z": NO_STREAM, "y": NO_STREAM}
+    tiles = tuple(tile._replace(**no_streams) for tile in coded.tiles)
+    return coded._replace(tiles=tiles, refinement_id="")
 
 
 def _with_borders(

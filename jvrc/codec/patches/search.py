@@ -12,7 +12,7 @@ from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.latent_coder import CoderOf
 from jvrc.codec.tiles.scene import Scene, scene_of
 from jvrc.codec.tiles.tile_coder import QuantisedTile, encode_tile, quantise_tile
-from jvrc.coding import scale_adaptation, tables
+from jvrc.coding import tables
 from jvrc.coding.tile_grid import BLOCK, Y_UNIT
 from jvrc.qstep import qstep_of
 
@@ -117,8 +117,7 @@ def bits_about(found: QuantisedTile) -> np.ndarray:
 
 def model_bits(found: QuantisedTile) -> np.ndarray:
     """Return the bits of y of each block of a tile, float32 [rows,columns]."""
-    count = len(found.coder.model.y_tables.low)
-    return _bits_of(found, scale_adaptation.apply(found.symbols.index, found.index_shift, count))
+    return _bits_of(found, found.choice.tables)
 
 
 def _bits_of(found: QuantisedTile, table: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 """The contract for coding y, which each architecture fulfils in its own way.
 
 A latent coder is made for one tile of an image: from the model, the integers of z and the step. It
-knows what h_s says of y, and does seven things:
+knows what h_s says of y, and does eight things:
 
     at             the coder of the same z^ at another step: h_s need not run again
     quantise       y -> symbols            encoder
     scale_indices  y -> scale indices      encoder, to estimate rates
     optimise       symbols -> better ones  encoder, with effort
+    refined        symbols -> indices      encoder, where scales are refined by earlier symbols
     encode         symbols -> stream       encoder
     decode         stream -> symbols       decoder, on integers alone: exact on every machine
     reconstruct    symbols -> y^           both
@@ -36,6 +37,14 @@ class Symbols(NamedTuple):
     mu: np.ndarray  # float32 [H/16,W/16,M], an integer times a power of two
 
 
+class TableChoice(NamedTuple):
+    """Under which CDF tables the symbols of a tile are coded."""
+
+    tables: np.ndarray  # uint8 [H/16,W/16,M]
+    index_shift: np.ndarray  # int32 [M], in them already (jvrc.coding.scale_adaptation)
+    refined: bool  # whether they come from refined scale indices
+
+
 class LatentCoder(Protocol):
     """Quantises, codes and reconstructs y of one tile."""
 
@@ -63,12 +72,19 @@ class LatentCoder(Protocol):
         """
         ...
 
-    def encode(self, symbols: Symbols, index_shift: np.ndarray) -> Stream:
-        """Return the stream of symbols; index_shift: int32 [M] (jvrc.coding.scale_adaptation)."""
+    def refined(self, symbols: Symbols) -> np.ndarray | None:
+        """Return refined scale indices, uint8 [H/16,W/16,M]; None if the model refines none."""
         ...
 
-    def decode(self, stream: Stream, index_shift: np.ndarray) -> Symbols:
-        """Return the symbols of a stream that `encode` made; BitstreamError if it is damaged."""
+    def encode(self, symbols: Symbols, choice: TableChoice) -> Stream:
+        """Return the stream of symbols."""
+        ...
+
+    def decode(self, stream: Stream, index_shift: np.ndarray, *, refined: bool) -> Symbols:
+        """Return the symbols of a stream that `encode` made; BitstreamError if it is damaged.
+
+        index_shift, refined: those of its TableChoice.
+        """
         ...
 
     def reconstruct(self, symbols: Symbols) -> np.ndarray:

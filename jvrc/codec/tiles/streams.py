@@ -8,6 +8,7 @@ import numpy as np
 from jvrc.coding import escapes, range_coder, scale_adaptation, tables
 from jvrc.coding.container import Stream, Tile
 from jvrc.coding.tables import CdfTables
+from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
 from jvrc.qstep import qstep_row
 
@@ -23,12 +24,39 @@ def encode_stream(values: np.ndarray, index: np.ndarray, symbol_tables: CdfTable
 
 def decode_stream(stream: Stream, index: np.ndarray, symbol_tables: CdfTables) -> np.ndarray:
     """Return the integers, int32 [n], of a stream; BitstreamError if it is damaged."""
-    prepared = range_coder.prepare(symbol_tables)
-    symbols = range_coder.decode(stream.words, index, prepared, stream.lanes)
-    outside = tables.escapes_in(symbols, index, symbol_tables)
-    escaped = escapes.unpack_escapes(stream.escapes, int(np.count_nonzero(outside)))
-    escapes.check_limit(escaped)
-    return tables.to_values(symbols, index, symbol_tables, escaped)
+    reader = StreamReader(stream, index.size, symbol_tables)
+    values = reader.take(index)
+    reader.finish()
+    return values
+
+
+class StreamReader:
+    """A stream of n integers, taken part by part; all methods raise BitstreamError if damaged."""
+
+    def __init__(self, stream: Stream, n: int, symbol_tables: CdfTables) -> None:
+        self._tables = symbol_tables
+        prepared = range_coder.prepare(symbol_tables)
+        self._symbols = range_coder.Decoder(stream.words, n, prepared, stream.lanes)
+        self._escaped = escapes.unpack_all(stream.escapes)
+        escapes.check_limit(self._escaped)
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Return the next integers, int32 [m]; index, int [m]: the table of each."""
+        symbols = self._symbols.take(index)
+        outside = tables.escapes_in(symbols, index, self._tables)
+        count = int(np.count_nonzero(outside))
+        escaped, self._escaped = self._escaped[:count], self._escaped[count:]
+        if len(escaped) < count:
+            raise BitstreamError(f"damaged stream: {len(escaped)} of {count} escape values")
+        return tables.to_values(symbols, index, self._tables, escaped)
+
+    def finish(self) -> None:
+        """Check that the stream ends behind the integers taken."""
+        self._symbols.finish()
+        if len(self._escaped):
+            raise BitstreamError(
+                f"damaged stream: {len(self._escaped)} escape values are left over"
+            )
 
 
 def encode_z(

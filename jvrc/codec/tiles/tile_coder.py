@@ -12,22 +12,25 @@ section alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from jvrc.codec.tiles import masking
-from jvrc.codec.tiles.latent_coder import CoderOf, LatentCoder, Symbols
+from jvrc.codec.tiles.latent_coder import CoderOf, LatentCoder, Symbols, TableChoice
 from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.streams import decode_z, encode_z
 from jvrc.codec.transforms.latents import analyse_latents, quantise_z
 from jvrc.codec.transforms.regions import window_of
 from jvrc.coding import patch, scale_adaptation
-from jvrc.coding.container import Container, Tile
+from jvrc.coding.container import REFINEMENT_BYTES, Container, Tile
+from jvrc.coding.tables import bit_costs
 from jvrc.coding.tile_grid import Y_UNIT, Area
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
+
+_SIZE_MAX = 15  # larger |q|, which are few, count as this one where two choices are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +48,9 @@ class QuantisedTile:
         return self.coder.reconstruct(self.symbols) if self.coder else self.symbols.mu
 
     @cached_property
-    def index_shift(self) -> np.ndarray:
-        """The shifts of scale indices, int32 [M], that suit the symbols best."""
-        symbols = self.symbols
-        return scale_adaptation.choose(symbols.y, symbols.index, self.coder.model.y_tables)
+    def choice(self) -> TableChoice:
+        """The tables that suit the symbols best."""
+        return choose_tables(self.coder, self.symbols)
 
 
 def quantise_tile(
@@ -82,13 +84,41 @@ def with_better_symbols(
 
 def encode_tile(quantised: QuantisedTile) -> Tile:
     """Return the streams of a tile, and its patch."""
-    coder, index_shift = quantised.coder, quantised.index_shift
+    coder, choice = quantised.coder, quantised.choice
     return Tile(
-        scale_adapted=bool(index_shift.any()),
-        z=encode_z(coder.model, quantised.z_q, index_shift, coder.qstep_code),
-        y=coder.encode(quantised.symbols, index_shift),
+        scale_adapted=bool(choice.index_shift.any()),
+        z=encode_z(coder.model, quantised.z_q, choice.index_shift, coder.qstep_code),
+        y=coder.encode(quantised.symbols, choice),
         patch=quantised.patch,
+        refined=choice.refined,
     )
+
+
+def choose_tables(coder: LatentCoder, symbols: Symbols) -> TableChoice:
+    """Return the tables of symbols, by refined scale indices where these take fewer bits."""
+    plain = _with_shifts(coder, symbols, symbols.index, refined=False)
+    index = coder.refined(symbols)
+    if index is None:
+        return plain
+    other, bits = _with_shifts(coder, symbols, index, refined=True), partial(_bits, coder, symbols)
+    return other if bits(other) + 8 * REFINEMENT_BYTES < bits(plain) else plain
+
+
+def _with_shifts(
+    coder: LatentCoder, symbols: Symbols, index: np.ndarray, *, refined: bool
+) -> TableChoice:
+    y_tables = coder.model.y_tables
+    index_shift = scale_adaptation.choose(symbols.y, index, y_tables)
+    tables = scale_adaptation.apply(index, index_shift, len(y_tables.low))
+    return TableChoice(tables, index_shift, refined)
+
+
+def _bits(coder: LatentCoder, symbols: Symbols, choice: TableChoice) -> float:
+    """Return the bits of symbols and shifts, to compare choices by."""
+    size = np.minimum(np.abs(symbols.y), _SIZE_MAX)
+    cost = bit_costs(coder.model.y_tables, np.arange(_SIZE_MAX + 1)).astype(np.float32)
+    bits = np.sum(cost[choice.tables, size], dtype=np.float64)
+    return float(bits) + scale_adaptation.side_bits(choice.index_shift)
 
 
 def decode_tile(
@@ -112,7 +142,8 @@ def decode_tile(
             return _zeros(model, blocks)
         z_q, index_shift = decode_z(model, tile, blocks, coded.qstep_code)
         coder = coder_of(model, z_q, coded.qstep_code)
-        return QuantisedTile(z_q, coder.decode(tile.y, index_shift), coder)
+        symbols = coder.decode(tile.y, index_shift, refined=tile.refined)
+        return QuantisedTile(z_q, symbols, coder)
     except BitstreamError as error:
         raise BitstreamError(f"{coded.name_of(number)}: {error}") from error
 

@@ -1,17 +1,19 @@
-"""Writes golden streams of format version 2: run once for each model, never to make a test pass.
+"""Writes golden streams of format versions 2 and 3: once for each, never to make a test pass.
 
-    python tests/golden/v2/make.py --write
+    python tests/golden/make.py --write
 
 A stream made by a released version stays here for ever and must decode to the same symbols. The
-tiny models have random weights: tiny-2026 (jvrc2026) is here, the others are those of the streams
-of version 1. A stream of a shipped model needs its weights: once released, they stay in the package
-beside their successors. Existing files are kept as they are.
+tiny models have random weights: tiny-2026 (jvrc2026) is in v2, that with refined scales in v3, the
+others are those of the streams of version 1. A stream of a shipped model needs its weights: once
+released, they stay in the package beside their successors. Existing files are kept as they are.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -35,10 +37,10 @@ from jvrc.io import images
 from jvrc.qstep import qstep_code_of
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 import decode  # noqa: E402
 import profiles  # noqa: E402
-from small import spread_2026  # noqa: E402
+from small import always_refined, refined_2026, spread_2026  # noqa: E402
 
 
 class Case(NamedTuple):
@@ -83,6 +85,14 @@ CASES = {
     "patched": Case("tiny-2026", (130, 200), 4.0, 2, patched=2),
     "patched-grey": Case("tiny-mean", (70, 66), 2.0, MAX_TILE_SIDE, patched=3, grey=True),
     "patched-all-over": Case("tiny-context", (70, 90), 2.0, 1, patched=1),
+    "refined": Case("tiny-refined", (130, 70), 1.37, 1),
+    "refined-one-tile": Case("tiny-refined", (200, 300), 6.0, MAX_TILE_SIDE),
+    "refined-escapes": Case("tiny-refined", (64, 64), 0.5, 1, lanes=4096),
+    "refined-patched": Case("tiny-refined", (130, 200), 4.0, 2, patched=2, alpha=True),
+}
+TINY = {
+    "v2/tiny-2026": partial(spread_2026, z_scale=3.0, fold=2),
+    "v3/tiny-refined": partial(refined_2026, z_scale=3.0),
 }
 PHOTO = Case("", (96, 128), 2.0, 1)  # of each shipped model, rows from 100, columns from 200
 
@@ -112,48 +122,61 @@ def with_patches(coded: Container, img: np.ndarray, every: int) -> Container:
     return coded._replace(tiles=tuple(tiles))
 
 
-def write(name: str, weights: str, model: FrozenModel, img: np.ndarray, case: Case) -> dict:
-    """One stream and what it decodes to; its entry of golden.json."""
-    lanes = mock.patch.object(range_coder, "choose_lanes", return_value=case.lanes)
-    with lanes if case.lanes else contextlib.nullcontext():
+def write(name: str, model: FrozenModel, img: np.ndarray, case: Case) -> tuple[str, dict]:
+    """One stream and what it decodes to: its folder, and its entry of golden.json."""
+    with contextlib.ExitStack() as stack:
+        if case.lanes:
+            lanes = mock.patch.object(range_coder, "choose_lanes", return_value=case.lanes)
+            stack.enter_context(lanes)
+        if case.weights and model.refinement:
+            stack.enter_context(always_refined())
         coded = encode_image(model, img, qstep_code_of(case.qstep), tile_side=case.tile_side)
     coded = with_patches(coded, img, case.patched) if case.patched else coded
     all_sections = (*case.sections, *write_metadata(*case.metadata))
     coded = coded._replace(sections=all_sections, channels=GREY if case.grey else RGB)
     data = pack(with_alpha(coded, disc(*img.shape[:2]) if case.alpha else None))
-    (HERE / f"{name}.jvrc").write_bytes(data)
-    Image.fromarray(jvrc.decompress(model, data)).save(HERE / f"{name}.png", optimize=True)
-    entry = {"weights": weights, "tiles": len(coded.tiles)}
+    folder = f"v{coded.version}"
+    (HERE / folder / f"{name}.jvrc").write_bytes(data)
+    png = HERE / folder / f"{name}.png"
+    Image.fromarray(jvrc.decompress(model, data)).save(png, optimize=True)
+    entry = {"tiles": len(coded.tiles)}
     entry["sections"] = [[kind, payload.hex()] for kind, payload in all_sections]
     if any(case.metadata):
         entry["metadata"] = [part.hex() for part in case.metadata]
-    return entry | decode.hashes(*decode_symbols(model, data))
+    return folder, entry | decode.hashes(*decode_symbols(model, data))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", required=True)
     parser.parse_args()
-    index = HERE / "golden.json"
-    entries = json.loads(index.read_text()) if index.exists() else {}
-    if not (HERE / "tiny-2026.safetensors").exists():
-        spread_2026(HERE / "tiny-2026.safetensors", z_scale=3.0, fold=2)
-    for name, case in CASES.items():
-        weights = f"{case.weights}.safetensors"
-        if not (HERE / weights).exists():
-            weights = f"../v1/{weights}"
-        if name not in entries:
-            model = read_model(HERE / weights)
-            img = image(*case.shape)
-            img = np.repeat(img[..., :1], 3, axis=2) if case.grey else img
-            entries[name] = write(name, weights, model, img, case)
+    indices = {version: HERE / version / "golden.json" for version in ("v2", "v3")}
+    entries = {v: json.loads(p.read_text()) if p.exists() else {} for v, p in indices.items()}
+    done = {name for found in entries.values() for name in found}
+
+    def add(name: str, weights: Path | str, model: FrozenModel, img: np.ndarray, case: Case):
+        folder, entry = write(name, model, img, case)
+        if isinstance(weights, Path):
+            weights = os.path.relpath(weights, HERE / folder)
+        entries[folder][name] = entry | {"weights": weights}
+
+    for name, make in TINY.items():
+        if not (path := HERE / f"{name}.safetensors").exists():
+            make(path)
+    for name in CASES.keys() - done:
+        case = CASES[name]
+        (path,) = HERE.glob(f"v*/{case.weights}.safetensors")
+        img = image(*case.shape)
+        img = np.repeat(img[..., :1], 3, axis=2) if case.grey else img
+        add(name, path, read_model(path), img, case)
     photo = images.read_image(demo.bundled_photo())[100:196, 200:328]
     for weights in jvrc.models():
         model = jvrc.load(weights)
-        name = f"{weights}-{model.model_id}"
-        if name not in entries:
-            entries[name] = write(name, weights, model, photo, PHOTO)
-    index.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+        ids = [i for i in (model.model_id, model.refinement_id) if i]
+        if (name := "-".join([weights, *ids])) not in done:
+            add(name, weights, model, photo, PHOTO)
+    for version, path in indices.items():
+        path.write_text(json.dumps(entries[version], indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

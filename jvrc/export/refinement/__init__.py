@@ -1,0 +1,1 @@
+"""Fitting the scale refinement of a frozen jvrc2026 (jvrc.integer.scale_refinement)."""
