@@ -13,7 +13,7 @@ import numpy as np
 
 from jvrc.codec.tiles import tile_coder
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols, TableChoice
-from jvrc.coding import scale_adaptation
+from jvrc.codec.tiles.table_choice import shifted_tables
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.frozen.model import FrozenModel
@@ -152,10 +152,8 @@ def always_refined() -> Iterator[None]:
     """Let every tile be coded by refined scales, where the model has them."""
 
     def choose(coder: LatentCoder, symbols: Symbols) -> TableChoice:
-        index, y_tables = coder.refined(symbols), coder.model.y_tables
-        index_shift = scale_adaptation.choose(symbols.y, index, y_tables)
-        tables = scale_adaptation.apply(index, index_shift, len(y_tables.low))
-        return TableChoice(tables, index_shift, True)
+        found = shifted_tables(coder.model.y_tables, symbols.y, coder.refined(symbols))
+        return found._replace(refined=True)
 
     with mock.patch.object(tile_coder, "choose_tables", choose):
         yield

@@ -17,7 +17,7 @@ from jvrc.codec.rate_control.rate_curve import RateCurve
 from jvrc.codec.rate_control.shared_coders import SharedCoders
 from jvrc.codec.tiles import analysed as analysed_module
 from jvrc.codec.tiles.analysed import AnalysedImage
-from jvrc.codec.tiles.tile_coder import choose_tables
+from jvrc.codec.tiles.table_choice import choose_tables
 from jvrc.codec.transforms.latents import analyse, quantise_z
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.tile_grid import tile_grid

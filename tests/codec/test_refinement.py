@@ -9,7 +9,7 @@ from small import always_refined, random_refinement, refined_2026
 import jvrc
 from jvrc.codec.image.decoder import decode_symbols
 from jvrc.codec.image.encoder import encode_image, quantise_image
-from jvrc.codec.tiles.tile_coder import choose_tables
+from jvrc.codec.tiles.table_choice import choose_tables
 from jvrc.coding.packing import pack, unpack
 from jvrc.coding.tables import ideal_bits, to_symbols
 from jvrc.frozen.file import read_model, save_model, seal

@@ -7,7 +7,7 @@ from small import refined_2026, spread_2026
 
 import jvrc
 from jvrc.codec.image.encoder import quantise_image
-from jvrc.codec.tiles.tile_coder import choose_tables
+from jvrc.codec.tiles.table_choice import choose_tables
 from jvrc.coding.tables import ideal_bits, to_symbols
 from jvrc.export.freezing import gaussian_tables
 from jvrc.export.refinement import bits, fitting, network, rounding

@@ -28,9 +28,10 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from jvrc.codec.effort.objective import REACH, bit_costs, cost, error_weight, tables_of
+from jvrc.codec.effort.objective import REACH, bit_costs, cost, error_weight
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
 from jvrc.codec.tiles.scene import Scene
+from jvrc.codec.tiles.table_choice import choose_tables
 from jvrc.codec.transforms.latents import full_precision
 from jvrc.codec.transforms.tiling import covering
 from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area
@@ -121,7 +122,7 @@ def _tile(coder: LatentCoder, scene: Scene, symbols: Symbols) -> _Tile:
         img=_corner(scene.img.astype(np.float32) / 255, size),
         weight=_corner(weight, size),
         around=jnp.where(inside, 0, around),
-        table=placed(tables_of(model, symbols).astype(np.int32)),
+        table=placed(choose_tables(coder, symbols).tables.astype(np.int32)),
         first=placed(symbols.mu / np.float32(model.config.hyper_scale)),
         delta=placed(model.delta(symbols.index, coder.qstep_code)),
         inside=inside,

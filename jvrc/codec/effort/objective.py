@@ -10,8 +10,9 @@ distortion that of the image decoded, in whole grey levels.
 import numpy as np
 
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
+from jvrc.codec.tiles.table_choice import choose_tables
 from jvrc.codec.transforms.latents import synthesise
-from jvrc.coding import escapes, scale_adaptation, tables
+from jvrc.coding import escapes, tables
 from jvrc.frozen.model import FrozenModel
 from jvrc.qstep import qstep_of, rd_lambda
 
@@ -28,12 +29,6 @@ def error_weight(qstep: float) -> float:
     return rd_lambda(qstep) * 255**2 / 3
 
 
-def tables_of(model: FrozenModel, symbols: Symbols) -> np.ndarray:
-    """Return the table, uint8 [h,w,M], of each symbol of y under the shifts that suit them best."""
-    index_shift = scale_adaptation.choose(symbols.y, symbols.index, model.y_tables)
-    return scale_adaptation.apply(symbols.index, index_shift, len(model.y_tables.low))
-
-
 def cost(
     coder: LatentCoder, symbols: Symbols, img: np.ndarray, y_hat: np.ndarray, weight: np.ndarray
 ) -> float:
@@ -42,7 +37,7 @@ def cost(
     img: uint8 [h,w,3]. weight: float32 [h,w,3], or [1,1,1] for all samples, of squared errors.
     """
     symbol_tables = coder.model.y_tables
-    table = tables_of(coder.model, symbols).ravel()
+    table = choose_tables(coder, symbols).tables.ravel()
     coded, escaped = tables.to_symbols(symbols.y.ravel(), table, symbol_tables)
     bits = tables.ideal_bits(coded, table, symbol_tables)
     bits += 8 * len(escapes.pack_escapes(escaped))

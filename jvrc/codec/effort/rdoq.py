@@ -29,8 +29,9 @@ from jax import Array
 from tqdm import tqdm
 
 from jvrc.codec.effort import objective
-from jvrc.codec.effort.objective import REACH, bit_costs, error_weight, tables_of
+from jvrc.codec.effort.objective import REACH, bit_costs, error_weight
 from jvrc.codec.tiles.latent_coder import LatentCoder, Symbols
+from jvrc.codec.tiles.table_choice import shifted_tables
 from jvrc.codec.transforms.latents import full_precision, synthesis_margin
 from jvrc.codec.transforms.tiling import map_tiles, tile_count
 from jvrc.coding.tile_grid import BLOCK, Y_UNIT
@@ -136,7 +137,7 @@ def search(
             tile = _tile(model, qstep_code, img, counts, *others)
             return (_search_tile(model, tile, jnp.asarray(y, jnp.float32), costs, passes, bar),)
 
-        table = tables_of(model, symbols)
+        table = shifted_tables(model.y_tables, symbols.y, symbols.index).tables
         inputs = (padded, counts, symbols.y, symbols.index, table, symbols.mu)
         (found,) = map_tiles(on_tile, inputs, blocks, margin)
     return found

@@ -12,7 +12,7 @@ section alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
@@ -21,16 +21,14 @@ from jvrc.codec.tiles.latent_coder import CoderOf, LatentCoder, Symbols, TableCh
 from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.streams import decode_z, encode_z
+from jvrc.codec.tiles.table_choice import choose_tables
 from jvrc.codec.transforms.latents import analyse_latents, quantise_z
 from jvrc.codec.transforms.regions import window_of
-from jvrc.coding import patch, scale_adaptation
-from jvrc.coding.container import REFINEMENT_BYTES, Container, Tile
-from jvrc.coding.tables import bit_costs
+from jvrc.coding import patch
+from jvrc.coding.container import Container, Tile
 from jvrc.coding.tile_grid import Y_UNIT, Area
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
-
-_SIZE_MAX = 15  # larger |q|, which are few, count as this one where two choices are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,33 +90,6 @@ def encode_tile(quantised: QuantisedTile) -> Tile:
         patch=quantised.patch,
         refined=choice.refined,
     )
-
-
-def choose_tables(coder: LatentCoder, symbols: Symbols) -> TableChoice:
-    """Return the tables of symbols, by refined scale indices where these take fewer bits."""
-    plain = _with_shifts(coder, symbols, symbols.index, refined=False)
-    index = coder.refined(symbols)
-    if index is None:
-        return plain
-    other, bits = _with_shifts(coder, symbols, index, refined=True), partial(_bits, coder, symbols)
-    return other if bits(other) + 8 * REFINEMENT_BYTES < bits(plain) else plain
-
-
-def _with_shifts(
-    coder: LatentCoder, symbols: Symbols, index: np.ndarray, *, refined: bool
-) -> TableChoice:
-    y_tables = coder.model.y_tables
-    index_shift = scale_adaptation.choose(symbols.y, index, y_tables)
-    tables = scale_adaptation.apply(index, index_shift, len(y_tables.low))
-    return TableChoice(tables, index_shift, refined)
-
-
-def _bits(coder: LatentCoder, symbols: Symbols, choice: TableChoice) -> float:
-    """Return the bits of symbols and shifts, to compare choices by."""
-    size = np.minimum(np.abs(symbols.y), _SIZE_MAX)
-    cost = bit_costs(coder.model.y_tables, np.arange(_SIZE_MAX + 1)).astype(np.float32)
-    bits = np.sum(cost[choice.tables, size], dtype=np.float64)
-    return float(bits) + scale_adaptation.side_bits(choice.index_shift)
 
 
 def decode_tile(
