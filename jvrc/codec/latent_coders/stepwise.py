@@ -1,4 +1,4 @@
-"""The latent coder of jvrc2026: means depend on latents reconstructed, scales do not.
+"""The latent coder of jvrc2026: scales depend on integers alone, means on latents reconstructed.
 
 CDF tables are chosen on integers: by scales from the integer h_s, which are refined by symbols
 decoded before where the model has a refinement (jvrc.integer.scale_refinement) and it pays. Then
