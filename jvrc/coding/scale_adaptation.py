@@ -4,7 +4,7 @@ A model's scales sigma / Delta are right on average over photographs. In one ima
 hold more or less than they say; in a grey one, the channels of colour hold nothing. So a file may
 give for each channel an integer that is added to the scale indices when the CDF tables of its
 symbols are chosen: M symbols behind those of z. Nothing else depends on it, least of all y^, so an
-encoder chooses it last. What it saves: tests/benchmarks/bench_scale_adaptation.py.
+encoder chooses it last. What it saves: tests/benchmarks/bench_scales.py.
 """
 
 from typing import TypeVar

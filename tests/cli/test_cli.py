@@ -368,7 +368,7 @@ def test_info_accounts_for_every_byte(capsys, stream):
     assert main(["info", "photo.jvrc", "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert sum(info["content"].values()) == info["bytes"] == len(stream)
-    assert (info["version"], info["tiles"]) == (2, 1)
+    assert (info["version"], info["tiles"], info["refined"]) == (3, 1, 1)
     assert (info["height"], info["width"], info["qstep"]) == (40, 56, 2.0)
     assert (info["model"], info["model_id"]) == (MODEL, jvrc.load(MODEL).model_id)
     assert info["bpp"] == 8 * len(stream) / (40 * 56)
@@ -376,7 +376,8 @@ def test_info_accounts_for_every_byte(capsys, stream):
     assert main(["info", "photo.jvrc"]) == 0
     out = capsys.readouterr().out
     assert "image     40x56 (height x width)" in out
-    assert "format    version 2, tiles: 1" in out
+    assert "format    version 3, tiles: 1" in out
+    assert "of 1 tiles, refined in 1" in out
     assert f"({MODEL})" in out
 
 
