@@ -11,6 +11,7 @@ from jvrc.cli.sources import load_training, opened, print_skipped
 from jvrc.frozen import zoo
 
 _CHECKED = (1.0, 2.0, 4.0, 8.0, 16.0)  # qsteps at which files are compared
+_CENTRE, _CENTRES = 512, 21  # side in pixels, and number, of the images compared
 
 
 def add_refine(subparsers: Any) -> None:
@@ -69,13 +70,14 @@ def _some(images: Any, most: int) -> Iterator[Any]:
 
 
 def _comparison(model: Any, images: Any) -> Iterator[str]:
-    """Yield a line for each qstep: the bytes of held-out images with and without refinement."""
+    """Yield a line for each qstep: the bytes of centres of images with and without refinement."""
     from dataclasses import replace
 
     from jvrc.codec.files import compress
+    from jvrc.training.data import batches
 
     plain = replace(model, refinement=None)
-    held_out = [images[i] for i in range(len(images))]
+    held_out = list(batches.centres(images, size=_CENTRE, limit=_CENTRES))
     for qstep in _CHECKED:
         sizes = [sum(len(compress(m, img, qstep)) for img in held_out) for m in (plain, model)]
         change = sizes[1] / sizes[0] - 1
