@@ -11,7 +11,7 @@ import pkgutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import random_model, random_params, small_config
+from small import always_refined, random_model, random_params, refined_2026, small_config
 
 import jvrc
 from jvrc.codec import differentiable
@@ -85,4 +85,6 @@ def test_coding_and_freezing(lowered, photo, tmp_path):
         config = small_config(architecture, latent_scale=20.0, hyper_scale=4.0)
         code(random_model(config, random_params(config), tmp_path / architecture), photo)
         differentiable.forward((config, random_params(config)), jnp.zeros((1, 64, 64, 3)), 4.0)
+    with always_refined():
+        code(refined_2026(tmp_path / "refined"), photo)
     assert not [path for path, architectures in lowered.items() if not architectures]
