@@ -20,8 +20,8 @@ def add_refine(subparsers: Any) -> None:
         subparsers,
         "refine",
         _run_refine,
-        "fit to a jvrc2026 what refines its scales: files get smaller, images stay the same (needs "
-        "the extra `train`)",
+        "fit the scale refinement of a jvrc2026: smaller files, the same images (needs the extra "
+        "`train`)",
         "jvrc refine small.safetensors --data photos/ -o refined.safetensors",
         "jvrc refine jvrc2026 --data photos/ -o quick.safetensors --steps 1000 --images 50",
     )
@@ -33,12 +33,16 @@ def add_refine(subparsers: Any) -> None:
         "--images", metavar="N", type=int, default=520, help="at most so many (default: 520)"
     )
     parser.add_argument(
-        "--steps", metavar="N", type=int, default=10_000, help="of fitting (default: 10000)"
+        "--steps", metavar="N", type=int, default=10_000, help="training steps (default: 10000)"
     )
     parser.add_argument(
-        "--hidden", metavar="H", type=int, default=96, help="channels between (default: 96)"
+        "--hidden",
+        metavar="H",
+        type=int,
+        default=96,
+        help="channels of the hidden layers (default: 96)",
     )
-    add_output(parser, "FILE", "the weights file to write")
+    add_output(parser, "FILE", "the weights file to write; default: MODEL-refined.safetensors")
 
 
 def _run_refine(args: argparse.Namespace) -> None:
@@ -53,7 +57,7 @@ def _run_refine(args: argparse.Namespace) -> None:
 
     model, images = zoo.load(args.model), opened(args.data)
     some = _some(images.train, args.images)
-    model = save_model(refined(model, some, hidden=args.hidden, steps=args.steps), output)
+    model = save_model(refined(model, some, hidden=args.hidden, training_steps=args.steps), output)
     print_skipped(images)
     print(
         f"{output}: model {model.model_id}, refinement {model.refinement_id}, "

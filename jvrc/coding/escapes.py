@@ -34,15 +34,7 @@ def pack_escapes(values: np.ndarray) -> bytes:
     return ((groups & 0x7F) | more << 7).astype(np.uint8)[needed].tobytes()
 
 
-def unpack_escapes(data: bytes, count: int) -> np.ndarray:
-    """Return the int32 values [count]; BitstreamError if the bytes hold anything else."""
-    values = unpack_all(data)
-    if len(values) != count:
-        raise BitstreamError(f"damaged stream: {len(values)} escape values, {count} were announced")
-    return values
-
-
-def unpack_all(data: bytes) -> np.ndarray:
+def unpack_escapes(data: bytes) -> np.ndarray:
     """Return the int32 values, however many; BitstreamError if the bytes hold anything else."""
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets < 0x80) + 1

@@ -7,7 +7,7 @@ looks at
 
     score   of each symbol of an earlier step: how much larger than expected it is, else 0
     index   of each scale, as h_s gives it
-    rate    which tells Delta
+    code    of the quantisation step Delta, see `coarse_code`
 
 at the latent's own position, through one hidden layer, and at the scores of its own channel in the
 5x5 positions around. The result, plus a number that depends on the scale index, is added to
@@ -29,7 +29,7 @@ from jvrc.model.transforms import Valid, within
 
 MAGNITUDE_MAX = 15  # larger |q| have the score of this one
 HIDDEN_MAX = 2**8 - 1  # the hidden layer saturates here
-RATE_MAX = 96  # see `rate_of`
+COARSE_MAX = 96  # see `coarse_code`
 REACH = 2  # positions that a latent's own channel is looked at around it
 UNIT_SHIFT = 4  # results are in sixteenths of a scale index
 SCORE_MAX = 2**7 - 1
@@ -43,45 +43,46 @@ class ScaleRefinement(NamedTuple):
     """
 
     score: np.ndarray  # int8 [90,16], by scale index and |q|
-    hidden_kernel: np.ndarray  # int16 [4,2M+1,H]: from scores, scale indices and the rate
+    hidden_kernel: np.ndarray  # int16 [4,2M+1,H]: from scores, scale indices and the code
     hidden_bias: np.ndarray  # int32 [4,H]
     hidden_shift: np.ndarray  # int8 [4,H]
-    out_kernel: np.ndarray  # int16 [4,H+1,M]: from the hidden layer and the rate
+    out_kernel: np.ndarray  # int16 [4,H+1,M]: from the hidden layer and the code
     around: np.ndarray  # int16 [4,5,5,M]: from the scores of the own channel
     out_bias: np.ndarray  # int32 [4,M]
     out_shift: np.ndarray  # int8 [4,M]
     by_index: np.ndarray  # int16 [4,90], added by scale index
 
 
-def rate_of(qstep_code: int) -> int:
-    """Return what the networks know of Delta: an integer, 0 ... RATE_MAX."""
+def coarse_code(qstep_code: int) -> int:
+    """Return what the networks see of Delta: an eighth of its qstep code, 0 ... COARSE_MAX."""
     return (qstep_code + 128) >> 3
 
 
 def refine(
     refinement: ScaleRefinement,
     step: Array | int,
-    size: Array,
+    magnitude: Array,
     index: Array,
-    rate: Array | int,
+    code: Array | int,
     valid: Valid = None,
 ) -> Array:
     """Return the refined scale indices, uint8 [h,w,M], of which those of the step are meant.
 
-    step: 0 ... 3. size: uint8 [h,w,M], |q| up to MAGNITUDE_MAX; only those of earlier steps matter.
-    index: uint8 [h,w,M]. rate: see `rate_of`. valid: the part of a tile inside the image.
+    step: 0 ... 3. magnitude: |q|, at most MAGNITUDE_MAX, uint8 [h,w,M]; only those of earlier steps
+      matter. index: uint8 [h,w,M]. code: see `coarse_code`. valid: the part of a tile inside the
+      image (jvrc.model.transforms).
     """
     net = ScaleRefinement(refinement.score, *(field[step] for field in refinement[1:]))
     h, w, m = index.shape
     steps = jnp.asarray(jvrc2026.step_numbers(m, 2, 2), jnp.int32)
     earlier = jnp.tile(steps, (h // 2, w // 2, 1)) < step
-    score = jnp.where(earlier, net.score[index, size].astype(jnp.float32), 0.0)
+    score = jnp.where(earlier, net.score[index, magnitude].astype(jnp.float32), 0.0)
     score = within(score[None], valid, 16)[0]
-    rates = jnp.full((h, w, 1), rate, jnp.float32)
-    x = jnp.concatenate([score, index.astype(jnp.float32), rates], axis=-1)
+    codes = jnp.full((h, w, 1), code, jnp.float32)
+    x = jnp.concatenate([score, index.astype(jnp.float32), codes], axis=-1)
     x = rounded_shift(product(x, net.hidden_kernel), net.hidden_bias, net.hidden_shift)
     x = jnp.clip(x, 0, HIDDEN_MAX).astype(jnp.float32)
-    total = product(jnp.concatenate([x, rates], axis=-1), net.out_kernel).astype(jnp.int32)
+    total = product(jnp.concatenate([x, codes], axis=-1), net.out_kernel).astype(jnp.int32)
     total = total + _around(net.around, score)
     found = rounded_shift(total, net.out_bias, net.out_shift)
     found = found + net.by_index[index].astype(jnp.int32)
@@ -131,9 +132,9 @@ def check(refinement: ScaleRefinement, m: int) -> None:
 
 def largest_sums(refinement: ScaleRefinement, m: int) -> tuple[np.ndarray, ...]:
     """Return the largest magnitudes of each layer's sums: int64 [4,H] and [4,M]."""
-    inputs = np.repeat([SCORE_MAX, INDEX_COUNT - 1, RATE_MAX], [m, m, 1])
+    inputs = np.repeat([SCORE_MAX, INDEX_COUNT - 1, COARSE_MAX], [m, m, 1])
     hidden = _largest(refinement.hidden_kernel, inputs, refinement.hidden_bias)
-    inputs = np.append(np.full(refinement.out_kernel.shape[1] - 1, HIDDEN_MAX), RATE_MAX)
+    inputs = np.append(np.full(refinement.out_kernel.shape[1] - 1, HIDDEN_MAX), COARSE_MAX)
     out = _largest(refinement.out_kernel, inputs, refinement.out_bias)
     return hidden, out + SCORE_MAX * np.abs(refinement.around.astype(np.int64)).sum((1, 2))
 

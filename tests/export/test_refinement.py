@@ -26,7 +26,7 @@ def drawn(rng, side=16):
     """Symbols whose scales are off by a factor that is the same all over a crop."""
     index = rng.integers(8, 40, (side, side, M))
     scale = 0.11 * 2 ** ((index + rng.uniform(-8, 8)) / 8)
-    size = np.minimum(np.abs(np.rint(rng.normal(0, scale))), bits.SIZE_MAX)
+    size = np.minimum(np.abs(np.rint(rng.normal(0, scale))), bits.LARGEST)
     return network.Sample(size.astype(np.uint8), index.astype(np.uint8), np.int32(20))
 
 
@@ -43,7 +43,7 @@ def samples():
 @pytest.fixture(scope="module")
 def params(samples):
     with jax.numpy_dtype_promotion("standard"):  # Adam of optax needs it
-        return fitting.trained(COST, samples, hidden=HIDDEN, steps=400)
+        return fitting.trained(COST, samples, hidden=HIDDEN, training_steps=400)
 
 
 def test_costs_are_the_bits_of_the_tables():
@@ -94,9 +94,9 @@ def test_integers_give_what_the_float_networks_do(params, samples):
     scale_refinement.check(refinement, M)
     for step in range(jvrc2026.STEPS):
         for sample in samples[:5]:
-            size = np.minimum(sample.size, scale_refinement.MAGNITUDE_MAX)
+            size = np.minimum(sample.magnitude, scale_refinement.MAGNITUDE_MAX)
             rounded = scale_refinement.refine(
-                refinement, np.int32(step), size, sample.index, sample.rate
+                refinement, np.int32(step), size, sample.index, sample.code
             )
             now = jvrc2026.step_numbers(M, *size.shape[:2]) == step
             batch = batch_of([sample])
@@ -120,7 +120,7 @@ def test_a_model_is_refined_and_keeps_its_id(tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (512, 520, 3), np.uint8) for _ in range(2)]
     with jax.numpy_dtype_promotion("standard"):
-        found = fitting.refined(model, images, hidden=4, steps=60)
+        found = fitting.refined(model, images, hidden=4, training_steps=60)
     found = save_model(found, tmp_path / "refined.safetensors")
     assert found.model_id == model.model_id
     assert found.refinement_id
@@ -133,7 +133,7 @@ def test_a_model_is_refined_and_keeps_its_id(tmp_path):
 
 def test_what_can_not_be_refined_is_said(tmp_path, tiny_2018):
     with pytest.raises(ValueError, match=r"models of jvrc2026; this one is of"):
-        fitting.refined(tiny_2018, [], hidden=4, steps=1)
+        fitting.refined(tiny_2018, [], hidden=4, training_steps=1)
     model = refined_2026(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="512 pixels a side"):
-        fitting.refined(model, [np.zeros((511, 600, 3), np.uint8)], hidden=4, steps=1)
+        fitting.refined(model, [np.zeros((511, 600, 3), np.uint8)], hidden=4, training_steps=1)

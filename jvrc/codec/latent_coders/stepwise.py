@@ -80,9 +80,9 @@ class StepwiseCoder(IndependentCoder):
         """Return scale indices refined by the symbols of earlier steps."""
         if self.model.refinement is None:
             return None
-        size, steps, found = _sizes(symbols.y), self._steps(), self._index.copy()
+        magnitude, steps, found = _magnitudes(symbols.y), self._steps(), self._index.copy()
         for step in range(jvrc2026.STEPS):
-            np.copyto(found, self._refined(step, size), where=steps == step)
+            np.copyto(found, self._refined(step, magnitude), where=steps == step)
         return found
 
     def encode(self, symbols: Symbols, choice: TableChoice) -> Stream:
@@ -98,12 +98,12 @@ class StepwiseCoder(IndependentCoder):
         if not refined:
             return super().decode(stream, index_shift)
         y_tables, steps = self.model.y_tables, self._steps()
-        y, size = np.zeros(steps.shape, np.int32), np.zeros(steps.shape, np.uint8)
+        y, magnitude = np.zeros(steps.shape, np.int32), np.zeros(steps.shape, np.uint8)
         reader = StreamReader(stream, y.size, y_tables)
         for step in range(jvrc2026.STEPS):
-            now, index = steps == step, self._refined(step, size)
+            now, index = steps == step, self._refined(step, magnitude)
             values = reader.take(scale_adaptation.apply(index, index_shift, len(y_tables.low))[now])
-            y[now], size[now] = values, _sizes(values)
+            y[now], magnitude[now] = values, _magnitudes(values)
         reader.finish()
         return Symbols(y, self._index, self._mu)
 
@@ -112,21 +112,21 @@ class StepwiseCoder(IndependentCoder):
         height, width, m = self._index.shape
         return jvrc2026.step_numbers(m, height, width)
 
-    def _refined(self, step: int, size: np.ndarray) -> np.ndarray:
+    def _refined(self, step: int, magnitude: np.ndarray) -> np.ndarray:
         """Return scale indices, uint8 [h,w,M], of which those of a step are refined.
 
-        size: see scale_refinement.refine. On the CPU, as all that chooses tables.
+        magnitude: see scale_refinement.refine. On the CPU, as all that chooses tables.
         """
         cpu = devices.cpu()
         refinement = jax.device_put(self.model.refinement, cpu)
-        rate = np.int32(scale_refinement.rate_of(self.qstep_code))
-        blocks = size.shape[0] // Y_UNIT, size.shape[1] // Y_UNIT
+        code = np.int32(scale_refinement.coarse_code(self.qstep_code))
+        blocks = magnitude.shape[0] // Y_UNIT, magnitude.shape[1] // Y_UNIT
 
         def on_tile(*tile: np.ndarray) -> tuple[Array]:
-            return (_refine(refinement, np.int32(step), rate, *tile),)
+            return (_refine(refinement, np.int32(step), code, *tile),)
 
         with jax.default_device(cpu):
-            (found,) = map_tiles(on_tile, (size, self._index), blocks, _REFINEMENT_MARGIN)
+            (found,) = map_tiles(on_tile, (magnitude, self._index), blocks, _REFINEMENT_MARGIN)
         return found
 
     def run_steps(self, target: np.ndarray, *, given: bool) -> list[np.ndarray]:
@@ -146,16 +146,21 @@ class StepwiseCoder(IndependentCoder):
         return map_tiles(on_tile, inputs, blocks, context_margin(model.config))
 
 
-def _sizes(y: np.ndarray) -> np.ndarray:
+def _magnitudes(y: np.ndarray) -> np.ndarray:
     """Return |q| as refinement sees it, uint8."""
     return np.minimum(np.abs(y), scale_refinement.MAGNITUDE_MAX).astype(np.uint8)
 
 
 @stored
 def _refine(
-    refinement: ScaleRefinement, step: Array, rate: Array, size: Array, index: Array, valid: Array
+    refinement: ScaleRefinement,
+    step: Array,
+    code: Array,
+    magnitude: Array,
+    index: Array,
+    valid: Array,
 ) -> Array:
-    return scale_refinement.refine(refinement, step, size, index, rate, tuple(valid))
+    return scale_refinement.refine(refinement, step, magnitude, index, code, tuple(valid))
 
 
 @partial(stored, static_argnums=(0,))

@@ -84,7 +84,7 @@ class WavefrontCoder:
         """Return the symbols of a stream; BitstreamError if it is damaged or of another model."""
         count = self._psi.shape[0] * self._psi.shape[1] * self.model.config.M
         state, words = range_coder.read_states(stream.words, count, stream.lanes)
-        escaped = escapes.unpack_all(stream.escapes)
+        escaped = escapes.unpack_escapes(stream.escapes)
         escapes.check_limit(escaped)
         coded = wavefront_loop.Coded(
             words=_filled_up(words, np.uint16),

@@ -37,7 +37,7 @@ class StreamReader:
         self._tables = symbol_tables
         prepared = range_coder.prepare(symbol_tables)
         self._symbols = range_coder.Decoder(stream.words, n, prepared, stream.lanes)
-        self._escaped = escapes.unpack_all(stream.escapes)
+        self._escaped = escapes.unpack_escapes(stream.escapes)
         escapes.check_limit(self._escaped)
 
     def take(self, index: np.ndarray) -> np.ndarray:

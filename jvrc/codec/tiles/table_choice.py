@@ -13,7 +13,7 @@ from jvrc.coding import scale_adaptation
 from jvrc.coding.container import REFINEMENT_BYTES
 from jvrc.coding.tables import CdfTables, bit_costs
 
-_SIZE_MAX = 15  # larger |q|, which are few, count as this one where two choices are compared
+_LARGEST = 15  # larger |q|, which are few, count as this one where two choices are compared
 
 
 def choose_tables(coder: LatentCoder, symbols: Symbols) -> TableChoice:
@@ -36,7 +36,7 @@ def shifted_tables(y_tables: CdfTables, y: np.ndarray, index: np.ndarray) -> Tab
 
 def _bits(y_tables: CdfTables, y: np.ndarray, choice: TableChoice) -> float:
     """Return the bits of integers and shifts, to compare choices by."""
-    size = np.minimum(np.abs(y), _SIZE_MAX)
-    cost = bit_costs(y_tables, np.arange(_SIZE_MAX + 1)).astype(np.float32)
-    bits = np.sum(cost[choice.tables, size], dtype=np.float64)
+    magnitude = np.minimum(np.abs(y), _LARGEST)
+    cost = bit_costs(y_tables, np.arange(_LARGEST + 1)).astype(np.float32)
+    bits = np.sum(cost[choice.tables, magnitude], dtype=np.float64)
     return float(bits) + scale_adaptation.side_bits(choice.index_shift)

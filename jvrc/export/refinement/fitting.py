@@ -18,7 +18,7 @@ from tqdm import tqdm
 from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.codec.transforms.latents import analyse, quantise_z
 from jvrc.coding.tile_grid import BLOCK
-from jvrc.export.refinement.bits import SCORE_UNIT, SIZE_MAX, costs_of, scores_of
+from jvrc.export.refinement.bits import LARGEST, SCORE_UNIT, costs_of, scores_of
 from jvrc.export.refinement.network import Params, Sample, loss, new_params
 from jvrc.export.refinement.rounding import to_integers
 from jvrc.frozen.file import seal
@@ -35,11 +35,16 @@ _PEAK, _WARM_UP = 5e-3, 1 / 20  # learning rate, and the share of the steps in w
 
 
 def refined(
-    model: FrozenModel, images: Iterable[np.ndarray], *, hidden: int, steps: int, seed: int = 0
+    model: FrozenModel,
+    images: Iterable[np.ndarray],
+    *,
+    hidden: int,
+    training_steps: int,
+    seed: int = 0,
 ) -> FrozenModel:
     """Return the model with a scale refinement fitted to images, uint8 [H,W,3]; its id stays.
 
-    hidden: channels of the hidden layers. steps: of training, those of all four networks together.
+    hidden: channels of the hidden layers. training_steps: those of all four networks together.
 
     Raises:
       ValueError: the model is not of the architecture jvrc2026, or no image has CROP blocks a side.
@@ -52,7 +57,7 @@ def refined(
     if not samples:
         raise ValueError(f"images must have {CROP * BLOCK} pixels a side at least; none has")
     cost = costs_of(model.y_tables)
-    params = trained(cost, samples, hidden=hidden, steps=steps, seed=seed)
+    params = trained(cost, samples, hidden=hidden, training_steps=training_steps, seed=seed)
     return seal(replace(model, refinement=to_integers(params, scores_of(cost), samples)))
 
 
@@ -69,14 +74,14 @@ def _samples(
         for qstep in np.exp(rng.uniform(np.log(low), np.log(high), _QSTEPS)):
             code = qstep_code_of(float(qstep))
             found = coder_of(model, quantise_z(model, z, code), code).quantise(y)
-            size = np.minimum(np.abs(found.y), SIZE_MAX).astype(np.uint8)
-            yield Sample(size, found.index, np.int32(scale_refinement.rate_of(code)))
+            magnitude = np.minimum(np.abs(found.y), LARGEST).astype(np.uint8)
+            yield Sample(magnitude, found.index, np.int32(scale_refinement.coarse_code(code)))
 
 
 def trained(
-    cost: np.ndarray, samples: list[Sample], *, hidden: int, steps: int, seed: int = 0
+    cost: np.ndarray, samples: list[Sample], *, hidden: int, training_steps: int, seed: int = 0
 ) -> list[Params]:
-    """Return the float networks of the four steps, trained in turn by Adam with a falling rate.
+    """Return the float networks of the four steps, trained in turn by Adam.
 
     cost: see bits.costs_of.
     """
@@ -89,20 +94,22 @@ def trained(
     score, cost = jnp.asarray(scores_of(cost) * np.float32(SCORE_UNIT)), jnp.asarray(cost)
 
     @partial(jax.jit, static_argnums=0)
-    def update(step: int, params: Params, state: tuple, batch: Sample, rate: jax.Array) -> tuple:
+    def update(
+        step: int, params: Params, state: tuple, batch: Sample, learning_rate: jax.Array
+    ) -> tuple:
         value, gradient = jax.value_and_grad(loss, argnums=1)(step, params, batch, score, cost)
         change, state = optimizer.update(gradient, state)
-        return jax.tree.map(lambda a, b: a - rate * b, params, change), state, value
+        return jax.tree.map(lambda a, b: a - learning_rate * b, params, change), state, value
 
     rng, values = np.random.default_rng(seed), []
-    with tqdm(range(steps), desc="fitting", unit="step") as bar:
+    with tqdm(range(training_steps), desc="fitting", unit="step") as bar:
         for i in bar:
             step = i % jvrc2026.STEPS
             chosen = [samples[j] for j in rng.integers(len(samples), size=_BATCH)]
             batch = Sample(*(np.stack(parts) for parts in zip(*chosen, strict=True)))
-            rate = np.float32(_learning_rate(i / steps))
+            learning_rate = np.float32(_learning_rate(i / training_steps))
             params[step], states[step], value = update(
-                step, params[step], states[step], batch, rate
+                step, params[step], states[step], batch, learning_rate
             )
             values.append(value)
             if len(values) == 100:
@@ -112,7 +119,7 @@ def trained(
 
 
 def _learning_rate(done: float) -> float:
-    """Return the rate when a share of the steps is done: a rise, then half a cosine to zero."""
+    """Return the learning rate when that share is done: a rise, then half a cosine to zero."""
     if done < _WARM_UP:
         return _PEAK * done / _WARM_UP
     return _PEAK * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2

@@ -17,8 +17,8 @@ from jvrc.integer.hyper_synthesis import INDEX_COUNT
 from jvrc.integer.scale_refinement import MAGNITUDE_MAX, REACH
 from jvrc.model import jvrc2026
 
-# What enters the hidden layer: index / INDEX_UNIT - 1, rate / RATE_UNIT - RATE_CENTRE.
-INDEX_UNIT, RATE_UNIT, RATE_CENTRE = 30, 64, 0.25
+# What enters the hidden layer: index / INDEX_UNIT - 1, code / CODE_UNIT - CODE_CENTRE.
+INDEX_UNIT, CODE_UNIT, CODE_CENTRE = 30, 64, 0.25
 OUT_UNIT = 4  # scale indices to a unit of the results
 _FEW_BITS = 100.0  # added to the bits of a crop, so that crops with few count little
 
@@ -28,9 +28,9 @@ Params = dict[str, Array]
 class Sample(NamedTuple):
     """The symbols of a crop, or of several [B,...]."""
 
-    size: np.ndarray  # uint8 [h,w,M], |q| up to bits.SIZE_MAX
+    magnitude: np.ndarray  # uint8 [h,w,M], |q| up to bits.LARGEST
     index: np.ndarray  # uint8 [h,w,M]: scale indices
-    rate: np.ndarray  # int32 [], see scale_refinement.rate_of
+    code: np.ndarray  # int32 [], see scale_refinement.coarse_code
 
 
 class Found(NamedTuple):
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
     change: Array  # float, of the scale index
     index: Array  # int32
-    size: Array  # int32
+    magnitude: Array  # int32
 
 
 def new_params(m: int, hidden: int, step: int, seed: int) -> Params:
@@ -49,10 +49,10 @@ def new_params(m: int, hidden: int, step: int, seed: int) -> Params:
     return {
         "from_score": first * jax.random.normal(scores, (m, hidden)),
         "from_index": 0.3 * scale * jax.random.normal(indices, (m, hidden)),
-        "from_rate": jnp.zeros((1, hidden)),
+        "from_code": jnp.zeros((1, hidden)),
         "hidden_bias": jnp.zeros(hidden),
         "out": jnp.zeros((hidden, m)),
-        "out_rate": jnp.zeros((1, m)),
+        "out_code": jnp.zeros((1, m)),
         "out_bias": jnp.zeros(m),
         "around": jnp.zeros((side, side, m)),
         "by_index": jnp.zeros(INDEX_COUNT),
@@ -64,11 +64,13 @@ def loss(step: int, params: Params, batch: Sample, score: Array, cost: Array) ->
 
     score: float [90,16], in bits by scale index. cost: see bits.costs_of.
     """
-    plain = after = jnp.zeros(len(batch.rate))
+    plain = after = jnp.zeros(len(batch.code))
     for found in evaluate(step, params, batch, score):
         at_index = found.index.astype(jnp.float32)
-        plain += jnp.sum(cost[found.index, found.size], axis=(1, 2, 3))
-        after += jnp.sum(bits_between(cost, at_index + found.change, found.size), axis=(1, 2, 3))
+        plain += jnp.sum(cost[found.index, found.magnitude], axis=(1, 2, 3))
+        after += jnp.sum(
+            bits_between(cost, at_index + found.change, found.magnitude), axis=(1, 2, 3)
+        )
     return jnp.mean((after + _FEW_BITS) / (plain + _FEW_BITS))
 
 
@@ -76,32 +78,34 @@ def evaluate(step: int, params: Params, batch: Sample, score: Array) -> Iterator
     """Yield what a step's network says, for each group of channels."""
     m, (height, width) = batch.index.shape[-1], batch.index.shape[1:3]
     seen, hidden = hidden_layer(step, params, batch, score)
-    rate = _centred(batch.rate)
+    code = _centred(batch.code)
     padded = jnp.pad(seen, ((0, 0), (REACH, REACH), (REACH, REACH), (0, 0)))
     for group in range(jvrc2026.STEPS):
         row, column = np.argwhere(jvrc2026.step_numbers(4, 2, 2)[..., group] == step)[0]
         own = slice(m * group // 4, m * (group + 1) // 4)
         here = (slice(None), slice(row, None, 2), slice(column, None, 2))
-        out = hidden[here] @ params["out"][:, own] + rate @ params["out_rate"][:, own]
+        out = hidden[here] @ params["out"][:, own] + code @ params["out_code"][:, own]
         out = out + params["out_bias"][None, None, None, own]
         for i, j in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
             near = padded[:, row + i :: 2, column + j :: 2, own][:, : height // 2, : width // 2]
             out = out + near * params["around"][i, j, own][None, None, None]
-        index, size = (a[here][..., own].astype(jnp.int32) for a in (batch.index, batch.size))
-        yield Found(OUT_UNIT * (out + params["by_index"][index]), index, size)
+        index, magnitude = (
+            a[here][..., own].astype(jnp.int32) for a in (batch.index, batch.magnitude)
+        )
+        yield Found(OUT_UNIT * (out + params["by_index"][index]), index, magnitude)
 
 
 def hidden_layer(step: int, params: Params, batch: Sample, score: Array) -> tuple[Array, Array]:
     """Return (the scores that the step sees [B,h,w,M], the hidden layer [B,h,w,H])."""
     earlier = jvrc2026.step_numbers(batch.index.shape[-1], *batch.index.shape[1:3]) < step
-    size = jnp.minimum(batch.size.astype(jnp.int32), MAGNITUDE_MAX)
-    seen = jnp.where(earlier[None], score[batch.index.astype(jnp.int32), size], 0.0)
+    magnitude = jnp.minimum(batch.magnitude.astype(jnp.int32), MAGNITUDE_MAX)
+    seen = jnp.where(earlier[None], score[batch.index.astype(jnp.int32), magnitude], 0.0)
     index = batch.index.astype(jnp.float32) / INDEX_UNIT - 1
     x = seen @ params["from_score"] + index @ params["from_index"]
-    x = x + _centred(batch.rate) @ params["from_rate"] + params["hidden_bias"][None, None, None]
+    x = x + _centred(batch.code) @ params["from_code"] + params["hidden_bias"][None, None, None]
     return seen, jax.nn.relu(x)
 
 
-def _centred(rate: Array) -> Array:
-    """Return rates [B] in -0.25 ... 1.25: [B,1,1,1]."""
-    return (rate.astype(jnp.float32) / RATE_UNIT - RATE_CENTRE)[:, None, None, None]
+def _centred(code: Array) -> Array:
+    """Return coarse codes [B] in -0.25 ... 1.25: [B,1,1,1]."""
+    return (code.astype(jnp.float32) / CODE_UNIT - CODE_CENTRE)[:, None, None, None]

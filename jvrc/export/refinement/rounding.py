@@ -5,10 +5,10 @@ import numpy as np
 
 from jvrc.export.refinement.bits import SCORE_UNIT
 from jvrc.export.refinement.network import (
+    CODE_CENTRE,
+    CODE_UNIT,
     INDEX_UNIT,
     OUT_UNIT,
-    RATE_CENTRE,
-    RATE_UNIT,
     Params,
     Sample,
     hidden_layer,
@@ -52,10 +52,10 @@ def _hidden(p: dict[str, np.ndarray], unit: np.ndarray) -> tuple[np.ndarray, ...
     kernel = [
         p["from_score"] * SCORE_UNIT,
         p["from_index"] / INDEX_UNIT,
-        p["from_rate"] / RATE_UNIT,
+        p["from_code"] / CODE_UNIT,
     ]
-    bias = p["hidden_bias"] - p["from_index"].sum(0) - RATE_CENTRE * p["from_rate"][0]
-    inputs = np.repeat([SCORE_MAX, INDEX_COUNT - 1, integer.RATE_MAX], [m, m, 1])
+    bias = p["hidden_bias"] - p["from_index"].sum(0) - CODE_CENTRE * p["from_code"][0]
+    inputs = np.repeat([SCORE_MAX, INDEX_COUNT - 1, integer.COARSE_MAX], [m, m, 1])
     return _rounded(inputs, np.concatenate(kernel) / unit, bias / unit)
 
 
@@ -63,11 +63,11 @@ def _out(p: dict[str, np.ndarray], unit: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return (kernel, bias, shift) of the second layer; the taps around stand last."""
     kernel = [
         p["out"] * unit[:, None],
-        p["out_rate"] / RATE_UNIT,
+        p["out_code"] / CODE_UNIT,
         p["around"].reshape(_TAPS, -1) * SCORE_UNIT,
     ]
-    bias = p["out_bias"] - RATE_CENTRE * p["out_rate"][0]
-    inputs = [integer.HIDDEN_MAX, integer.RATE_MAX, SCORE_MAX]
+    bias = p["out_bias"] - CODE_CENTRE * p["out_code"][0]
+    inputs = [integer.HIDDEN_MAX, integer.COARSE_MAX, SCORE_MAX]
     inputs = np.repeat(inputs, [len(unit), 1, _TAPS])
     return _rounded(inputs, np.concatenate(kernel) * _units(), bias * _units())
 
