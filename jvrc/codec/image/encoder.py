@@ -19,16 +19,14 @@ from jvrc.codec.patches.patched_tiles import quantise_with_patches, settle
 from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.latent_coder import CoderOf
 from jvrc.codec.tiles.options import EncoderOptions
-from jvrc.codec.tiles.scene import scene_of
 from jvrc.codec.tiles.tile_coder import (
     QuantisedTile,
     encode_tile,
-    quantise_latents,
-    quantise_tile,
+    quantise_analysed,
     with_better_symbols,
 )
-from jvrc.codec.transforms.latents import analyse_image
 from jvrc.coding.container import MAX_TILE_SIDE, Container, Tile
+from jvrc.coding.tile_grid import blocks_of
 from jvrc.frozen.model import FrozenModel
 
 PLAIN = EncoderOptions(coder_of)
@@ -90,16 +88,18 @@ def _quantised(
     analysed: AnalysedImage, number: int, qstep_code: int, options: EncoderOptions
 ) -> QuantisedTile:
     """Return the integers of a tile: the nearest ones or, with effort, better ones."""
-    model, (y, z) = analysed.model, analysed.latents(number)
-    found = quantise_latents(model, y, z, qstep_code, options.coder_of)
+    found = quantise_analysed(analysed, number, qstep_code, options)
     if not options.effort:
         return found
-    scene = scene_of(model, analysed.img, analysed.grid.area(number))
-    return with_better_symbols(found, scene, options, analysed.statistics(number).simple)
+    spared = analysed.statistics(number).simple
+    return with_better_symbols(found, analysed.scene(number), options, spared)
 
 
 def quantise_image(
     model: FrozenModel, img: np.ndarray, qstep_code: int, *, coder_of: CoderOf = coder_of
 ) -> QuantisedTile:
     """Return (integers of z, symbols of y, the coder of y) of uint8 [h,w,3], coded as one tile."""
-    return quantise_tile(model, analyse_image(model, img), qstep_code, coder_of)
+    side = max(blocks_of(*img.shape[:2]))
+    return quantise_analysed(
+        AnalysedImage(model, img, side), 0, qstep_code, PLAIN._replace(coder_of=coder_of)
+    )

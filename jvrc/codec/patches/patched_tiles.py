@@ -26,8 +26,8 @@ from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.tile_coder import (
     QuantisedTile,
     ReconstructedTiles,
-    quantise_latents,
-    quantise_tile,
+    quantise_analysed,
+    quantise_scene,
     with_better_symbols,
     y_hat_by,
 )
@@ -44,14 +44,13 @@ def quantise_with_patches(
     options: EncoderOptions,
 ) -> QuantisedTile:
     """Return the integers of a tile, with a patch where one is needed or pays."""
-    model, coder_of = analysed.model, options.coder_of
-    search = Search(analysed, number, qstep_code)
-    found = quantise_latents(model, *search.latents, qstep_code, coder_of)
+    model, search = analysed.model, Search(analysed, number, qstep_code)
+    found = quantise_analysed(analysed, number, qstep_code, options)
     asked = search.suspects(found)
     blocks = search.choose(found, asked)
     if blocks.any():
         search.scene = without(model, search.scene, blocks)
-        found = quantise_tile(model, search.scene.tile_y, qstep_code, coder_of)
+        found = quantise_scene(model, search.scene, qstep_code, options)
     if options.effort:
         found = _searched(search, found, asked & ~blocks, options)
     if options.effort or blocks.any():
@@ -59,7 +58,7 @@ def quantise_with_patches(
     if not blocks.any():
         return found
     found = replace(found, patch=search.pixels.patch(blocks))
-    return search.cheaper(found, blocks, coder_of)
+    return search.cheaper(found, blocks, options.coder_of)
 
 
 def _searched(

@@ -10,7 +10,7 @@ from jvrc.codec.patches.fill import without
 from jvrc.codec.patches.pixels import PatchPixels
 from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.latent_coder import CoderOf
-from jvrc.codec.tiles.scene import Scene, scene_of
+from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.tile_coder import QuantisedTile, encode_tile, quantise_tile
 from jvrc.coding import tables
 from jvrc.coding.tile_grid import BLOCK, Y_UNIT
@@ -29,22 +29,14 @@ class Search:
 
     def __init__(self, analysed: AnalysedImage, number: int, qstep_code: int) -> None:
         self._analysed, self._number, self._qstep_code = analysed, number, qstep_code
-        self._area = analysed.grid.area(number)
         pixels, seen = analysed.pixels(number), analysed.statistics(number)
         config = analysed.model.config
         self.pixels = PatchPixels(pixels, seen, qstep_of(qstep_code), config)
 
     @cached_property
-    def latents(self) -> tuple[np.ndarray, np.ndarray]:
-        """y and z of the tile."""
-        return self._analysed.latents(self._number)
-
-    @cached_property
     def scene(self) -> Scene:
         """The tile and what lies around it."""
-        if self._analysed.grid.count == 1:
-            return Scene(self._analysed.img, self.latents[0], self._area)
-        return scene_of(self._analysed.model, self._analysed.img, self._area)
+        return self._analysed.scene(self._number)
 
     @property
     def _inside(self) -> np.ndarray:

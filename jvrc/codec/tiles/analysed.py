@@ -1,9 +1,11 @@
-"""An image and what the encoder computes of it before any quantisation: y and z of each tile."""
+"""An image and what the encoder computes of it before any quantisation."""
 
 import numpy as np
 
+from jvrc.codec.tiles import back_projection
 from jvrc.codec.tiles.block_statistics import Statistics, statistics
 from jvrc.codec.tiles.kept_arrays import HELD_BYTES, KeptArrays
+from jvrc.codec.tiles.scene import Scene, scene_of
 from jvrc.codec.transforms.latents import analyse_latents
 from jvrc.codec.transforms.regions import analyse_area
 from jvrc.coding.tile_grid import Area, TileGrid, tile_grid
@@ -30,6 +32,7 @@ class AnalysedImage:
         self.model, self.img, self.tile_side = model, img, tile_side
         self.grid: TileGrid = tile_grid(*img.shape[:2], tile_side)
         self._kept = KeptArrays(held_bytes) if reused else None
+        self._kept_corrections = KeptArrays(held_bytes) if reused else None
         self._statistics: dict[int, Statistics] = {}
 
     def pixels(self, number: int) -> np.ndarray:
@@ -56,3 +59,19 @@ class AnalysedImage:
             if self._kept:
                 self._kept.put(number, found)
         return found
+
+    def scene(self, number: int) -> Scene:
+        """Return a tile and what lies around it."""
+        area = self.grid.area(number)
+        if self.grid.count == 1:
+            return Scene(self.img, self.latents(number)[0], area)
+        return scene_of(self.model, self.img, area)
+
+    def correction(self, number: int) -> np.ndarray:
+        """Return d of a tile, float32 [4h,4w,M] (jvrc.codec.tiles.back_projection)."""
+        found = self._kept_corrections.get(number) if self._kept_corrections else None
+        if found is None:
+            found = (back_projection.correction(self.model, self.scene(number)),)
+            if self._kept_corrections:
+                self._kept_corrections.put(number, found)
+        return found[0]

@@ -16,7 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
-from jvrc.codec.tiles import masking
+from jvrc.codec.tiles import back_projection, masking
+from jvrc.codec.tiles.analysed import AnalysedImage
 from jvrc.codec.tiles.latent_coder import CoderOf, LatentCoder, Symbols, TableChoice
 from jvrc.codec.tiles.options import EncoderOptions
 from jvrc.codec.tiles.scene import Scene
@@ -29,6 +30,7 @@ from jvrc.coding.container import Container, Tile
 from jvrc.coding.tile_grid import Y_UNIT, Area
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
+from jvrc.qstep import qstep_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +60,45 @@ def quantise_tile(
     return quantise_latents(model, y, analyse_latents(model, y), qstep_code, coder_of)
 
 
-def quantise_latents(
-    model: FrozenModel, y: np.ndarray, z: np.ndarray, qstep_code: int, coder_of: CoderOf
+def quantise_analysed(
+    analysed: AnalysedImage, number: int, qstep_code: int, options: EncoderOptions
 ) -> QuantisedTile:
-    """Return the integers nearest to y and to z = h_a(y), float32 [h,w,N]."""
+    """Return the integers nearest to the latents of a tile of an image, corrected where it pays."""
+    model, (y, z) = analysed.model, analysed.latents(number)
+    d = analysed.correction(number) if _corrects(model, qstep_code, options) else None
+    return quantise_latents(model, y, z, qstep_code, options.coder_of, d)
+
+
+def quantise_scene(
+    model: FrozenModel, scene: Scene, qstep_code: int, options: EncoderOptions
+) -> QuantisedTile:
+    """Return the integers nearest to the latents of a scene's tile, corrected where it pays."""
+    y, corrects = scene.tile_y, _corrects(model, qstep_code, options)
+    d = back_projection.correction(model, scene) if corrects else None
+    return quantise_latents(model, y, analyse_latents(model, y), qstep_code, options.coder_of, d)
+
+
+def _corrects(model: FrozenModel, qstep_code: int, options: EncoderOptions) -> bool:
+    """Return whether y is corrected before it is quantised; searches begin at y itself."""
+    return not options.effort and back_projection.pays(model.config, qstep_code)
+
+
+def quantise_latents(
+    model: FrozenModel,
+    y: np.ndarray,
+    z: np.ndarray,
+    qstep_code: int,
+    coder_of: CoderOf,
+    d: np.ndarray | None = None,
+) -> QuantisedTile:
+    """Return the integers nearest to y and to z = h_a(y), float32 [h,w,N].
+
+    d: of y, which is corrected by it (jvrc.codec.tiles.back_projection).
+    """
     z_q = quantise_z(model, z, qstep_code)
     coder = coder_of(model, z_q, qstep_code)
+    if d is not None:
+        y = back_projection.corrected(y, d, coder.scale_indices(y), qstep_of(qstep_code))
     return QuantisedTile(z_q, coder.quantise(y), coder)
 
 
