@@ -18,6 +18,8 @@ from jvrc.qstep import qstep_code_of, rd_lambda
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+FINE = qstep_code_of(2.0)
+
 
 def without():
     return mock.patch.object(back_projection, "pays", return_value=False)
@@ -37,16 +39,27 @@ def scene(model, img):
 
 def test_the_share_grows_with_the_scale_index():
     index = np.array([0, 8, 12, 16, 24, 89], np.uint8)
-    y, d = np.full(6, 2, np.float32), np.full(6, -4, np.float32)
-    found = back_projection.corrected(y, d, index, 8.0)
+    y, d = np.full(6, 2, np.float32), np.full(6, -1, np.float32)
+    found = back_projection.corrected(y, d, index, FINE)
     assert found.dtype == np.float32
-    assert found.tolist() == [2, 2, 1, 0, -2, -2]
+    assert found.tolist() == [2, 2, 1.75, 1.5, 1, 1]
 
 
 def test_no_sample_moves_by_more_than_a_step():
     index, zero = np.full(4, 24, np.uint8), np.zeros(4, np.float32)
-    found = back_projection.corrected(zero, np.array([-9, -1, 2, 1e30], np.float32), index, 1.5)
-    assert found.tolist() == [-1.5, -1, 1.5, 1.5]
+    found = back_projection.corrected(zero, np.array([-9, -1, 2, 1e30], np.float32), index, FINE)
+    assert found.tolist() == [-2, -1, 2, 2]
+
+
+def test_it_fades_out_between_two_steps():
+    """So a file does not jump in size where it begins."""
+    index, zero, d = np.full(1, 24, np.uint8), np.zeros(1, np.float32), np.ones(1, np.float32)
+    codes = range(qstep_code_of(1.9), qstep_code_of(3.2))
+    moved = [float(back_projection.corrected(zero, d, index, code)[0]) for code in codes]
+    assert moved[0] == 1
+    assert moved[-1] == 0
+    assert 0 < -np.diff(moved).min() < 0.02
+    assert np.diff(moved).max() == 0
 
 
 def test_the_correction_is_what_g_a_misses_in_the_decoded_image(tiny_2026, photo):
@@ -79,7 +92,7 @@ def test_the_loss_of_a_photograph_falls_at_fine_steps(photo):
     assert gains[1] > 0
 
 
-@pytest.mark.parametrize("qstep", [4.0, 16.0])
+@pytest.mark.parametrize("qstep", [3.0, 16.0])
 def test_coarse_steps_do_without(tiny_2026, photo, qstep):
     data = jvrc.compress(tiny_2026, photo[:64, :128], qstep)
     with without():

@@ -30,7 +30,6 @@ from jvrc.coding.container import Container, Tile
 from jvrc.coding.tile_grid import Y_UNIT, Area
 from jvrc.errors import BitstreamError
 from jvrc.frozen.model import FrozenModel
-from jvrc.qstep import qstep_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +97,7 @@ def quantise_latents(
     z_q = quantise_z(model, z, qstep_code)
     coder = coder_of(model, z_q, qstep_code)
     if d is not None:
-        y = back_projection.corrected(y, d, coder.scale_indices(y), qstep_of(qstep_code))
+        y = back_projection.corrected(y, d, coder.scale_indices(y), qstep_code)
     return QuantisedTile(z_q, coder.quantise(y), coder)
 
 
