@@ -73,11 +73,11 @@ def compress(
       patches: code blocks of 64x64 pixels without the model where it would restore them badly, or
         where that takes fewer bits: text, screens, noise (jvrc.codec.patches).
       effort: 0 … 3. Above 0, a search for symbols of y by which the loss that the model was trained
-        for, rate and distortion of this image, comes out no worse: in jvrc2026 annealing of 8, 32
-        or 128 iterations (jvrc.codec.effort.annealing), otherwise rate-distortion-optimised
-        quantisation of 12, 40 or 120 passes (jvrc.codec.effort.rdoq). Each goes through g_s and
-        back. A target is approached without it and then met with it, which takes two to four such
-        searches.
+        for, rate and distortion of this image, comes out no worse than by those nearest to y: in
+        jvrc2026 annealing of 8, 32 or 128 iterations (jvrc.codec.effort.annealing), otherwise
+        rate-distortion-optimised quantisation of 12, 40 or 120 passes (jvrc.codec.effort.rdoq).
+        Each goes through g_s and back. A target is approached without it and then met with it,
+        which takes two to four such searches.
       masking: let that search weigh errors by what the eye sees of them, more where the image is
         smooth and less in texture (jvrc.codec.tiles.masking): a better image to the eye for the
         same bytes, a worse one by PSNR. Needs an effort of 1 or more.

@@ -89,7 +89,7 @@ def test_the_weighted_loss_counts_each_sample_by_its_weight(tiny_2026, halves):
 @pytest.mark.parametrize("name", ["jvrc2026", pytest.param("mbt2018-mean", marks=pytest.mark.slow)])
 def test_texture_pays_for_what_is_smooth(name, halves, monkeypatch):
     """At no larger J with its weights, errors fall on the left against those on the right."""
-    monkeypatch.setattr(annealing, "ITERATIONS", (0, 24, 0, 0))
+    monkeypatch.setattr(annealing, "ITERATIONS", (0, 12, 0, 0))
     monkeypatch.setattr(rdoq, "PASSES", (0, 12, 0, 0))
     model = jvrc.load(name)
     plain, masked = (
@@ -133,7 +133,7 @@ def test_masking_is_true_or_false(tiny_2026, halves, masking):
 
 
 def test_the_command_masks(halves, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(annealing, "ITERATIONS", (0, 24, 0, 0))
+    monkeypatch.setattr(annealing, "ITERATIONS", (0, 2, 0, 0))
     source, target = str(tmp_path / "a.png"), tmp_path / "a.jvrc"
     write_image(source, halves)
     command = ["compress", source, "--qstep", "4", "-o", str(target), "--masking"]

@@ -13,7 +13,7 @@ near round(v). It begins near 2, where q is about v, for symbols of a wide CDF t
 hardly depend on q; for those of a narrow one higher, or all of them would be drawn to zero. Bits
 are interpolated between those of the two integers.
 
-The descent is plain, with little momentum. One step size, in units of Delta^2 by bit, serves all
+The descent is plain, with little momentum. One step size, in units of Delta^2 per bit, serves all
 images and rates, since lambda = 0.18 / Delta^2 makes J as steep in y / Delta at all of them.
 
 The constants below were chosen on six crops of 256x256 of training photographs, at Delta = 0.8,
