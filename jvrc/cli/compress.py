@@ -45,8 +45,9 @@ input. With one of the plugins pillow-heif and pillow-jxl-plugin installed, HEIC
 Colour profile, alpha, EXIF and XMP are kept; what a file can't keep is a warning.
 
 Names: photo.png becomes photo.jvrc. In folders, with -o DIR or IN a folder, whole names are kept:
-a.png becomes a.png.jvrc, beside a.jpg.jvrc. There an output gets its input's date, by which a later
-run knows that it is done. Nothing is overwritten without --force, and the input never."""
+a.png becomes a.png.jvrc, beside a.jpg.jvrc. There an output gets the modification time of its
+input, by which a later run knows that it is done. Nothing is overwritten without --force, and the
+input never."""
 
 
 def add_compress(subparsers: Any) -> None:
@@ -118,7 +119,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         metavar="N",
         type=parse_jobs,
-        help="images at a time, of several; default: one for two cores, two for each accelerator",
+        help="images at a time, of several; default: half the number of CPU cores, or two for each "
+        "accelerator",
     )
 
 

@@ -51,8 +51,8 @@ input. JPEG and AVIF are written at high quality, 4:4:4; the other formats keep 
 format can't hold, as alpha in JPEG, is a warning.
 
 Names: photo.jvrc becomes photo.jvrc.png, which can't be the original. In folders, an output gets
-its input's date, by which a later run knows that it is done. Nothing is overwritten without
---force, and the input never."""
+the modification time of its input, by which a later run knows that it is done. Nothing is
+overwritten without --force, and the input never."""
 
 
 class _Read(NamedTuple):
@@ -90,7 +90,7 @@ def add_decompress(subparsers: Any) -> None:
     parser.add_argument(
         "--format",
         choices=_FORMATS,
-        help="where no suffix of OUT says it; default: png",
+        help="format of the output if OUT has no suffix; default: png",
     )
     part = parser.add_mutually_exclusive_group()
     part.add_argument(

@@ -59,7 +59,7 @@ def _add_what_to_measure(parser: argparse.ArgumentParser) -> None:
         type=_efforts,
         default=(0,),
         metavar="E,E,…",
-        help="of compress, 0 … 3; several are compared; default: 0",
+        help="efforts of compress to measure, 0 … 3; default: 0",
     )
     parser.add_argument(
         "--masking",
@@ -91,13 +91,17 @@ def _add_what_to_measure(parser: argparse.ArgumentParser) -> None:
 
 def _add_what_to_write(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--images", type=int, default=24, metavar="N", help="in the report; default: %(default)s"
+        "--images",
+        type=int,
+        default=24,
+        metavar="N",
+        help="images shown in the report; default: %(default)s",
     )
     parser.add_argument(
         "--show",
         type=parse_qstep,
         metavar="QSTEP",
-        help=f"of the report's images; default: that of about {_SHOWN_BPP:g} bpp",
+        help=f"qstep of the report's images; default: that of about {_SHOWN_BPP:g} bpp",
     )
     parser.add_argument(
         "--json", type=parse_path, metavar="FILE", help="write results.json here as well"

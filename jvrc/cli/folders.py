@@ -128,8 +128,8 @@ def _with_progress(
             bar.update()
     if undated:
         note(
-            f"jvrc: warning: the date of {counted(undated, 'output')} can't be set: a later run "
-            "won't know what is done"
+            f"jvrc: warning: the modification time of {counted(undated, 'output')} can't be set: a "
+            "later run won't know what is done"
         )
 
 
@@ -228,7 +228,7 @@ def _summary(done: Sequence[Done], seconds: float, done_before: int) -> str:
     if measured := [d.psnr for d in done if d.psnr is not None]:
         parts.append(f"lowest {min(measured):.2f} dB")
     if done_before:
-        known = "outputs of the same date; --force does them anew"
+        known = "outputs of the same modification time; --force codes them again"
         parts.append(f"{done_before} done before ({known})")
     return ", ".join(parts)
 

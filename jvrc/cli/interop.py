@@ -22,7 +22,7 @@ FILE is a state dict, or a checkpoint of CompressAI's examples/train.py, of bmsh
 mbt2018-mean, mbt2018 or one of their variable-rate forms (-vbr), of any N and M. A -vbr model codes
 well at all quantisation steps that it was trained for, 1 … 10 as published; a single-rate model
 only at 1, and can be the base of `jvrc posttrain` or `jvrc train --log-scale no`. Calibration with
---data makes compressed files smaller (our own models: by 2 to 3 %, mbt2018 by 3 to 13 %).
+--data makes compressed files smaller (our own models: by 2 to 4 %, mbt2018 by 3 to 13 %).
 
 Nothing is downloaded. CompressAI's documentation, "Model Zoo", has the published weights."""
 

@@ -23,15 +23,15 @@ def add_pack(subparsers: Any) -> None:
         "input", metavar="DIR", type=parse_path, help="images, in folders of any depth"
     )
     add_output(parser, "FILE", "default: DIR.tiles")
-    parser.add_argument("--side", metavar="N", type=int, help="of a tile (default: 512 pixels)")
+    parser.add_argument("--side", metavar="N", type=int, help="pixels a side (default: 512)")
     parser.add_argument(
-        "--stride", metavar="N", type=int, help="from a tile to the next one (default: 384)"
+        "--stride", metavar="N", type=int, help="pixels from a tile to the next one (default: 384)"
     )
     parser.add_argument(
         "--scales",
         metavar="X,X,…",
         type=parse_numbers,
-        help="of each image, smaller versions too, unless less than a tile (default: 1,0.5)",
+        help="scales at which each image is stored, where it fills a tile (default: 1,0.5)",
     )
     parser.add_argument(
         "--unnatural",

@@ -142,7 +142,8 @@ def test_where_dates_cannot_be_set_that_is_said(model, photos, monkeypatch, caps
 
     monkeypatch.setattr(os, "utime", utime)
     assert main(["compress", "photos", "-o", "out", *model]) == 0
-    assert "warning: the date of 4 outputs can't be set: a later run" in capsys.readouterr().err
+    warning = "warning: the modification time of 4 outputs can't be set: a later run"
+    assert warning in capsys.readouterr().err
 
 
 def test_without_an_output_files_lie_beside_their_inputs(model, photos):

@@ -12,7 +12,8 @@ activity masking or adaptive quantisation. Green is most of luminance; the eye r
 colour less than those of luminance, and those along blue least.
 
 The constants were chosen on crops of training photographs by MS-SSIM and SSIMULACRA 2, neither of
-which a search computes; A lies between two that were tried (docs/usage.md has what they gave).
+which a search computes; A lies between two that were tried (jvrc/weights/README.md has what they
+gave).
 """
 
 import numpy as np

@@ -111,7 +111,7 @@ class Recipe:
     )
     train_offsets: bool = option(True, "train the reconstruction offsets")
     train_z_qstep: bool = option(True, "train the quantisation step of the hyper latent z")
-    log_scale: bool = option(True, "predict log sigma, or else sigma as models of CompressAI do")
+    log_scale: bool = option(True, "predict log sigma; no: sigma, as models of CompressAI do")
     seed: int = option(0, "seed of all random numbers", rule=between(0, 2**63 - 1))
     precision: str = option(
         "float32",
