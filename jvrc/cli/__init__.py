@@ -18,14 +18,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from jvrc import __version__
-from jvrc.cli.messages import UsageError, note, one_line
+from jvrc.cli.messages import REPORTED, UsageError, note, one_line
 from jvrc.runtime import devices, interrupts, streams
 
 if TYPE_CHECKING:
     import argparse  # when `run` has set up SIGINT
-
-# JAX raises RuntimeError if a device is missing or out of memory.
-_REPORTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError, RuntimeError)
 
 # Each command and the module that has its functions.
 _COMMANDS = {
@@ -59,6 +56,8 @@ def run() -> NoReturn:
         interrupts.leave(stop.code)
     except KeyboardInterrupt:
         code = interrupts.EXIT_CODE
+    if code:
+        _remove_unfinished()
     if code or sys.argv[1] in _LIGHT:
         interrupts.leave(code)
     sys.exit(code)
@@ -84,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The interpreter flushes stdout once more at exit, and must not fail then.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        except _REPORTED as error:
+        except REPORTED as error:
             print(f"jvrc: error: {one_line(error)}", file=sys.stderr)
             return 2 if isinstance(error, UsageError) else 1
     return 0

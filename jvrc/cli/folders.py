@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
-from jvrc.cli.messages import counted, note, one_line
+from jvrc.cli.messages import REPORTED, counted, note, one_line
 from jvrc.cli.outputs import Job, check_output, date_of, has_date, identities, is_done
 from jvrc.cli.places import Place
 from jvrc.io.files import dated, is_stream
@@ -22,8 +22,6 @@ from jvrc.io.files import dated, is_stream
 BUDGET = 64e6  # pixels that are being coded at a time, unless it is one image
 _PATIENCE = 2.0  # seconds: a thread that compiles does not hear of an interrupt, but writes nothing
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
-# What is wrong with one file; anything else ends the run.
-_FAILURES = (ValueError, OSError, MemoryError, RuntimeError)
 
 
 class Done(NamedTuple):
@@ -75,6 +73,7 @@ def run_all(
 
     Raises:
       ValueError: some failed; they have been listed.
+      Exception: likewise, and an error of the program, not of a file, was among them.
     """
     done_before = set() if force else {job for job in jobs if is_done(job)}
     todo, failures = _sorted_out([job for job in jobs if job not in done_before], force)
@@ -84,6 +83,9 @@ def run_all(
     print(_summary(done, time.perf_counter() - begin, len(done_before)))
     for job, error in failures:
         note(f"jvrc: {_named(job, error)}")
+    for _, error in failures:
+        if not isinstance(error, REPORTED):
+            raise error
     if failures:
         raise ValueError(f"{len(failures)} of {counted(len(jobs), 'file')} failed, listed above")
 
@@ -150,8 +152,8 @@ def _outcomes(
             thread.start()
         for _ in jobs:
             outcome = ended.get()
-            if outcome.error is not None and not isinstance(outcome.error, _FAILURES):
-                raise outcome.error
+            if outcome.error is not None and not isinstance(outcome.error, Exception):
+                raise outcome.error  # KeyboardInterrupt
             yield outcome
     finally:
         _empty(todo)
@@ -173,7 +175,7 @@ def _serve(
                 job = todo.get_nowait()
                 try:
                     ended.put(_Outcome(job, _done(job, work)))
-                except _FAILURES as error:
+                except Exception as error:
                     ended.put(_Outcome(job, None, error))
     except queue.Empty:
         return
@@ -236,5 +238,7 @@ def _summary(done: Sequence[Done], seconds: float, done_before: int) -> str:
 def _named(job: Job, error: BaseException) -> str:
     """Return the reason of a failure with the name of the file."""
     text = one_line(error)
+    if not isinstance(error, REPORTED):
+        text = f"unexpected {type(error).__name__}: {text}"
     named = any(text.startswith(f"{path}: ") for path in (job.source, job.output))
     return text if named else f"{job.source}: {text}"

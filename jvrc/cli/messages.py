@@ -20,6 +20,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+# What errors of the user, of files and of the machine raise. JAX raises RuntimeError if a device is
+# missing or out of memory.
+REPORTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError, RuntimeError)
+
+
 def one_line(error: BaseException) -> str:
     """Return what an error says, on one line."""
     if isinstance(error, OSError) and error.filename and error.strerror:

@@ -8,6 +8,7 @@ import errno
 import glob
 import os
 import sys
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -271,11 +272,20 @@ def _files_below(folder: Path, naming: Naming, closed: list[OSError]) -> Iterato
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
-    taken: dict[Path, Path] = {}
+    taken: dict[str, Job] = {}
     for job in jobs:
-        if job.output in taken:
-            raise ValueError(
-                f"{taken[job.output]} and {job.source} would both become {job.output}: -o DIR "
-                "keeps whole names; files of one name need an -o of their own"
-            )
-        taken[job.output] = job.source
+        name = unicodedata.normalize("NFC", str(job.output)).casefold()
+        other = taken.setdefault(name, job)
+        if other is job or (other.output != job.output and not _ignores_case(job.output)):
+            continue
+        raise ValueError(
+            f"{other.source} and {job.source} would both become {job.output}: -o DIR "
+            "keeps whole names; files of one name need an -o of their own"
+        )
+
+
+def _ignores_case(path: Path) -> bool:
+    """Return whether names that differ in case alone are one file where a path is to lie."""
+    folder = next((p for p in path.absolute().parents if p.exists()), path)
+    other = folder.with_name(folder.name.swapcase()) if folder.name else folder
+    return other != folder and other.exists() and other.samefile(folder)

@@ -60,7 +60,8 @@ def dated(date: int) -> Iterator[None]:
 def replacing(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield the name of a temporary file, to be made, that becomes the target at the end.
 
-    Nothing is left of it if the block raises.
+    Nothing is left of it if the block raises; on Windows, where a file that is still mapped can't
+    be deleted, nothing after `remove_unfinished`.
 
     Raises:
       FileExistsError: replace is False, and the target exists by then.
@@ -72,8 +73,9 @@ def replacing(target: Path, *, replace: bool = True) -> Iterator[Path]:
         _set_date(temporary)
         (os.replace if replace else _rename)(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
-        _unfinished.discard(temporary)
+        with suppress(PermissionError):  # which would hide why the block raised
+            temporary.unlink(missing_ok=True)
+            _unfinished.discard(temporary)
 
 
 def _set_date(path: Path) -> None:

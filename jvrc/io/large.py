@@ -85,15 +85,17 @@ def create_large(
     header = _header_of(path, shape)
     with replacing(target, replace=replace) as temporary:
         try:
-            _create(temporary, header, int(np.prod(shape, dtype=np.int64)))
+            _create(temporary, header, math.prod(shape))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path}: no such folder") from error
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         array = np.memmap(temporary, np.uint8, "r+", len(header), shape)
-        yield array
-        array.flush()
-        del array
+        try:
+            yield array
+            array.flush()
+        finally:
+            del array
 
 
 def _create(path: Path, header: bytes, size: int) -> None:
@@ -152,7 +154,7 @@ def _open_npy(path: Path) -> np.ndarray | None:
     """Return an array on disk, None if it is no image; ValueError if the file is damaged."""
     try:
         array = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError) as error:
         raise ValueError(f"{path}: damaged, or no array of numbers: {error}") from error
     usual = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     return array if array.dtype == np.uint8 and usual and array.size else None
@@ -165,7 +167,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def _mapped(path: Path, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     have = path.stat().st_size - offset
     if have < size or not size:
         raise ValueError(f"{path}: truncated: {max(0, have)} of {size} bytes of samples")

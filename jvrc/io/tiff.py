@@ -3,6 +3,7 @@
 [1] Adobe 1992, "TIFF Revision 6.0". [2] "The BigTIFF File Format", Aware Systems 2007.
 """
 
+import math
 import struct
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -18,8 +19,12 @@ _XMP, _ICC = 700, 34675
 _DESCRIBING = {EXIF_IFD, GPS_IFD, IPTC_TAG, *DESCRIPTIVE}
 _SHORT, _LONG, _LONG8 = 3, 4, 16  # types of fields; 1 and 7 are bytes
 _FORMATS = {1: "B", 7: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
+_READ = {
+    *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _SAMPLES, _COUNTS, _PLANAR),
+    *(_EXTRA, _ORIENTATION, _PREDICTOR, _TILE_WIDTH, _XMP, _ICC),
+}
 _GREY, _RGB, _UNASSOCIATED = 1, 2, 2
-_MOST_ENTRIES, _MOST_VALUES = 2**12, 2**24
+_MOST_ENTRIES, _MOST_VALUES, _MOST_OFFSET = 2**12, 2**24, 2**62
 _CLASSIC_BYTES = 2**32 - 2**16  # of samples, beyond which the file becomes a BigTIFF
 
 
@@ -38,14 +43,17 @@ def find_samples(path: Path) -> Plain | None:
     """Return where the samples of a file's first page lie; None if they are not plain.
 
     Plain: uncompressed, 8 bits, upright, RGB, RGB with unassociated alpha or grey, in strips that
-    follow one another.
+    follow one another. What is damaged is not plain either.
+
+    Raises:
+      OSError: the file can't be opened.
     """
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             tags, names, following = _read_directory(file)
-    except (struct.error, KeyError, OverflowError):
-        return None
-    found = _plain(tags)
+            found = _plain(tags)
+        except (struct.error, LookupError, OverflowError, ValueError, OSError):
+            return None
     described = not names.isdisjoint(_DESCRIBING)
     return found and found._replace(described=described, pages=following != 0)
 
@@ -53,7 +61,7 @@ def find_samples(path: Path) -> Plain | None:
 def header(shape: tuple[int, ...]) -> bytes:
     """Return the bytes before the samples of an image, uint8 [h,w,3], [h,w,4] or [h,w]."""
     height, width, channels = (*shape, 1)[:3]
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     big = size > _CLASSIC_BYTES
     offset_type = _LONG8 if big else _LONG
     entries = [
@@ -102,8 +110,8 @@ def _size(kind: int, values: list[int]) -> int:
     return len(values) * struct.calcsize(_FORMATS[kind])
 
 
-def _read_directory(file: IO[bytes]) -> tuple[dict[int, list[int]], set[int], int]:
-    """Return of the first directory (values of integer tags, all tags, the next one's place)."""
+def _read_directory(file: IO[bytes]) -> tuple[dict[int, np.ndarray], set[int], int]:
+    """Return of the first directory (values of tags in _READ, all tags, the next one's place)."""
     order = {b"II": "<", b"MM": ">"}[file.read(2)]
     (magic,) = struct.unpack(order + "H", file.read(2))
     big = {42: False, 43: True}[magic]
@@ -119,24 +127,26 @@ def _read_directory(file: IO[bytes]) -> tuple[dict[int, list[int]], set[int], in
     found, names = {}, set()
     for entry in entries:
         tag, kind, number = struct.unpack_from(order + "HH" + word, entry)
-        names.add(tag)
-        if kind in _FORMATS and number <= _MOST_VALUES:
-            layout = f"{order}{number}{_FORMATS[kind]}"
+        if tag in _READ and tag not in names and kind in _FORMATS and number <= _MOST_VALUES:
+            layout = np.dtype(order + _FORMATS[kind]), number
             found[tag] = _values(file, order + word, layout, entry[4 + size :])
+        names.add(tag)
     return found, names, following
 
 
-def _values(file: IO[bytes], offset: str, layout: str, room: bytes) -> list[int]:
-    size = struct.calcsize(layout)
+def _values(file: IO[bytes], offset: str, layout: tuple[np.dtype, int], room: bytes) -> np.ndarray:
+    kind, number = layout
+    size = kind.itemsize * number
     if size > len(room):
         file.seek(*struct.unpack(offset, room))
         room = file.read(size)
-    return list(struct.unpack_from(layout, room))
+    return np.frombuffer(room, kind, number)
 
 
-def _plain(tags: dict[int, list[int]]) -> Plain | None:
-    height, width = (tags.get(tag, [0])[0] for tag in (_HEIGHT, _WIDTH))
-    channels = tags.get(_SAMPLES, [1])[0]
+def _plain(tags: dict[int, np.ndarray]) -> Plain | None:
+    """Raises LookupError, ValueError or OverflowError if tags make no sense."""
+    height, width = (int(tags[tag][0]) for tag in (_HEIGHT, _WIDTH))
+    channels = int(tags.get(_SAMPLES, [1])[0])
     kind = {1: _GREY, 3: _RGB, 4: _RGB}.get(channels)
     usual = {
         _BITS: ([8] * channels, [1]),
@@ -147,15 +157,28 @@ def _plain(tags: dict[int, list[int]]) -> Plain | None:
         _PREDICTOR: ([1], [1]),
         _EXTRA: ([_UNASSOCIATED] if channels == 4 else [], []),
     }
-    if any(tags.get(tag, default) != wanted for tag, (wanted, default) in usual.items()):
+    if any(
+        not np.array_equal(tags.get(tag, default), wanted)
+        for tag, (wanted, default) in usual.items()
+    ):
         return None
-    offsets, counts = tags.get(_OFFSETS), tags.get(_COUNTS)
-    if not offsets or not counts or len(offsets) != len(counts) or _TILE_WIDTH in tags:
+    offsets, counts = tags[_OFFSETS], tags[_COUNTS]
+    if not len(offsets) or len(offsets) != len(counts) or _TILE_WIDTH in tags:
         return None
-    ends = np.array(offsets, np.int64) + np.array(counts, np.int64)
-    contiguous = np.array_equal(offsets[1:], ends[:-1])
-    if not contiguous or sum(counts) != height * width * channels or not height * width:
+    if max(offsets.max(), counts.max()) > _MOST_OFFSET:
+        return None
+    begins = offsets.astype(np.int64)
+    ends, size = begins + counts.astype(np.int64), height * width * channels
+    contiguous = np.array_equal(begins[1:], ends[:-1])
+    if not size or not contiguous or int(ends[-1] - begins[0]) != size:
         return None
     shape = (height, width) if channels == 1 else (height, width, channels)
-    icc, xmp = (bytes(tags.get(tag, [])) for tag in (_ICC, _XMP))
-    return Plain(offsets[0], shape, icc, xmp, described=False, pages=False)
+    icc, xmp = (_bytes(tags, tag) for tag in (_ICC, _XMP))
+    return Plain(int(begins[0]), shape, icc, xmp, described=False, pages=False)
+
+
+def _bytes(tags: dict[int, np.ndarray], tag: int) -> bytes:
+    values = tags.get(tag, np.empty(0, np.uint8))
+    if values.dtype != np.uint8:
+        raise ValueError(f"tag {tag} must hold bytes")
+    return values.tobytes()

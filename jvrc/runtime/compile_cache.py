@@ -16,6 +16,9 @@ from pathlib import Path
 ENVIRONMENT = "JVRC_CACHE_DIR"
 MAX_BYTES = 10**9  # of the folder, when a process begins to use it
 
+# JAX's entries, those of jvrc.runtime.programs, and what an interrupted `write` leaves. Nothing
+# else is deleted: the user may choose a folder that holds other files.
+_ENTRY = re.compile(r".+-[0-9a-f]+-(?:cache|atime)|\.?\w+-[0-9a-f]+\.program(?:\.[0-9a-f]{8})?")
 _UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '([\w.-]+)'")
 _folder: Path | None = None
 
@@ -93,7 +96,7 @@ def _tidy(folder: Path) -> None:
     entries, total = [], 0
     for entry in os.scandir(folder):
         with suppress(OSError):  # another process has renamed or deleted it
-            if entry.is_file():
+            if _ENTRY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 entries.append((entry.stat(), Path(entry.path)))
     for stat, path in sorted(entries, key=lambda entry: -entry[0].st_mtime):
         total += stat.st_size

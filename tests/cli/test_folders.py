@@ -331,6 +331,42 @@ def test_an_error_of_the_program_is_not_taken_for_a_bad_file(monkeypatch, model,
         main(["compress", "photos", "-o", "out", *model])
 
 
+def test_after_an_error_of_the_program_the_others_go_on(monkeypatch, capsys, model, photos):
+    compress = jvrc.compress
+
+    def wrong(model, img, *rest, **options):
+        if np.array_equal(np.asarray(getattr(img, "pixels", img)), image(2)):
+            raise ZeroDivisionError("division by zero")
+        return compress(model, img, *rest, **options)
+
+    monkeypatch.setattr(jvrc, "compress", wrong)
+    with pytest.raises(ZeroDivisionError):
+        main(["compress", "photos", "-o", "out", "-j", "1", *model])
+    assert names(Path("out")) == CODED - {"sub/b.png.jvrc"}
+    line = "jvrc: photos/sub/b.png: unexpected ZeroDivisionError: division by zero"
+    assert line in capsys.readouterr().err
+
+
+def test_outputs_that_differ_in_case_alone_are_refused_where_case_does_not_count(
+    capsys, monkeypatch, model, tmp_path
+):
+    for folder, name in (("one", "Photo.png"), ("two", "photo.png")):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(image(0)).save(tmp_path / folder / name)
+    argv = ["compress", "one", "two", "-o", "out", *model]
+    monkeypatch.setattr(outputs, "_ignores_case", lambda _: True)
+    assert main(argv) == 1
+    assert "would both become" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_whether_case_counts_is_what_the_file_system_says(tmp_path):
+    folder = tmp_path / "Folder"
+    folder.mkdir()
+    same = (tmp_path / "fOLDER").exists()
+    assert outputs._ignores_case(folder / "none" / "x.jvrc") == same
+
+
 def test_verify_prints_the_lowest_psnr(capsys, model, photos):
     assert main(["compress", "photos", "-o", "out", "--verify", *model]) == 0
     assert re.search(r", lowest \d+\.\d\d dB$", capsys.readouterr().out)

@@ -4,12 +4,16 @@ import contextlib
 import errno
 import functools
 import os
+import struct
+import tracemalloc
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from jvrc.io import large, tiff
+from jvrc.io import files, large, tiff
 from jvrc.io.large import create_large
 from jvrc.io.picture import Picture
 
@@ -62,6 +66,20 @@ def test_nothing_is_left_of_a_file_that_was_not_completed(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system can't take room")
+def test_a_file_that_cannot_be_deleted_yet_hides_no_error_and_is_deleted_later(
+    tmp_path, monkeypatch
+):
+    """As on Windows, while the caller still holds the array."""
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", mock.Mock(side_effect=PermissionError("in use")))
+    with pytest.raises(ValueError, match="damaged"), create_large(tmp_path / "x.ppm", (5, 7, 3)):
+        raise ValueError("damaged")
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(Path, "unlink", unlink)
+    files.remove_unfinished()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
     """A map of a file that the disk has no room for would end the process."""
 
@@ -194,3 +212,58 @@ def test_damaged_headers_end_in_an_error_or_in_nothing(tmp_path, seed):
     with contextlib.suppress(ValueError):  # of a truncated file
         found = open_large(path)
         assert found is None or isinstance(found, Picture)
+
+
+def bigtiff(*entries):
+    """A BigTIFF of tags (tag, type, count, 8 bytes)."""
+    head = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(entries))
+    return head + b"".join(struct.pack("<HHQ8s", *entry) for entry in entries) + bytes(8)
+
+
+def number(value):
+    return struct.pack("<Q", value)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [(256, 16, 1, number(4)), (257, 16, 1, number(4)), (273, 16, 1, number(2**63))],
+        [(256, 16, 0, number(0)), (257, 16, 1, number(4))],
+        [(256, 3, 1, number(4)), (257, 3, 1, number(4)), (700, 3, 2, number(300))],
+        [(34675, 7, 100, number(2**62))],
+        [(34675, 7, 100, number(2**64 - 1))],
+    ],
+)
+def test_a_damaged_tiff_is_not_mapped(tmp_path, entries):
+    usual = {258: 8, 259: 1, 262: 1, 277: 1, 273: 200, 279: 16}
+    missing = usual.keys() - {entry[0] for entry in entries}
+    entries = [*entries, *((tag, 3, 1, number(usual[tag])) for tag in sorted(missing))]
+    (tmp_path / "x.tif").write_bytes(bigtiff(*entries) + bytes(300))
+    assert open_large(tmp_path / "x.tif") is None
+
+
+def test_a_small_tiff_takes_little_memory_whatever_it_says(tmp_path):
+    """A thousand tags of the same bytes."""
+    place = 16 + 8 + 1000 * 20 + 8
+    entries = [(34675, 7, 10_000, number(place))] * 500
+    entries += [(40_000 + i, 1, 10_000, number(place)) for i in range(500)]
+    (tmp_path / "x.tif").write_bytes(bigtiff(*entries) + bytes(10_000))
+    tracemalloc.start()
+    assert open_large(tmp_path / "x.tif") is None
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [b"1" + b"0" * 30, b"9223372036854775807"])
+def test_a_ppm_of_an_absurd_size_is_truncated(tmp_path, size):
+    (tmp_path / "x.ppm").write_bytes(b"P6\n%s %s\n255\n" % (size, size) + bytes(100))
+    with pytest.raises(ValueError, match="x.ppm: truncated: 100 of"):
+        open_large(tmp_path / "x.ppm")
+
+
+def test_an_array_of_an_absurd_size_is_damaged(tmp_path):
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, %d), }\n" % (10**30, 10**30)
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    (tmp_path / "x.npy").write_bytes(data + bytes(100))
+    with pytest.raises(ValueError, match="x.npy: damaged"):
+        open_large(tmp_path / "x.npy")

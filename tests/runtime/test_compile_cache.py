@@ -108,7 +108,11 @@ def test_what_a_full_disk_leaves_is_deleted(folder):
 
 def test_entries_that_other_processes_delete_meanwhile_are_no_failure(folder, monkeypatch):
     (folder / "jit_f-00-cache").write_bytes(b"entry")
-    gone = SimpleNamespace(is_file=lambda: True, stat=lambda: os.stat(folder / "none"))
+    gone = SimpleNamespace(
+        name="jit_f-01-cache",
+        is_file=lambda **_: True,
+        stat=lambda: os.stat(folder / "none"),
+    )
     found = list(os.scandir(folder))
     monkeypatch.setattr(os, "scandir", lambda _: iter([gone, *found]))
     assert enable_anew() == folder
@@ -147,6 +151,16 @@ def test_the_entries_written_last_are_kept_up_to_a_size(folder, monkeypatch):
         os.utime(path, (10**9 - age, 10**9 - age))
     assert enable_anew() == folder
     assert sorted(path.name for path in folder.iterdir()) == ["jit_f-0-cache", "jit_f-1-cache"]
+
+
+def test_files_of_others_in_the_folder_stay(folder, monkeypatch):
+    monkeypatch.setattr(compile_cache, "MAX_BYTES", 0)
+    others = {"my.lock": b"", "photo.png": bytes(100), "a-cache": b"", "main.program": b"1"}
+    entries = {"jit_f-0a-cache": b"1", "g_s-0a.program": b"1", ".g_s-0a.program.01234567": b""}
+    for name, data in (others | entries).items():
+        (folder / name).write_bytes(data)
+    assert enable_anew() == folder
+    assert {path.name for path in folder.iterdir()} == set(others)
 
 
 def test_an_entry_is_written_whole_or_not_at_all(folder):
