@@ -106,12 +106,17 @@ def _model_of(model_id: str) -> "FrozenModel":
             f"{zoo.missing(model_id)}: load the weights file that compressed the image, and "
             "pass the model to jvrc.pillow.add_model"
         )
-    return _loaded(name)
+    return _shipped(name)
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(name: str) -> "FrozenModel":
+def _shipped(name: str) -> "FrozenModel":
     return jvrc.load(name)
+
+
+def _loaded(name: str) -> "FrozenModel":
+    """Return a shipped model, which is read once, or that of a file, which may change."""
+    return _shipped(name) if zoo.shipped_file(name) else jvrc.load(name)
 
 
 def _save(img: Image.Image, file: IO[bytes], filename: str | bytes) -> None:

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 import jvrc
 import jvrc.pillow
 from jvrc.coding.packing import pack, unpack
+from jvrc.frozen.file import save_model
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +74,13 @@ def test_options_of_saving_are_those_of_compress(tiny_2026, rgb):
     assert masked == jvrc.compress(tiny_2026, rgb, 8, effort=1, masking=True)
     with pytest.raises(ValueError, match="qstep must be"):
         saved(img, tiny_2026, qstep=0)
+
+
+def test_a_model_that_was_frozen_anew_is_read_anew(tiny_2026, tiny, rgb, tmp_path):
+    path, img = tmp_path / "model.safetensors", Image.fromarray(rgb)
+    for model in (tiny_2026, tiny):
+        save_model(model, path)
+        assert jvrc.inspect(saved(img, path)).model_id == model.model_id
 
 
 def test_a_failed_save_leaves_no_file(tiny_2026, rgb, tmp_path):

@@ -113,11 +113,12 @@ def _info(path: Path) -> dict[str, Any]:
     data = read_input(path)
     with naming(path):
         container = unpack(data, max_pixels=UNLIMITED)  # nothing is decoded
+        described = inspect(data)._asdict()
     streams = {name: [getattr(tile, name) for tile in container.tiles] for name in ("z", "y")}
     more = {name: [getattr(tile, name) for tile in container.tiles] for name in ("patch", "alpha")}
     return (
         {"file": name_of(path)}
-        | inspect(data)._asdict()
+        | described
         | {
             "qstep_code": container.qstep_code,
             "scale_adapted": sum(tile.scale_adapted for tile in container.tiles),

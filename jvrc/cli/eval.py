@@ -121,6 +121,7 @@ def _run_eval(args: argparse.Namespace) -> None:
     if args.masking and not any(args.effort):
         raise UsageError("--masking: weighs what --effort minimises; add --effort 0,1")
     from jvrc.evaluation import peers, summary
+    from jvrc.io.files import alone_in
     from jvrc.io.images import list_images
 
     paths = list_images(args.input)
@@ -138,8 +139,9 @@ def _run_eval(args: argparse.Namespace) -> None:
     measured = [*models, *map(coders.of_peer, against)]
     _check_names([c.name for c in measured] + list(published.get("psnr", {})))
     args.output.mkdir(parents=True, exist_ok=True)
-    points = measure.measure(paths, measured, args.output, args.input)
-    _write(args, points, models, against, published)
+    with alone_in(args.output):
+        points = measure.measure(paths, measured, args.output, args.input)
+        _write(args, points, models, against, published)
 
 
 def _model_coders(args: argparse.Namespace) -> list:

@@ -276,7 +276,7 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
     for job in jobs:
         name = unicodedata.normalize("NFC", str(job.output)).casefold()
         other = taken.setdefault(name, job)
-        if other is job or (other.output != job.output and not _ignores_case(job.output)):
+        if other is job or (other.output != job.output and not ignores_case(job.output)):
             continue
         raise ValueError(
             f"{other.source} and {job.source} would both become {job.output}: -o DIR "
@@ -284,7 +284,7 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
         )
 
 
-def _ignores_case(path: Path) -> bool:
+def ignores_case(path: Path) -> bool:
     """Return whether names that differ in case alone are one file where a path is to lie."""
     folder = next((p for p in path.absolute().parents if p.exists()), path)
     other = folder.with_name(folder.name.swapcase()) if folder.name else folder

@@ -45,10 +45,16 @@ def check_effort(effort: int) -> None:
         raise ValueError(f"effort must be an integer in 0 … {EFFORT_MAX}; got {effort!r}")
 
 
+def check_bools(**options: Any) -> None:
+    """Raise ValueError unless all options are bools."""
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False; got {value!r}")
+
+
 def check_masking(masking: bool, effort: int) -> None:
     """Raise ValueError unless masking is a bool, and False without effort."""
-    if not isinstance(masking, bool):
-        raise ValueError(f"masking must be True or False; got {masking!r}")
+    check_bools(masking=masking)
     if masking and not effort:
         rule = "masking needs an effort of 1 or more, for it weighs what that search minimises"
         raise ValueError(f"{rule}; got effort={effort}")

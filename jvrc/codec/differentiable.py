@@ -82,8 +82,10 @@ def forward(
 def _config_and_parameters(params: FrozenModel | tuple[Config, dict]) -> tuple[Config, dict]:
     if isinstance(params, FrozenModel):
         return params.config, params.params
-    if isinstance(params, tuple) and len(params) == 2 and isinstance(params[1], dict):
-        return params
+    if isinstance(params, tuple) and len(params) == 2:
+        config, weights = params
+        if isinstance(config, Config) and isinstance(weights, dict):
+            return config, weights
     raise ValueError(
         "params must be a FrozenModel, as `jvrc.load` returns it, or (config, parameters); "
         f"got {type(params).__name__}"
@@ -101,8 +103,10 @@ def _images(x: Array) -> Array:
 
 def _qsteps(qstep: Array | float, count: int) -> Array:
     """Return quantisation steps [count], float32; values of Python and NumPy must be positive."""
-    if isinstance(qstep, float | int | str | np.ndarray | np.generic):  # not on a device
-        values = np.asarray(qstep)
+    for value in qstep if isinstance(qstep, list | tuple) else [qstep]:
+        if isinstance(value, jax.Array):  # on a device, or traced
+            continue
+        values = np.asarray(value)
         number = jnp.issubdtype(values.dtype, jnp.number)
         if not number or not np.all((values > 0) & np.isfinite(values)):
             raise ValueError(f"qstep must be positive, a number or [{count}]; got {qstep!r}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from jvrc.codec.alpha import alpha_of, has_alpha
 from jvrc.codec.arguments import (
+    check_bools,
     check_data,
     check_effort,
     check_masking,
@@ -93,6 +94,7 @@ def compress(
     check_params(params)
     check_effort(effort)
     check_masking(masking, effort)
+    check_bools(metadata=metadata, patches=patches, progress=progress)
     picture = _picture_of(img)
     target = target_of(
         picture.pixels.shape[:2],
@@ -124,8 +126,9 @@ def decompress(
         decoded.
       out: takes the pixels and is returned: an array of the shape below, such as a np.memmap. So
         memory stays bounded however large the image is.
-      max_pixels: refuse larger images, before anything big is allocated; by default those of more
-        than 2**27 pixels (134 megapixels), with `out` none.
+      max_pixels: refuse images that, padded to whole blocks of 64x64 pixels, have more pixels than
+        that, before anything big is allocated; by default 2**27 (134 megapixels), with `out` none
+        are refused.
 
     Returns:
       uint8 [H,W,3], of a grey image [H,W], with alpha [H,W,4] (of grey too: R = G = B). A pixel of
@@ -207,7 +210,7 @@ def _picture_of(img: Any) -> Picture:
     picture = as_picture(img)
     if not isinstance(img, Picture):
         for line in picture.losses:
-            warnings.warn(f"img: {line}", stacklevel=3)
+            warnings.warn(f"img: {line}", stacklevel=4)  # the caller's, outside of without_guards
     return picture
 
 

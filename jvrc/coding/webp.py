@@ -33,7 +33,8 @@ def decode(data: bytes, height: int, width: int) -> np.ndarray:
     """Return the uint8 [h,w,3] of a VP8L bitstream, which must have this size.
 
     Raises:
-      BitstreamError: it is damaged, or has another size, which is checked before it is decoded.
+      BitstreamError: it is damaged, or has another size, which is checked before it is decoded, or
+        one that Pillow has been told to refuse.
     """
     expected = width - 1 | height - 1 << 14  # no alpha, version 0
     header = expected.to_bytes(4, "little") if max(height, width) <= MAX_SIDE else b""
@@ -44,5 +45,8 @@ def decode(data: bytes, height: int, width: int) -> np.ndarray:
     file = BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body)
     try:
         return np.asarray(Image.open(file, formats=["WEBP"]).convert("RGB"))
+    except Image.DecompressionBombError as error:
+        rule = f"a patch of {height} x {width} pixels exceeds PIL.Image.MAX_IMAGE_PIXELS"
+        raise BitstreamError(f"{rule} = {Image.MAX_IMAGE_PIXELS}: set a larger limit") from error
     except _DAMAGE as error:
         raise BitstreamError(f"damaged stream: lossless WebP: {error}") from error

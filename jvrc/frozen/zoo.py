@@ -1,5 +1,6 @@
 """The models that the package ships, and loading any frozen model."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ def models() -> dict[str, Path]:
     return {p.stem: p for p in sorted(_FOLDER.glob("*.safetensors"))}
 
 
-def load(name: str | Path) -> "FrozenModel":
+def load(name: str | os.PathLike) -> "FrozenModel":
     """Load a shipped model by its name or id, or any frozen model by the path of its weights file.
 
     Nothing is downloaded. name: also the folder of a training run that was frozen.
@@ -28,7 +29,9 @@ def load(name: str | Path) -> "FrozenModel":
       FileNotFoundError: there is no such weights file.
       ValueError: neither a shipped name nor a file, or the file is not a frozen model.
     """
-    path = shipped_file(str(name)) or _weights_file(name)
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"name must be a string or a path; got {name!r}")
+    path = shipped_file(os.fspath(name)) or _weights_file(name)
     from jvrc.frozen.file import read_model  # imports JAX
 
     return read_model(path)
@@ -39,7 +42,7 @@ def shipped_file(name: str) -> Path | None:
     return models().get(name) or models().get(name_of(name) or "")
 
 
-def _weights_file(name: str | Path) -> Path:
+def _weights_file(name: str | os.PathLike) -> Path:
     path = Path(name)
     if str(name) and path.is_dir():
         if not (path / RUN_WEIGHTS).is_file():

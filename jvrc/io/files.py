@@ -85,6 +85,39 @@ def _set_date(path: Path) -> None:
             os.utime(path, ns=(date, date))
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let no other process enter a block of this kind for the same folder; leaves .lock in it.
+
+    Where the file system has no locks, nothing is kept apart.
+
+    Raises:
+      ValueError: another process is in such a block.
+      OSError: the folder can't be written to.
+    """
+    with (folder / ".lock").open("ab") as file:
+        try:
+            _lock(file.fileno())
+        except (BlockingIOError, PermissionError) as error:  # the second one on Windows
+            raise ValueError(f"{folder}: another process writes there now") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+        yield
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file until it is closed, or the process ends."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def remove_unfinished() -> None:
     """Delete the temporary files of this process, which is about to end without cleaning up."""
     for temporary in tuple(_unfinished):

@@ -12,6 +12,7 @@ import pytest
 
 import jvrc
 from jvrc.cli import build_parser, main
+from jvrc.coding import packing
 from jvrc.io.images import read_image, write_image
 
 MODEL = "jvrc2026"
@@ -396,6 +397,13 @@ def test_info_lists_versions_tiles_and_sections_without_decoding(capsys, tmp_pat
     assert "in 1 of 6 tiles" in out
     content = "z words 12, z escapes 0, y words 18, y escapes 6, section 140 8, section 200 1"
     assert f"content   {content}, headers, checksums " in out
+
+
+def test_info_names_a_file_whose_step_does_not_exist(capsys, tmp_path, stream):
+    path = tmp_path / "bad.jvrc"
+    path.write_bytes(packing.pack(packing.unpack(stream)._replace(qstep_code=9999)))
+    assert main(["info", str(path)]) == 1
+    assert f"{path}: damaged stream: there is no qstep code 9999" in capsys.readouterr().err
 
 
 def test_info_describes_a_model_by_name_or_file(capsys):

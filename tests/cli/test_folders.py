@@ -354,7 +354,7 @@ def test_outputs_that_differ_in_case_alone_are_refused_where_case_does_not_count
         (tmp_path / folder).mkdir()
         Image.fromarray(image(0)).save(tmp_path / folder / name)
     argv = ["compress", "one", "two", "-o", "out", *model]
-    monkeypatch.setattr(outputs, "_ignores_case", lambda _: True)
+    monkeypatch.setattr(outputs, "ignores_case", lambda _: True)
     assert main(argv) == 1
     assert "would both become" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -364,7 +364,7 @@ def test_whether_case_counts_is_what_the_file_system_says(tmp_path):
     folder = tmp_path / "Folder"
     folder.mkdir()
     same = (tmp_path / "fOLDER").exists()
-    assert outputs._ignores_case(folder / "none" / "x.jvrc") == same
+    assert outputs.ignores_case(folder / "none" / "x.jvrc") == same
 
 
 def test_verify_prints_the_lowest_psnr(capsys, model, photos):

@@ -1,8 +1,11 @@
 """Claims about what the public functions refuse, before any work, and what their errors say."""
 
+from io import BytesIO
+
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import jvrc
 from jvrc.codec.image.decoder import decode_symbols
@@ -38,6 +41,22 @@ def test_a_path_is_no_data(tiny_2026):
             read("x.jvrc")
         with pytest.raises(ValueError, match=r"data must be bytes.* got numpy.ndarray$"):
             read(np.zeros(9, np.uint8))
+
+
+@pytest.mark.parametrize("name", ["metadata", "patches", "masking", "progress"])
+def test_what_is_true_or_false_is_nothing_else(tiny_2026, img, name):
+    for wrong in ("no", 1, None):
+        with pytest.raises(ValueError, match=f"{name} must be True or False; got {wrong!r}"):
+            jvrc.compress(tiny_2026, img, 2.0, effort=1, **{name: wrong})
+
+
+def test_a_warning_points_at_the_call(tiny_2026, img):
+    frames = [Image.fromarray(img), Image.fromarray(255 - img)]
+    file = BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match="img: ") as found:
+        jvrc.compress(tiny_2026, Image.open(file), 2.0)
+    assert {warning.filename for warning in found} == {__file__}
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])

@@ -106,7 +106,9 @@ def test_noise_moves_the_rate_and_not_the_image(out, x):
         ({"x": np.zeros((1, 8, 8, 3), np.uint8)}, "got uint8: divide uint8 by 255"),
         ({"qstep": np.ones(3, np.float32)}, r"qstep must be a number or \[2\]; got \[3\]"),
         *(({"qstep": q}, "qstep must be positive, a") for q in (0, -1, np.nan, np.inf, "4", True)),
+        *(({"qstep": q}, "qstep must be positive, a") for q in ([1.0, -1.0], (np.nan, 1.0))),
         ({"params": "jvrc2026"}, "params must be a FrozenModel, .* got str"),
+        ({"params": (None, {})}, "params must be a FrozenModel, .* got tuple"),
     ],
 )
 def test_wrong_arguments_are_named_with_their_rule(x, wrong, message):

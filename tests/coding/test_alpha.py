@@ -88,3 +88,10 @@ def test_a_claimed_size_is_checked_before_anything_is_decoded(monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     with pytest.raises(BitstreamError, match="16384 x 16385"):
         webp.decode(webp.encode(np.zeros((1, 1, 3), np.uint8)), 16384, 16385)
+
+
+def test_what_pillow_was_told_to_refuse_is_said_to_be_so(monkeypatch):
+    data = webp.encode(np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(BitstreamError, match="exceeds PIL.Image.MAX_IMAGE_PIXELS = 10: set"):
+        webp.decode(data, 8, 8)

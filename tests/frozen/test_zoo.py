@@ -61,6 +61,12 @@ def test_a_file_that_is_missing_is_named(path):
         jvrc.load(path)
 
 
+@pytest.mark.parametrize("wrong", [None, 5, b"jvrc2026"])
+def test_a_name_of_another_type_is_refused(wrong):
+    with pytest.raises(ValueError, match="name must be a string or a path; got "):
+        jvrc.load(wrong)
+
+
 def test_the_folder_of_a_run_stands_for_its_frozen_model(tmp_path):
     with pytest.raises(ValueError, match="jvrc freeze"):
         jvrc.load(tmp_path)

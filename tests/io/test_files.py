@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 
 import pytest
 
 from jvrc.io.files import (
+    alone_in,
     check_writable,
     is_stream,
     remove_unfinished,
@@ -89,3 +92,24 @@ def test_a_file_that_has_just_come_is_spared_if_asked(tmp_path, monkeypatch, lin
     assert len(list(tmp_path.iterdir())) == 1
     write_bytes(tmp_path / "a", b"other")
     assert (tmp_path / "a").read_bytes() == b"other"
+
+
+def test_a_folder_is_one_process_at_a_time(tmp_path):
+    """Until the other one ends, however it ends."""
+    program = (
+        "import pathlib, sys\n"
+        "from jvrc.io.files import alone_in\n"
+        "with alone_in(pathlib.Path(sys.argv[1])):\n"
+        "    print(flush=True)\n"
+        "    input()"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="another process writes there"), alone_in(tmp_path):
+            pass
+        other.kill()
+    with alone_in(tmp_path), pytest.raises(ValueError, match="another"), alone_in(tmp_path):
+        pass
+    with alone_in(tmp_path):
+        pass
