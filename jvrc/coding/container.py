@@ -13,6 +13,7 @@ from jvrc.qstep import QSTEP_CODE_MAX, QSTEP_CODE_MIN
 MAX_PIXELS = 2**27  # of an image, padded
 UNLIMITED = 2**64  # pixels: more than a header can name
 MAX_LANES_LOG2 = 12
+MODEL_ID = slice(5, 9)  # bytes of a file, of every version
 REFINEMENT_BYTES = 4  # that the header of version 3 has more than that of version 2
 MAX_TILE_SIDE = 16  # blocks of 64x64 pixels: 64x64 positions of y
 SKIPPABLE = 0x80  # this bit of a section's type: a decoder that does not know it skips it
@@ -96,6 +97,19 @@ def coded_pixels(height: int, width: int) -> int:
     """Return the pixels of an image padded to whole blocks, which memory and time grow with."""
     rows, columns = blocks_of(height, width)
     return rows * columns * BLOCK**2
+
+
+def check_length(size: int, expected: int) -> None:
+    """Raise BitstreamError unless a file of `size` bytes ends where its contents do."""
+    if size < expected:
+        raise BitstreamError(f"truncated stream: {size} bytes of {expected}")
+    if size > expected:
+        raise BitstreamError(f"left-over bytes: the stream ends at {expected} of {size} bytes")
+
+
+def ends_within_header(size: int) -> BitstreamError:
+    """Return the error of a file of `size` bytes that has no whole header."""
+    return BitstreamError(f"truncated stream: it ends within the header, after {size} bytes")
 
 
 def check_dimensions(height: int, width: int, max_pixels: int) -> None:

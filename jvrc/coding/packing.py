@@ -16,6 +16,7 @@ from jvrc.coding.container import (
     GREY,
     MAX_PIXELS,
     MAX_TILE_SIDE,
+    MODEL_ID,
     REFINEMENT_BYTES,
     RGB,
     SKIPPABLE,
@@ -23,16 +24,16 @@ from jvrc.coding.container import (
     Section,
     Tile,
     check_dimensions,
+    check_length,
+    ends_within_header,
 )
-from jvrc.coding.sections import INDEX, TILE, Found, read_section, write_section
+from jvrc.coding.sections import INDEX, TILE, ReadSection, read_section, write_section
 from jvrc.coding.tile_sections import read_tile, unknown, write_tile
 from jvrc.coding.varint import read_varint, unzigzag, write_varint, zigzag
 from jvrc.errors import BitstreamError
 
 MAGIC = b"JVRC"
 VERSION = 3  # the newest
-_MODEL_ID_START = 5
-_MODEL_ID_END = 9
 
 
 class _Header(NamedTuple):
@@ -116,14 +117,14 @@ def unpack_lazily(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
             raise BitstreamError("damaged stream: 1 tiles, and an index, but one section")
     elif count == 1:
         ends = [at, first.end]
-        _check_length(len(data), first.end)
+        check_length(len(data), first.end)
     else:
         raise BitstreamError(f"damaged stream: one tile without an index, of {count}")
     tiles = TilesOfFile(view, header, ends)
     return header.container._replace(tiles=tiles, sections=tuple(sections))
 
 
-def _read_until_tiles(data: memoryview, header: _Header) -> tuple[list[Section], Found, int]:
+def _read_until_tiles(data: memoryview, header: _Header) -> tuple[list[Section], ReadSection, int]:
     """Return (sections that a decoder may skip, the first other one, its offset)."""
     sections, at = [], header.end
     while (found := read_section(data, at, header.crc)).kind & SKIPPABLE:
@@ -134,7 +135,7 @@ def _read_until_tiles(data: memoryview, header: _Header) -> tuple[list[Section],
     return sections, found, at
 
 
-def _read_index(index: Found, count: int, size: int) -> list[int]:
+def _read_index(index: ReadSection, count: int, size: int) -> list[int]:
     """Return the offsets of the tiles' sections, and that of the end of the file."""
     if count > len(index.payload):
         raise BitstreamError(
@@ -147,7 +148,7 @@ def _read_index(index: Found, count: int, size: int) -> list[int]:
     if at != len(index.payload):
         raise BitstreamError(f"damaged stream: an index of more than {count} tiles")
     ends = list(accumulate(lengths, initial=index.end))
-    _check_length(size, ends[-1])
+    check_length(size, ends[-1])
     return ends
 
 
@@ -166,16 +167,16 @@ def _write_header(container: Container) -> bytes:
 
 
 def _read_header(data: bytes) -> _Header:
-    model_id = data[_MODEL_ID_START:_MODEL_ID_END].hex()
-    height, at = read_varint(data, _MODEL_ID_END)
+    model_id = data[MODEL_ID].hex()
+    height, at = read_varint(data, MODEL_ID.stop)
     width, at = read_varint(data, at)
     number, at = read_varint(data, at)
     if at + 2 > len(data):
-        raise BitstreamError(f"truncated stream: it ends within the header, after {at} bytes")
+        raise ends_within_header(len(data))
     channels, tile_side = data[at], data[at + 1]
     end = at + 2 + (REFINEMENT_BYTES if data[len(MAGIC)] >= 3 else 0)
     if end > len(data):
-        raise BitstreamError(f"truncated stream: it ends within the header, after {at} bytes")
+        raise ends_within_header(len(data))
     refinement_id, qstep_code = data[at + 2 : end].hex(), unzigzag(number)
     container = Container(model_id, height, width, qstep_code, (), tile_side, (), channels)
     container = container._replace(refinement_id=refinement_id)
@@ -238,7 +239,7 @@ def _check_kind(data: bytes) -> int:
         if MAGIC.startswith(data):
             raise BitstreamError(f"truncated stream: only {len(data)} bytes")
         raise BitstreamError(f"not a jvrc stream: it starts with {data[:4]!r}, not with {MAGIC!r}")
-    if len(data) < _MODEL_ID_END:
+    if len(data) < MODEL_ID.stop:
         raise BitstreamError(f"truncated stream: only {len(data)} bytes")
     version = data[len(MAGIC)]
     if version > VERSION:
@@ -249,10 +250,3 @@ def _check_kind(data: bytes) -> int:
     if version < 1:
         raise BitstreamError(f"damaged stream: there is no format version {version}")
     return version
-
-
-def _check_length(size: int, expected: int) -> None:
-    if size < expected:
-        raise BitstreamError(f"truncated stream: {size} bytes of {expected}")
-    if size > expected:
-        raise BitstreamError(f"left-over bytes: the stream ends at {expected} of {size} bytes")

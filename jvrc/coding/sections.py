@@ -13,7 +13,7 @@ INDEX, TILE, PATCH, ALPHA = 1, 2, 3, 5
 CRC_BYTES = 4
 
 
-class Found(NamedTuple):
+class ReadSection(NamedTuple):
     """A section of a file, its checksum verified."""
 
     kind: int
@@ -27,7 +27,7 @@ def write_section(kind: int, payload: bytes, header_crc: int) -> bytes:
     return body + zlib.crc32(body, header_crc).to_bytes(CRC_BYTES, "little")
 
 
-def read_section(data: memoryview, offset: int, header_crc: int) -> Found:
+def read_section(data: memoryview, offset: int, header_crc: int) -> ReadSection:
     """Return the section that begins at a byte of the file.
 
     Raises:
@@ -46,4 +46,4 @@ def read_section(data: memoryview, offset: int, header_crc: int) -> Found:
             f"damaged stream: checksum of the section at byte {offset} is {actual:08x}, "
             f"should be {stored:08x}"
         )
-    return Found(data[offset], data[begin : begin + length], end)
+    return ReadSection(data[offset], data[begin : begin + length], end)

@@ -3,11 +3,19 @@
 import zlib
 from typing import NamedTuple
 
-from jvrc.coding.container import Container, Stream, Tile, check_dimensions, lanes_of
+from jvrc.coding.container import (
+    MODEL_ID,
+    Container,
+    Stream,
+    Tile,
+    check_dimensions,
+    check_length,
+    ends_within_header,
+    lanes_of,
+)
 from jvrc.coding.varint import read_varint, unzigzag
 from jvrc.errors import BitstreamError
 
-_MODEL_ID_START, _MODEL_ID_END = 5, 9
 _CRC_BYTES = 4
 
 
@@ -25,14 +33,14 @@ def read(data: bytes, *, max_pixels: int) -> Container:
     Raises:
       BitstreamError: as `jvrc.coding.packing.unpack`.
     """
-    model_id = data[_MODEL_ID_START:_MODEL_ID_END].hex()
-    height, offset = read_varint(data, _MODEL_ID_END)
+    model_id = data[MODEL_ID].hex()
+    height, offset = read_varint(data, MODEL_ID.stop)
     width, offset = read_varint(data, offset)
     number, offset = read_varint(data, offset)
     z, offset = _read_sizes(data, offset)
     y, offset = _read_sizes(data, offset)
     lengths = (z.words, z.escapes, y.words, y.escapes)
-    _check_length(data, offset + sum(lengths) + _CRC_BYTES)
+    check_length(len(data), offset + sum(lengths) + _CRC_BYTES)
     _check_crc(data)
     check_dimensions(height, width, max_pixels)
     parts = []
@@ -49,19 +57,10 @@ def read(data: bytes, *, max_pixels: int) -> Container:
 
 def _read_sizes(data: bytes, offset: int) -> tuple[_StreamSizes, int]:
     if offset >= len(data):
-        raise BitstreamError(
-            f"truncated stream: it ends within the header, after {len(data)} bytes"
-        )
+        raise ends_within_header(len(data))
     words, end = read_varint(data, offset + 1)
     escapes, end = read_varint(data, end)
     return _StreamSizes(data[offset], words, escapes), end
-
-
-def _check_length(data: bytes, expected: int) -> None:
-    if len(data) < expected:
-        raise BitstreamError(f"truncated stream: {len(data)} bytes of {expected}")
-    if len(data) > expected:
-        raise BitstreamError(f"left-over bytes: the stream ends at {expected} of {len(data)} bytes")
 
 
 def _check_crc(data: bytes) -> None:

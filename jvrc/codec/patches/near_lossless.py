@@ -16,10 +16,10 @@ _PALETTE = 256  # colours of a WebP palette
 _COLOUR_BITS = 24
 
 
-def rounded(block: np.ndarray, rate_weight: float, max_step: int) -> tuple[np.ndarray, float]:
+def rounded(block: np.ndarray, error_weight: float, max_step: int) -> tuple[np.ndarray, float]:
     """Return (block as it is to be coded, about its cost) of uint8 [h,w,3].
 
-    The cost, in bits, is the least over the grids of bits + rate_weight * squared error, where
+    The cost, in bits, is the least over the grids of bits + error_weight * squared error, where
     squared errors are averaged over the colours and summed over pixels.
     """
     best, cost = block, plain_bits(block)
@@ -32,7 +32,7 @@ def rounded(block: np.ndarray, rate_weight: float, max_step: int) -> tuple[np.nd
         found = (np.rint(block / np.float32(step)) * step).astype(np.uint8)
         found = np.where(kept[..., None], block, found)
         error = np.square(found.astype(np.int32) - block).sum() / 3
-        found_cost = plain_bits(found) + rate_weight * float(error)
+        found_cost = plain_bits(found) + error_weight * float(error)
         if found_cost < cost:
             best, cost = found, found_cost
     return best, cost

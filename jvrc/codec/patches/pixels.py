@@ -36,7 +36,7 @@ class PatchPixels:
     def __init__(self, img: np.ndarray, seen: Statistics, qstep: float, config: Config) -> None:
         """img: uint8 [h,w,3], the tile as far as it lies within the image; seen: of its blocks."""
         self._img, self.seen, self._rounded = img, seen, {}
-        self.rate_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
+        self.error_weight = rd_lambda(max(qstep, 1.0))  # below a step of 1, bits hardly buy quality
         mse = [_mse(floor_psnr(qstep, config, simple=simple)) for simple in (False, True)]
         self.floor = _SAFETY * np.where(self.seen.simple, mse[1], mse[0])  # of squared errors
 
@@ -79,7 +79,7 @@ class PatchPixels:
         if (row, column) not in self._rounded:
             block = blocks_in(self._img)[row * self.seen.simple.shape[1] + column]
             most = _SIMPLE_STEP if self.seen.simple[row, column] else STEPS[-1]
-            found = rounded(block, self.rate_weight, most)
+            found = rounded(block, self.error_weight, most)
             self._rounded[row, column] = found
         return self._rounded[row, column]
 

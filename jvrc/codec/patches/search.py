@@ -53,7 +53,7 @@ class Search:
         flat = seen.energy < _FLAT_ENERGY
         quantiser = 5 * qstep_of(self._qstep_code) ** 2
         error = np.minimum(seen.energy, seen.detail + quantiser) * seen.pixels
-        most = bits_about(found) + self.pixels.rate_weight * error
+        most = bits_about(found) + self.pixels.error_weight * error
         pays = self.pixels.cost < _WORTH * most
         return low | pays | (seen.simple & (flat | around(low)))
 
@@ -81,7 +81,7 @@ class Search:
         errors = self.errors(found, asked)
         failing = errors > self.pixels.floor
         bits = model_bits(found)
-        model_cost = bits + self.pixels.rate_weight * errors * self.pixels.seen.pixels
+        model_cost = bits + self.pixels.error_weight * errors * self.pixels.seen.pixels
         chosen = failing | (self.pixels.cost < model_cost)
         if failing.any() or not chosen.any():
             return chosen

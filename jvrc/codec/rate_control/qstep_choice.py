@@ -20,7 +20,7 @@ from jvrc.codec.rate_control.rate_curve import (
     usual_code_of_bytes,
     usual_code_of_psnr,
 )
-from jvrc.codec.rate_control.search import Closeness, Found, first_that_fits
+from jvrc.codec.rate_control.search import Closeness, SearchResult, first_that_fits
 from jvrc.codec.rate_control.shared_coders import SharedCoders
 from jvrc.codec.rate_control.trial import Code, psnr_at
 from jvrc.codec.tiles.analysed import AnalysedImage
@@ -119,7 +119,7 @@ def _search(
     codes: np.ndarray,
     closeness: Closeness,
     effort: int,
-) -> Found[T]:
+) -> SearchResult[T]:
     """Return the first of the codes that fits; with effort, searched without it before."""
 
     def at(effort: int) -> Callable[[int], tuple[float, T]]:

@@ -25,7 +25,7 @@ class Closeness(NamedTuple):
 T = TypeVar("T")
 
 
-class Found(NamedTuple, Generic[T]):
+class SearchResult(NamedTuple, Generic[T]):
     """The place that a search ends at."""
 
     excess: float  # positive: nothing fits, and this is the last place
@@ -35,7 +35,7 @@ class Found(NamedTuple, Generic[T]):
 
 def first_that_fits(
     measure: Callable[[int], tuple[float, T]], estimated: np.ndarray, closeness: Closeness
-) -> Found[T]:
+) -> SearchResult[T]:
     """Return the first place that fits.
 
     measure: place -> (excess, result). estimated: the excess of each place, float [n].
@@ -53,7 +53,7 @@ def first_that_fits(
         if -near <= excess <= 0:
             break
         low, high = (low, place) if excess <= 0 else (place, high)
-    return Found(*best, corrected(estimated, trials))
+    return SearchResult(*best, corrected(estimated, trials))
 
 
 def corrected(estimated: np.ndarray, trials: dict[int, float]) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 
 from jvrc.codec.tiles import back_projection
 from jvrc.codec.tiles.block_statistics import Statistics, statistics
-from jvrc.codec.tiles.kept_arrays import HELD_BYTES, KeptArrays
+from jvrc.codec.tiles.kept_arrays import HELD_BYTES, KeptArrays, computed_once
 from jvrc.codec.tiles.scene import Scene, scene_of
 from jvrc.codec.transforms.latents import analyse_latents
 from jvrc.codec.transforms.regions import analyse_area
@@ -52,13 +52,12 @@ class AnalysedImage:
 
     def latents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return y, float32 [4h,4w,M], and z, float32 [h,w,N], of a tile."""
-        found = self._kept.get(number) if self._kept else None
-        if found is None:
+
+        def compute() -> tuple[np.ndarray, np.ndarray]:
             y = analyse_area(self.model, self.img, self.grid.area(number))
-            found = y, analyse_latents(self.model, y)
-            if self._kept:
-                self._kept.put(number, found)
-        return found
+            return y, analyse_latents(self.model, y)
+
+        return computed_once(self._kept, number, compute)
 
     def scene(self, number: int) -> Scene:
         """Return a tile and what lies around it."""
@@ -69,9 +68,9 @@ class AnalysedImage:
 
     def correction(self, number: int) -> np.ndarray:
         """Return d of a tile, float32 [4h,4w,M] (jvrc.codec.tiles.back_projection)."""
-        found = self._kept_corrections.get(number) if self._kept_corrections else None
-        if found is None:
-            found = (back_projection.correction(self.model, self.scene(number)),)
-            if self._kept_corrections:
-                self._kept_corrections.put(number, found)
-        return found[0]
+
+        def compute() -> tuple[np.ndarray]:
+            return (back_projection.correction(self.model, self.scene(number)),)
+
+        (d,) = computed_once(self._kept_corrections, number, compute)
+        return d

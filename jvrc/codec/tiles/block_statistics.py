@@ -22,10 +22,13 @@ _OPPONENT /= np.sqrt(np.sum(np.square(_OPPONENT), axis=1, keepdims=True))
 
 
 class Statistics(NamedTuple):
-    """Of each block, float [rows,columns]; what lies outside of the image is not counted."""
+    """Of each block, float [rows,columns]; what lies outside of the image is not counted.
 
-    energy: np.ndarray  # around the means of 8x8 pixels, and of these around their mean
-    detail: np.ndarray  # of what the models have no room for: some four times their squared error
+    energy and detail are in grey levels squared, the mean over the block's samples.
+    """
+
+    energy: np.ndarray  # variance within 8x8 pixels, plus the variance of their means
+    detail: np.ndarray  # weighted DCT energy, about four times a model's squared error
     simple: np.ndarray  # bool: repetitive or of few colours, as photographs seldom are
     pixels: np.ndarray  # within the image
 

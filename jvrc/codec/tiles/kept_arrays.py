@@ -2,7 +2,7 @@
 
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -50,3 +50,16 @@ class KeptArrays:
         self._file.seek(place)
         self._file.readinto(array.data.cast("B"))
         return array
+
+
+def computed_once(
+    kept: KeptArrays | None, number: int, compute: Callable[[], tuple[np.ndarray, ...]]
+) -> Sequence[np.ndarray]:
+    """Return the arrays of a number, computed unless they are kept. kept: None keeps nothing."""
+    if kept is None:
+        return compute()
+    found = kept.get(number)
+    if found is None:
+        found = compute()
+        kept.put(number, found)
+    return found

@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     code: np.ndarray  # int32 [], see scale_refinement.coarse_code
 
 
-class Found(NamedTuple):
+class StepOutput(NamedTuple):
     """What a step's network says of the symbols of a group of channels, each [B,h/2,w/2,M/4]."""
 
     change: Array  # float, of the scale index
@@ -74,7 +74,7 @@ def loss(step: int, params: Params, batch: Sample, score: Array, cost: Array) ->
     return jnp.mean((after + _FEW_BITS) / (plain + _FEW_BITS))
 
 
-def evaluate(step: int, params: Params, batch: Sample, score: Array) -> Iterator[Found]:
+def evaluate(step: int, params: Params, batch: Sample, score: Array) -> Iterator[StepOutput]:
     """Yield what a step's network says, for each group of channels."""
     m, (height, width) = batch.index.shape[-1], batch.index.shape[1:3]
     seen, hidden = hidden_layer(step, params, batch, score)
@@ -92,7 +92,7 @@ def evaluate(step: int, params: Params, batch: Sample, score: Array) -> Iterator
         index, magnitude = (
             a[here][..., own].astype(jnp.int32) for a in (batch.index, batch.magnitude)
         )
-        yield Found(OUT_UNIT * (out + params["by_index"][index]), index, magnitude)
+        yield StepOutput(OUT_UNIT * (out + params["by_index"][index]), index, magnitude)
 
 
 def hidden_layer(step: int, params: Params, batch: Sample, score: Array) -> tuple[Array, Array]:
