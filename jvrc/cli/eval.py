@@ -7,7 +7,7 @@ from typing import Any
 
 from jvrc import __version__
 from jvrc.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, library, parse_path, parse_qstep
-from jvrc.cli.messages import UsageError
+from jvrc.cli.messages import UsageError, note
 from jvrc.runtime import extras
 
 _QSTEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
@@ -186,11 +186,16 @@ def _comparisons(args: argparse.Namespace, found: Any, models: list, against: li
     from tqdm import tqdm
 
     from jvrc.evaluation import report
+    from jvrc.evaluation.report import MAX_SIDE
     from jvrc.io.images import read_image
 
     first = [r for r in found.means if r.coder == models[0].name]
     setting = args.show or min(first, key=lambda r: abs(r.bpp - _SHOWN_BPP)).setting
-    names = list(dict.fromkeys(p.image for p in found.points))[: max(0, args.images)]
+    sides = {p.image: max(p.height, p.width) for p in found.points}
+    for name in [name for name, side in sides.items() if side > MAX_SIDE]:
+        note(f"jvrc: {name}: left out of the report: a side is longer than {MAX_SIDE} pixels")
+        del sides[name]
+    names = list(sides)[: max(0, args.images)]
     return [
         report.compare(name, read_image(args.input / name), models, setting, against)
         for name in tqdm(names, desc="report", unit="image", leave=False, disable=None)
@@ -215,7 +220,10 @@ def _facts(points: list, ranges: tuple) -> dict[str, str]:
 def _check_names(names: list[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise ValueError(f"names of models, codecs and curves must differ; {twice!r} comes twice")
+        raise ValueError(
+            f"names of models, codecs and curves must differ; {twice!r} comes twice: pass the "
+            "folder of a run, or a copy of the weights under another name"
+        )
 
 
 def _qsteps(text: str) -> tuple[float, ...]:

@@ -123,6 +123,10 @@ def _run_train(args: argparse.Namespace) -> None:
     start_up = StartUp()
     _check_source(args)
     recipe = chosen_recipe(args, SingleRateRecipe)
+    if args.transforms_from and args.keep_optimizer:
+        raise UsageError(
+            "--keep-optimizer: goes on with the transforms of --from; leave out --transforms-from"
+        )
     if args.transforms_from and not args.source:
         raise UsageError("--transforms-from needs --from, the model that gets the transforms")
     load_training(distributed=args.distributed)

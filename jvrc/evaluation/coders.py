@@ -23,7 +23,8 @@ def of_model(
     decompress = partial(jvrc.decompress, model)
     label = f"{name}, effort {effort}" if effort else name
     label += ", masking" if masking else ""
-    version = f"{model.fingerprint}, jvrc {jvrc.__version__}"  # the encoder may change
+    refined = f", refined by {model.refinement_id}" if model.refinement_id else ""
+    version = f"{model.fingerprint}{refined}, jvrc {jvrc.__version__}"  # the encoder may change
     return Coder(label, version, "qstep", qsteps, compress, decompress)
 
 

@@ -16,6 +16,7 @@ from jvrc.evaluation.measure import Coder
 from jvrc.evaluation.peers import Peer
 from jvrc.evaluation.summary import METRICS, BdRate, Mean, Metric
 
+MAX_SIDE = 2**14 - 1  # pixels, of lossless WebP, in which images are shown
 _TEMPLATE = Path(__file__).with_name("report.html")
 _SHOWN_BY_BROWSERS = ("image/jpeg", "image/webp", "image/avif")
 

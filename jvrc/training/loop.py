@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from jvrc.io.files import alone_in
 from jvrc.training import feeding
 from jvrc.training.data import batches, datasets
 from jvrc.training.data.tile_file import Tiles
@@ -86,7 +87,11 @@ def train(
     images = _read(images, recipe)
     validate = _validation(method, images, mesh, feed)
     start_up.lap("images")
-    with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.closing(feed):
+    with (
+        _alone_in(folder),
+        contextlib.closing(Checkpoints(folder)) as checkpoints,
+        contextlib.closing(feed),
+    ):
         saving, whole = Cost(), parallel.everywhere(mesh)
         if resume:
             state = run_folder.restore_state(checkpoints, recipe, whole)
@@ -108,6 +113,14 @@ def train(
     # a copy that one process alone can use, as freezing does
     params = run_folder.model_params(recipe, parallel.local_copy(state.ema))
     return Run(recipe.config(), params, recipe, int(state.step))
+
+
+def _alone_in(folder: Path) -> contextlib.AbstractContextManager:
+    """Keep other processes from training in the folder, but for those of one distributed run."""
+    if jax.process_count() > 1:
+        return contextlib.nullcontext()
+    folder.mkdir(parents=True, exist_ok=True)
+    return alone_in(folder)
 
 
 def _feed(
@@ -192,7 +205,8 @@ def _state_of_new_run(
     state = first_state(method, mesh, images, init)
     if not optimizer_of:
         return state
-    return run_folder.with_optimizer_of(optimizer_of, state, parallel.everywhere(mesh))
+    whole = parallel.everywhere(mesh)
+    return run_folder.with_optimizer_of(optimizer_of, method.recipe, state, whole)
 
 
 def _begin_run(folder: Path, recipe: Recipe, checkpoints: Checkpoints, state: State) -> None:

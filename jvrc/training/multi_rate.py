@@ -136,7 +136,8 @@ def _step(
     x = images.astype(jnp.float32) / 255
     with bfloat16_products(recipe.rounds_products()):
         grads, weights, report, d_qstep = update(params, x, rates, k_noise)
-    grads["bottleneck"] |= _quantile_gradient(params["bottleneck"])
+    if "bottleneck" not in recipe.fixed_parts():
+        grads["bottleneck"] |= _quantile_gradient(params["bottleneck"])
     if recipe.learn_qsteps:  # each by its own objective alone; by the chain rule, of log Delta
         own = weights * d_qstep * rates.qstep
         grads[LOG_QSTEP] = jnp.zeros(count).at[index].set(own)

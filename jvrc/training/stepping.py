@@ -5,6 +5,7 @@ by the clock, on the fraction of it that is done). Moments are those of `time.mo
 """
 
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -82,6 +83,8 @@ class Loop:
             for begin, i in chunks(first, self.limits.last, together):
                 state = self._advance(state, i - begin, bar)
                 stopped = self._agreed(request.signal is not None, i)
+                if stopped and request.signal is None:
+                    request.signal = signal.SIGTERM  # to another process
                 state, ending = self._on_the_clock(state, i)
                 ending |= stopped
                 if i % LOG_EVERY == 0 or ending:
@@ -157,13 +160,14 @@ class Loop:
             return
         (step, progress, window), self.unwritten = self.unwritten, None
         metrics = window.means()
-        every_step = metrics["skipped"] == LOG_EVERY  # nothing is learnt any more
-        self.losses.append(np.nan if every_step else metrics["loss"])
         self.skipped += metrics["skipped"]
-        check_divergence(self.losses, step)
+        if step % LOG_EVERY == 0:  # few steps, at the end of a call, say nothing
+            every_step = metrics["skipped"] == LOG_EVERY  # nothing is learnt any more
+            self.losses.append(np.nan if every_step else metrics["loss"])
+            check_divergence(self.losses, step)
         times = {"validation_s": self.validating.total, "checkpoint_s": self.saving.total}
         self.log.write(step, **metrics, progress=progress, **times)
-        shown = {k: f"{np.nanmean(metrics[k]):.3f}" for k in ("loss", "bpp", "psnr")}
+        shown = {k: f"{_finite_mean(metrics[k]):.3f}" for k in ("loss", "bpp", "psnr")}
         shown |= {"skipped": str(self.skipped)} if self.skipped else {}
         self.shown = shown | ({"done": f"{progress:.0%}"} if self.recipe.minutes else {})
 
@@ -216,6 +220,12 @@ class Loop:
         parts["training"] = total - sum(parts.values())
         listed = ", ".join(f"{name} {s:.1f} s ({s / total:.1%})" for name, s in parts.items())
         return f"{total:.1f} s: {listed}"
+
+
+def _finite_mean(values: np.ndarray | float) -> float:
+    """Return the mean of what is finite; NaN if nothing is."""
+    values = np.asarray(values)
+    return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan
 
 
 def chunks(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:

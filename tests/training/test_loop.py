@@ -17,6 +17,7 @@ from jvrc.cli import main
 from jvrc.export import freezing
 from jvrc.frozen.file import save_model
 from jvrc.io import images
+from jvrc.io.files import alone_in
 from jvrc.training import loop, stepping, warm_start
 from jvrc.training.data import batches, datasets, tile_file
 from jvrc.training.initialisation import klt_scales
@@ -111,7 +112,7 @@ def test_a_run_goes_on_from_another_with_its_optimizer_or_without(whole, dataset
     """The parameters before averaging, the optimiser's averages and the recent norms go along."""
     method, mesh = SingleRate(RECIPE), parallel.make_mesh()
     fresh = loop.first_state(method, mesh, init=whole[0].params)
-    found = with_optimizer_of(whole[1], fresh, parallel.everywhere(mesh))
+    found = with_optimizer_of(whole[1], RECIPE, fresh, parallel.everywhere(mesh))
     assert int(found.step) == 0
     assert int(found.norms.seen) == 4
     assert_identical(found.ema, fresh.ema)
@@ -119,10 +120,47 @@ def test_a_run_goes_on_from_another_with_its_optimizer_or_without(whole, dataset
     still = [bool(np.any(a)) for a in jax.tree.leaves(fresh.opt_state)]
     assert sum(moved) > sum(still)
     other = SingleRate(dataclasses.replace(RECIPE, optimizer="muon"))
+    begun = loop.first_state(other, mesh, init=whole[0].params)
     with pytest.raises(ValueError, match="a run of the same optimiser and sizes"):
-        with_optimizer_of(whole[1], loop.first_state(other, mesh, init=whole[0].params), None)
+        with_optimizer_of(whole[1], other.recipe, begun, None)
     with pytest.raises(ValueError, match="--keep-optimizer needs --from RUN"):
-        with_optimizer_of(tmp_path, fresh, None)
+        with_optimizer_of(tmp_path, RECIPE, fresh, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"initialisation": "random"},
+            "parameters of the same latent_scale: 66.6667 in .*, 1 in the",
+        ),
+        ({"train_offsets": False}, "trains the same parts: .* leaves none .*, the new run offset"),
+    ],
+)
+def test_the_optimizer_of_a_run_in_other_units_or_of_other_parts_is_refused(whole, change, message):
+    recipe = dataclasses.replace(RECIPE, **change)
+    with pytest.raises(ValueError, match=message):
+        with_optimizer_of(whole[1], recipe, None, None)
+
+
+def test_reading_a_run_leaves_what_it_is_writing(whole, tmp_path):
+    shutil.copytree(whole[1], tmp_path / "r")
+    unfinished = tmp_path / "r" / "checkpoints" / "9.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    load_run(tmp_path / "r")
+    assert unfinished.is_dir()
+
+
+def test_two_processes_do_not_train_in_one_folder(dataset, tmp_path):
+    (tmp_path / "r").mkdir()
+    with alone_in(tmp_path / "r"), pytest.raises(ValueError, match="another process writes there"):
+        train(RECIPE, dataset, tmp_path / "r")
+
+
+def test_a_recipe_that_differs_is_named_by_its_fields(whole, dataset):
+    other = dataclasses.replace(RECIPE, n=8)
+    with pytest.raises(ValueError, match="differs from the recipe given: n 4, not 8; resume with"):
+        train(other, dataset, whole[1], resume=True)
 
 
 def test_a_run_that_goes_on_from_another_sees_other_crops():

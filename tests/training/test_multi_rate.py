@@ -156,6 +156,17 @@ def test_jvrc2026_is_post_trained():
         assert any(jax.tree.leaves(moved)), part
 
 
+def test_parts_that_are_not_trained_stay_as_they_are(params):
+    """Medians of z, too, which follow the latents and not a gradient."""
+    recipe = replace(RECIPE, train_decoder=False, learning_rate=1e-2, warmup=0, steps=100)
+    before = jax.tree.map(np.asarray, params)
+    state, _, _ = one_step(recipe, before, steps=3)
+    assert "bottleneck" in recipe.fixed_parts()
+    for part in recipe.fixed_parts():
+        assert_identical(state.params[part], before[part])
+    assert np.any(state.params["h_a"]["conv0"]["kernel"] != before["h_a"]["conv0"]["kernel"])
+
+
 def test_weighting_random_takes_one_rate_and_reports_the_others_as_nan(params):
     recipe = replace(RECIPE, weighting="random", qsteps=(8.0, 4.0, 2.0))
     report = one_step(recipe, params)[1]

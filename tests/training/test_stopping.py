@@ -19,12 +19,12 @@ def handled(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_and_the_second_acts_as_before(handled, capsys, number):
+def test_the_first_signal_is_noted_and_the_second_acts_as_before(handled, capfd, number):
     with StopRequest() as request:
         assert request.signal is None
         signal.raise_signal(number)
         assert (request.signal, handled) == (number, [])
-        assert "ending with a checkpoint" in capsys.readouterr().err
+        assert "ending with a checkpoint" in capfd.readouterr().err
         signal.raise_signal(number)
         assert handled == [number]
 

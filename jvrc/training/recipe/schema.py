@@ -89,7 +89,10 @@ class Recipe:
         0.0, "where the cosine schedule ends, as a fraction of its peak", rule=between(0, 1)
     )
     warmup: int = option(
-        300, "training steps of rising learning rate, a tenth of all at most", rule=at_least(0)
+        300,
+        "training steps of rising learning rate, a tenth of all at most; with --minutes, 3 %% "
+        "of these",
+        rule=at_least(0),
     )
     optimizer: str = option(
         "muon",

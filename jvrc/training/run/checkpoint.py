@@ -9,12 +9,16 @@ import jax
 class Checkpoints:
     """Reads and writes the folder `checkpoints` of a run."""
 
-    def __init__(self, run: str | Path) -> None:
+    def __init__(self, run: str | Path, *, read_only: bool = False) -> None:
+        """read_only: leave what a run that goes on may be writing now."""
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=2,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(
             (Path(run) / "checkpoints").absolute(), options=options

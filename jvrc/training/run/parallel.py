@@ -82,10 +82,10 @@ def shared(value: float) -> float:
 
 
 def agree(decision: bool, *, ask: bool) -> bool:
-    """Return the decision of process 0, so that all processes stop or save at the same step.
+    """Return whether any process decides so: all of them stop or save at the same step.
 
     ask: whether to communicate at this step; if not, several processes decide False.
     """
     if jax.process_count() == 1:
         return decision
-    return ask and bool(multihost_utils.broadcast_one_to_all(np.array(decision)))
+    return ask and bool(np.any(multihost_utils.process_allgather(np.array(decision))))

@@ -52,8 +52,18 @@ def check_run(folder: Path, recipe: Recipe, resume: bool) -> None:
         raise ValueError(
             f"run must be a folder that `jvrc train` wrote to resume; {folder} is none"
         )
-    if resume and read_recipe(path) != recipe:
-        raise ValueError(f"{path} differs from the recipe given; resume with the same, or none")
+    if resume and (saved := read_recipe(path)) != recipe:
+        raise ValueError(
+            f"{path} differs from the recipe given: {_differences(saved, recipe)}; resume with the "
+            "same, or none"
+        )
+
+
+def _differences(saved: Recipe, given: Recipe) -> str:
+    """Return the fields in which two recipes differ: "n 64, not 32"."""
+    one, other = vars(saved), vars(given)
+    names = [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+    return ", ".join(f"{n} {one.get(n)}, not {other.get(n)}" for n in sorted(names))
 
 
 def load_run(folder: str | Path) -> Run:
@@ -67,7 +77,7 @@ def load_run(folder: str | Path) -> Run:
         raise ValueError(f"run must be a folder that `jvrc train` wrote; got {str(folder)!r}")
     recipe = read_recipe(folder / RECIPE_FILE)
     here = jax.sharding.SingleDeviceSharding(devices.cpu())  # not where it was saved
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         like = {_MODEL: _parts(abstract_state(recipe))[_MODEL]}
         found = checkpoints.restore(like, here)[_MODEL]
     params = jax.tree.map(np.asarray, model_params(recipe, found["ema"]))  # of no device
@@ -94,16 +104,35 @@ def restore_state(
     return State(**parts[_MODEL], **parts[_OPTIMIZER], settings=settings)
 
 
-def with_optimizer_of(folder: str | Path, state: State, sharding: jax.sharding.Sharding) -> State:
+def with_optimizer_of(
+    folder: str | Path, recipe: Recipe, state: State, sharding: jax.sharding.Sharding
+) -> State:
     """Return a state with the parameters and the optimiser's state of another run's newest one.
 
+    recipe: of the state.
+
     Raises:
-      ValueError: that run has another optimiser or other sizes, or no optimiser's state.
+      ValueError: that run has another optimiser, other sizes or scales, trains other parts, or has
+        no optimiser's state.
     """
     if not (Path(folder) / RECIPE_FILE).is_file():
         raise ValueError(f"--keep-optimizer needs --from RUN, a run's folder; got {str(folder)!r}")
+    source = read_recipe(Path(folder) / RECIPE_FILE)
+    for name in ("latent_scale", "hyper_scale"):
+        found, wanted = getattr(source.config(), name), getattr(recipe.config(), name)
+        if found != wanted:
+            raise ValueError(
+                f"--keep-optimizer needs parameters of the same {name}: {found:g} in {folder}, "
+                f"{wanted:g} in the new run; go on without it"
+            )
+    if source.fixed_parts() != recipe.fixed_parts():
+        fixed = [", ".join(r.fixed_parts()) or "none" for r in (source, recipe)]
+        raise ValueError(
+            f"--keep-optimizer needs a run that trains the same parts: {folder} leaves {fixed[0]} "
+            f"as they are, the new run {fixed[1]}"
+        )
     names = ("params", "opt_state", "norms")
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         try:
             found = checkpoints.restore({_OPTIMIZER: _parts(state)[_OPTIMIZER]}, sharding)
         except (KeyError, TypeError, ValueError) as error:

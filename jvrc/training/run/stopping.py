@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM during training: they ask for a checkpoint and an orderly end."""
 
+import contextlib
+import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 
@@ -54,7 +55,8 @@ class StopRequest:
             return
         self.signal = number
         line = "\nending with a checkpoint after this training step; once more: at once, without"
-        print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # not by sys.stderr, which may be amid a write
+            os.write(2, f"{line}\n".encode())
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
