@@ -144,7 +144,11 @@ def _values(file: IO[bytes], offset: str, layout: tuple[np.dtype, int], room: by
 
 
 def _plain(tags: dict[int, np.ndarray]) -> Plain | None:
-    """Raises LookupError, ValueError or OverflowError if tags make no sense."""
+    """Return where the samples of these tags lie, None if they are not plain.
+
+    Raises:
+      LookupError, ValueError, OverflowError: the tags are damaged.
+    """
     height, width = (int(tags[tag][0]) for tag in (_HEIGHT, _WIDTH))
     channels = int(tags.get(_SAMPLES, [1])[0])
     kind = {1: _GREY, 3: _RGB, 4: _RGB}.get(channels)
