@@ -186,14 +186,14 @@ def _comparisons(args: argparse.Namespace, found: Any, models: list, against: li
     from tqdm import tqdm
 
     from jvrc.evaluation import report
-    from jvrc.evaluation.report import MAX_SIDE
     from jvrc.io.images import read_image
 
     first = [r for r in found.means if r.coder == models[0].name]
     setting = args.show or min(first, key=lambda r: abs(r.bpp - _SHOWN_BPP)).setting
     sides = {p.image: max(p.height, p.width) for p in found.points}
-    for name in [name for name, side in sides.items() if side > MAX_SIDE]:
-        note(f"jvrc: {name}: left out of the report: a side is longer than {MAX_SIDE} pixels")
+    for name in [name for name, side in sides.items() if side > report.MAX_SIDE]:
+        rule = f"a side is longer than {report.MAX_SIDE} pixels"
+        note(f"jvrc: {name}: left out of the report: {rule}")
         del sides[name]
     names = list(sides)[: max(0, args.images)]
     return [

@@ -126,9 +126,8 @@ def decompress(
         decoded.
       out: takes the pixels and is returned: an array of the shape below, such as a np.memmap. So
         memory stays bounded however large the image is.
-      max_pixels: refuse images that, padded to whole blocks of 64x64 pixels, have more pixels than
-        that, before anything big is allocated; by default 2**27 (134 megapixels), with `out` none
-        are refused.
+      max_pixels: refuse images of more pixels, padded to whole blocks of 64x64, before anything
+        big is allocated; by default 2**27 (134 megapixels), with `out` there is no limit.
 
     Returns:
       uint8 [H,W,3], of a grey image [H,W], with alpha [H,W,4] (of grey too: R = G = B). A pixel of

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jvrc import cli
-from jvrc.evaluation import summary
+from jvrc.evaluation import report, summary
 
 MODEL = Path(__file__).parent.parent / "golden" / "v1" / "tiny-mean.safetensors"
 
@@ -70,6 +70,16 @@ def test_bd_rates_between_two_rates_and_at_both_ends(folder, tmp_path, capsys):
     found = json.loads((tmp_path / "out" / "results.json").read_text())["bd_rates"]
     between = {tuple(p["rates"]) for p in found if p["test"] == "x (published)"}
     assert between == {(0.1, 2), (0.1, 0.3), (1, 2)}
+
+
+def test_images_that_the_report_cannot_show_are_measured_all_the_same(
+    folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(report, "MAX_SIDE", 170)
+    assert run("--qsteps", "1,4", "-o", "out") == 0
+    assert "a.png: left out of the report: a side is longer than 170" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {p["image"] for p in found["points"]} == {"a.png", "deeper/b.png"}
 
 
 def test_a_second_run_gives_the_same_points(folder, tmp_path):
