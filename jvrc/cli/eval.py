@@ -175,6 +175,8 @@ def _write(
         write_bytes(args.output / name, data)
     if args.json:
         write_bytes(args.json, found.as_json())
+    for line in text.gaps(found.points):
+        note(f"jvrc: {line}")
     print(text.means_table(found.means))
     if chosen := [p for p in found.bd_rates if p.test in ours]:
         print(f"\n{text.bd_rate_tables(chosen)}\n")

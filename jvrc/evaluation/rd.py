@@ -41,6 +41,18 @@ def common_range(anchor: np.ndarray, test: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
+def covered(anchor: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    """Return how much of low … high (bpp) of `test` their BD-rate covers: 0 … 1, of ln of the rate.
+
+    Raises:
+      ValueError: as `bd_rate`.
+    """
+    ends = np.array(common_range(anchor, test))
+    curve = _checked(test, "test")
+    logs = PchipInterpolator(curve[:, 1], np.log(curve[:, 0]))(ends)
+    return float(np.ptp(np.clip(logs, np.log(low), np.log(high))) / np.log(high / low))
+
+
 def rates_beside(anchor: np.ndarray, test: np.ndarray, count: int = 100) -> np.ndarray:
     """Return the rate that `test` needs beside `anchor` at equal PSNR, where both curves have it.
 

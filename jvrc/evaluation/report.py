@@ -118,13 +118,14 @@ def _matrix(pairs: list[BdRate], metric: Metric, rates: tuple[float, float] | No
         for test in names
     ]
     heading = f"<h3>{metric.title}, {text.in_words(rates)}</h3>"
-    return heading + _table(["BD-rate of … against", *map(html.escape, names)], cells)
+    return heading + _table(["BD-rate in % of … against", *map(html.escape, names)], cells)
 
 
 def _cell(pair: BdRate | None) -> str:
     if pair is None:
         return "–"
-    return f'<span title="{pair.low:.2f} … {pair.high:.2f}">{pair.percent:+.1f} %</span>'
+    title = f"{pair.low:.2f} … {pair.high:.2f}: {100 * pair.covered:.0f} % of the rates, in ln"
+    return f'<span title="{title}">{text.bd_rate_cell(pair)}</span>'
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

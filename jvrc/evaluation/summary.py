@@ -72,7 +72,8 @@ class Mean:
 class BdRate:
     """The BD-rate of `test` against `anchor` in percent, over low … high of a metric.
 
-    rates: the part of the tested curve that counts, in bpp; None: all of it.
+    rates: the part of the tested curve that counts, in bpp; None: all of it. covered: how much of
+    that low … high is, in ln of the rate, 0 … 1: less than 1 where a curve does not reach its ends.
     """
 
     metric: str
@@ -82,6 +83,7 @@ class BdRate:
     percent: float
     low: float
     high: float
+    covered: float
 
 
 def means(points: list[Point]) -> list[Mean]:
@@ -132,9 +134,11 @@ def bd_rates(
             tested = rd.between_rates(found[test], *rates) if rates else found[test]
             low, high = rd.common_range(found[anchor], tested)
             percent = rd.bd_rate(found[anchor], tested)
+            ends = rates or (found[test][:, 0].min(), found[test][:, 0].max())
+            covered = rd.covered(found[anchor], tested, *ends)
         except ValueError:  # no common range, or a curve that falls
             continue
-        pairs.append(BdRate(metric, rates, anchor, test, percent, low, high))
+        pairs.append(BdRate(metric, rates, anchor, test, percent, low, high, covered))
     return pairs
 
 

@@ -1,5 +1,7 @@
 """Tables of results as plain text, for a terminal."""
 
+from jvrc.evaluation.measure import Point
+from jvrc.evaluation.metrics import MS_SSIM_MIN_SIDE, SSIMULACRA2_MIN_SIDE
 from jvrc.evaluation.summary import METRICS, BdRate, Mean
 
 _COLUMNS = (  # heading, field of Mean, format
@@ -18,6 +20,14 @@ _COLUMNS = (  # heading, field of Mean, format
     ("dec CPU s", "decode_cpu_s", ".2f"),
 )
 
+_REASONS = (  # title, field of Point, why an image has none
+    ("PSNR", "psnr", "came back unchanged"),
+    ("luma PSNR", "psnr_luma", "came back with its luma unchanged"),
+    ("MS-SSIM", "ms_ssim", f"has a side below {MS_SSIM_MIN_SIDE} pixels"),
+    ("SSIMULACRA 2", "ssimulacra2", f"has a side below {SSIMULACRA2_MIN_SIDE} pixels"),
+)
+_MOSTLY = 0.9  # of a range of rates: BD-rates that cover less of it say so
+
 
 def means_cells(rows: list[Mean]) -> list[list[str]]:
     """Return the headings, then the cells of each mean; the first column is the coder."""
@@ -29,10 +39,23 @@ def means_table(rows: list[Mean]) -> str:
     return _table(means_cells(rows))
 
 
+def gaps(points: list[Point]) -> list[str]:
+    """Return a line for each distortion whose mean some settings lack, as an image has none."""
+    lines = []
+    for title, field, reason in _REASONS:
+        without = [p for p in points if getattr(p, field) is None]
+        if without:
+            count = len({(p.coder, p.version, p.setting) for p in without})
+            first = f"{without[0].image} ({without[0].coder}, {without[0].setting:g})"
+            lines.append(f"{title}: no mean of {count} settings: {first} {reason}")
+    return lines
+
+
 def bd_rate_tables(pairs: list[BdRate]) -> str:
     """Return a table for each tested coder and range of rates: a line an anchor, a column a metric.
 
-    In percent, negative if the tested coder needs fewer bits; by PCHIP, over what both cover.
+    In percent, negative if the tested coder needs fewer bits; by PCHIP, over what both cover, and
+    how much of the range that is where it is not nearly all.
     """
     groups: dict[tuple, list[BdRate]] = {}
     for pair in pairs:
@@ -53,11 +76,22 @@ def _mean_cells(row: Mean) -> list[str]:
     return [row.coder, *(_number(getattr(row, name), form) for _, name, form in _COLUMNS)]
 
 
+def bd_rate_cell(pair: BdRate | None) -> str:
+    """Return a BD-rate in percent, with how much of its range it covers if that is not nearly all.
+
+    "-" if the curves share no quality.
+    """
+    if pair is None:
+        return "-"
+    part = "" if pair.covered >= _MOSTLY else f" (over {100 * pair.covered:.0f} %)"
+    return f"{pair.percent:+.1f}{part}"
+
+
 def _bd_rates(pairs: list[BdRate]) -> str:
-    found = {(p.anchor, p.metric): p.percent for p in pairs}
+    found = {(p.anchor, p.metric): p for p in pairs}
     shown = [m for m in METRICS if m.name in {p.metric for p in pairs}]
     lines = [
-        [anchor, *(_number(found.get((anchor, m.name)), "+.1f") for m in shown)]
+        [anchor, *(bd_rate_cell(found.get((anchor, m.name))) for m in shown)]
         for anchor in dict.fromkeys(p.anchor for p in pairs)
     ]
     return _table([["against", *(m.title for m in shown)], *lines])

@@ -36,7 +36,9 @@ def test_a_comparison_of_models_codecs_and_curves(folder, tmp_path, capsys):
     (tmp_path / "published.json").write_text(json.dumps(curves))
     options = ["--qsteps", "1,4", "--against", "jpeg,webp", "--curves", "published.json"]
     assert run(*options, "--json", "copy.json", "-o", "out") == 0
-    text = capsys.readouterr().out
+    text, notes = capsys.readouterr()
+    assert "jvrc: SSIMULACRA 2: no mean of 18 settings: a.png (tiny-mean, 1) has a side" in notes
+    assert "PSNR: no mean" not in notes
     out = tmp_path / "out"
     found = json.loads((out / "results.json").read_text())
     assert found == json.loads((tmp_path / "copy.json").read_text())

@@ -159,21 +159,26 @@ def test_bd_rates_are_between_all_that_share_a_range():
     assert set(pairs) == {("a", "b"), ("b", "a")}
     assert pairs["a", "b"].percent == pytest.approx(-20)
     assert (pairs["a", "b"].low, pairs["a", "b"].high) == (28, 36)
+    assert pairs["a", "b"].covered == pytest.approx(1)
     limited = summary.bd_rates(found, "psnr", (0.2, 0.5))
     assert all(p.low > 28 for p in limited)
     assert {p.rates for p in limited} == {(0.2, 0.5)}
+    assert all(p.covered == pytest.approx(1) for p in limited)
+    beyond = {p.test: p for p in summary.bd_rates(found, "psnr", (0.5, 2.0))}
+    assert beyond["a"].covered == pytest.approx(1 / 2)  # its curve ends at 1 bpp
+    assert beyond["b"].covered == pytest.approx(np.log(0.8 / 0.5) / np.log(4))
 
 
 def test_tables_of_bd_rates_have_a_line_an_anchor_and_a_column_a_metric():
     pairs = [
-        summary.BdRate("psnr", (0.1, 0.3), "JPEG", "ours", -54.46, 28.0, 31.0),
-        summary.BdRate("ssimulacra2", (0.1, 0.3), "JPEG", "ours", 3.0, 10.0, 40.0),
-        summary.BdRate("psnr", (0.1, 0.3), "AVIF", "ours", 12.0, 28.0, 31.0),
-        summary.BdRate("psnr", None, "JPEG", "ours", -50.0, 28.0, 40.0),
+        summary.BdRate("psnr", (0.1, 0.3), "JPEG", "ours", -54.46, 28.0, 31.0, 1.0),
+        summary.BdRate("ssimulacra2", (0.1, 0.3), "JPEG", "ours", 3.0, 10.0, 40.0, 0.95),
+        summary.BdRate("psnr", (0.1, 0.3), "AVIF", "ours", 12.0, 28.0, 31.0, 0.31),
+        summary.BdRate("psnr", None, "JPEG", "ours", -50.0, 28.0, 40.0, 1.0),
     ]
     first, second = text.bd_rate_tables(pairs).split("\n\n")
     assert [line.split() for line in first.splitlines()[2:]] == [
-        ["JPEG", "-54.5", "+3.0"], ["AVIF", "+12.0", "-"],
+        ["JPEG", "-54.5", "+3.0"], ["AVIF", "+12.0", "(over", "31", "%)", "-"],
     ]  # fmt: skip
     assert "0.1 … 0.3 bpp" in first.splitlines()[0]
     assert "all rates" in second.splitlines()[0]

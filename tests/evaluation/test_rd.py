@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jvrc.evaluation.rd import bd_rate, between_rates, rates_beside
+from jvrc.evaluation.rd import bd_rate, between_rates, covered, rates_beside
 
 CURVE = np.array([[0.1, 28.0], [0.25, 30.5], [0.5, 33.0], [1.0, 36.0], [2.0, 40.0]])
 
@@ -47,6 +47,16 @@ def test_between_rates_ends_at_the_rates_asked_for():
     assert part[0, 0] == pytest.approx(0.2)
     assert part[-1, 0] == pytest.approx(1.5)
     assert np.all(np.diff(part[:, 1]) > 0)
+
+
+def test_what_a_bd_rate_covers_is_a_share_of_the_rates_asked_for():
+    line = np.array([[0.1, 20.0], [0.8, 50.0]])  # ln of the rate linear in PSNR
+    upper = np.array([[0.1, 30.0], [9.0, 70.0]])  # from 0.2 bpp of the line on
+    assert covered(line, line, 0.1, 0.8) == pytest.approx(1)
+    assert covered(upper, line, 0.1, 0.8) == pytest.approx(2 / 3)
+    assert covered(upper, line, 0.1, 1.6) == pytest.approx(2 / 4)
+    assert covered(upper, line, 0.1, 0.2) == pytest.approx(0)
+    assert covered(upper, line, 0.4, 0.8) == pytest.approx(1)
 
 
 def test_a_constant_factor_of_rate_shows_at_each_rate():
