@@ -93,7 +93,7 @@ def _run_to_freeze(args: argparse.Namespace) -> Any:
         return run
     config, params = prototype.read_prototype(args.input)
     recipe = replace(first_recipe(args.recipe, SingleRateRecipe), **model_fields(config))
-    return run_folder.Run(config, params, recipe, recipe.steps)
+    return run_folder.Run(config, params, recipe, recipe.steps, recipe.qstep_range())
 
 
 def _write_encoder(run: Any, output: Path, notes: dict[str, str], decoder: str) -> None:

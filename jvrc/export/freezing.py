@@ -83,8 +83,7 @@ def freeze_run(run: Any, notes: dict[str, str]) -> FrozenModel:
     notes: further entries of the header, beside the recipe and the number of training steps done.
     """
     recipe = asdict(run.recipe) | {"steps_done": run.step}
-    qstep_range = run.recipe.qstep_range()
-    return freeze(run.config, run.params, qstep_range=qstep_range, recipe=recipe, **notes)
+    return freeze(run.config, run.params, qstep_range=run.qstep_range, recipe=recipe, **notes)
 
 
 def gaussian_tables() -> tables.CdfTables:

@@ -111,8 +111,7 @@ def train(
     if request.signal is not None:
         raise Stopped(int(state.step), request.signal)
     # a copy that one process alone can use, as freezing does
-    params = run_folder.model_params(recipe, parallel.local_copy(state.ema))
-    return Run(recipe.config(), params, recipe, int(state.step))
+    return run_folder.run_of(recipe, parallel.local_copy(state.ema), int(state.step))
 
 
 def _alone_in(folder: Path) -> contextlib.AbstractContextManager:

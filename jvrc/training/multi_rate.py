@@ -3,6 +3,7 @@
 Kamisli et al. 2024 (arXiv 2402.18930), Sec. 3.1: multi-objective post-training.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -139,7 +140,7 @@ def _step(
     if "bottleneck" not in recipe.fixed_parts():
         grads["bottleneck"] |= _quantile_gradient(params["bottleneck"])
     if recipe.learn_qsteps:  # each by its own objective alone; by the chain rule, of log Delta
-        own = weights * d_qstep * rates.qstep
+        own = held_in_range(state.params[LOG_QSTEP][index], weights * d_qstep * rates.qstep)
         grads[LOG_QSTEP] = jnp.zeros(count).at[index].set(own)
     loss = objectives.balanced_mean(report.losses.rd, rates.qstep)
     of_rates = {
@@ -152,6 +153,13 @@ def _step(
     state, protection = apply_gradients(recipe, state, grads, norm)
     shared = {"loss": loss, "reduced_crops": jnp.mean(report.reduced_crops)}
     return state, shared | of_rates | {k: protection[k] for k in ("skipped", "learning_rate")}
+
+
+def held_in_range(log_qstep: Array, gradient: Array) -> Array:
+    """Return the gradient [K] of log Delta, zero where a descent would leave the range."""
+    leaves = (log_qstep <= math.log(QSTEP_MIN)) & (gradient > 0)
+    leaves |= (log_qstep >= math.log(QSTEP_MAX)) & (gradient < 0)
+    return jnp.where(leaves, 0.0, gradient)
 
 
 def _quantile_gradient(bottleneck: dict) -> dict:

@@ -28,7 +28,8 @@ def run_of(model, *, changed=ENCODER_PARTS, **sizes):
     others = random_params(config)
     params = params | {name: jax.tree.map(lambda a: 1.1 * a, others[name]) for name in changed}
     scales = {"latent_scale": 20.0, "hyper_scale": 3.0}
-    return Run(*architectures.with_scales(config, params, **scales), recipe, 7)
+    config, params = architectures.with_scales(config, params, **scales)
+    return Run(config, params, recipe, 7, recipe.qstep_range())
 
 
 @pytest.fixture
@@ -100,4 +101,4 @@ def test_other_sizes_are_refused(tiny):
     config = small_config(tiny.config.architecture, N=6, M=14)
     recipe = SingleRateRecipe(**model_fields(config))
     with pytest.raises(ValueError, match="sizes of the decoder's model; it has M = 1"):
-        freeze_encoder(tiny, Run(config, random_params(config), recipe, 1), {})
+        freeze_encoder(tiny, Run(config, random_params(config), recipe, 1, (1.0, 8.0)), {})

@@ -32,7 +32,7 @@ from jvrc.training.recipe.schema import (
 )
 from jvrc.training.run import parallel
 from jvrc.training.run.log import read_metrics
-from jvrc.training.run.run_folder import model_params
+from jvrc.training.run.run_folder import model_params, run_of
 from jvrc.training.single_rate import SingleRate
 
 BASE = SingleRateRecipe(n=4, m=6, initialisation="random")
@@ -194,6 +194,32 @@ def test_learned_qsteps_descend_their_own_objective_and_are_no_part_of_the_model
     assert np.all(np.abs(moved) > 0)
     assert LOG_QSTEP not in model_params(recipe, state.params)
     np.testing.assert_allclose(report["qstep"], recipe.qsteps, rtol=0.05)
+
+
+def test_a_gradient_leads_out_of_the_range_of_qsteps_nowhere():
+    ends = jnp.log(jnp.array([0.5, 0.5, 4.0, 4.0, 32.0, 32.0]))
+    gradient = jnp.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])  # a descent goes against it
+    assert multi_rate.held_in_range(ends, gradient).tolist() == [0, -1, 1, -1, 1, 0]
+
+
+def test_learned_qsteps_stay_in_the_range_that_files_can_state(params):
+    recipe = replace(RECIPE, learn_qsteps=True, qsteps=(32.0, 8.0), lambdas=(1e-9, 1e-9))
+    recipe = replace(recipe, learning_rate=1e-2, warmup=0, steps=100)
+    state, _, _ = one_step(recipe, params, steps=2)  # both rates fall where Delta grows
+    assert state.params[LOG_QSTEP][0] == np.log(np.float32(32))
+    assert state.params[LOG_QSTEP][1] > np.log(8)
+
+
+def test_a_run_with_learned_qsteps_freezes_with_the_range_that_it_learned(params):
+    recipe = replace(RECIPE, learn_qsteps=True)
+    learned = params | {LOG_QSTEP: np.log([9.0, 1.75])}
+    run = run_of(recipe, learned, 3)
+    assert LOG_QSTEP not in run.params
+    assert run.qstep_range == pytest.approx((1.75, 9.0))
+    beyond = params | {LOG_QSTEP: np.log([40.0, 0.3])}
+    assert run_of(recipe, beyond, 3).qstep_range == (0.5, 32.0)
+    frozen = freezing.freeze_run(run, {})
+    assert frozen.metadata["qstep_range"] == pytest.approx([1.75, 9.0])
 
 
 REPORT = RateReport(

@@ -5,6 +5,7 @@ imports JAX, so that the command line can show fields and defaults at once.
 """
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -178,8 +179,12 @@ class Recipe:
         return config
 
     def qstep_range(self) -> tuple[float, float]:
-        """Return the smallest and the largest quantisation step trained."""
+        """Return the smallest and the largest quantisation step that training begins with."""
         raise NotImplementedError
+
+    def qstep_range_of(self, params: Mapping[str, Any]) -> tuple[float, float]:
+        """Return the smallest and the largest quantisation step that parameters are trained for."""
+        return self.qstep_range()
 
     def fixed_parts(self) -> tuple[str, ...]:
         """Return the names of the parts of the model that are not trained."""
@@ -303,6 +308,12 @@ class MultiRateRecipe(Recipe):
 
     def qstep_range(self) -> tuple[float, float]:
         return min(self.qsteps), max(self.qsteps)
+
+    def qstep_range_of(self, params: Mapping[str, Any]) -> tuple[float, float]:
+        if not self.learn_qsteps:
+            return self.qstep_range()
+        learned = [math.exp(value) for value in params[LOG_QSTEP]]
+        return max(QSTEP_MIN, min(learned)), min(QSTEP_MAX, max(learned))
 
     def extra_params(self) -> dict[str, tuple[int, ...]]:
         return {LOG_QSTEP: (len(self.qsteps),)} if self.learn_qsteps else {}

@@ -33,6 +33,14 @@ class Run(NamedTuple):
     params: dict
     recipe: Recipe
     step: int
+    qstep_range: tuple[float, float]  # that it was trained for
+
+
+def run_of(recipe: Recipe, params: dict, step: int) -> Run:
+    """Return a run of the parameters after a training step, with those that only training has."""
+    params = jax.tree.map(np.asarray, params)  # of no device
+    qstep_range = recipe.qstep_range_of(params)
+    return Run(recipe.config(), model_params(recipe, params), recipe, step, qstep_range)
 
 
 def check_run(folder: Path, recipe: Recipe, resume: bool) -> None:
@@ -80,8 +88,7 @@ def load_run(folder: str | Path) -> Run:
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         like = {_MODEL: _parts(abstract_state(recipe))[_MODEL]}
         found = checkpoints.restore(like, here)[_MODEL]
-    params = jax.tree.map(np.asarray, model_params(recipe, found["ema"]))  # of no device
-    return Run(recipe.config(), params, recipe, int(found["step"]))
+    return run_of(recipe, found["ema"], int(found["step"]))
 
 
 def is_finished(folder: str | Path) -> bool:
