@@ -10,8 +10,9 @@ from jvrc.codec.effort import annealing, objective
 from jvrc.codec.image.decoder import decode_image, decode_symbols
 from jvrc.codec.image.encoder import encode_image
 from jvrc.codec.latent_coders.by_architecture import coder_of
-from jvrc.codec.tiles.scene import scene_of
+from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.tile_coder import quantise_tile
+from jvrc.codec.transforms.latents import analyse_image
 from jvrc.coding import packing
 from jvrc.coding.tile_grid import BLOCK, Area, blocks_of
 from jvrc.qstep import qstep_code_of, rd_lambda
@@ -36,7 +37,7 @@ def _quick(monkeypatch):
 
 def quantised(model, img, qstep=4.0):
     """(scene, coder, symbols) of an image coded as one tile."""
-    scene = scene_of(model, img, Area(0, 0, *blocks_of(*img.shape[:2])))
+    scene = Scene(img, analyse_image(model, img), Area(0, 0, *blocks_of(*img.shape[:2])))
     found = quantise_tile(model, scene.tile_y, qstep_code_of(qstep), coder_of)
     return scene, found.coder, found.symbols
 
@@ -108,7 +109,8 @@ def test_a_tile_is_optimised_for_the_image_that_its_neighbours_and_it_make(tiny_
 
 def test_neighbours_are_seen_through_the_margin(tiny_2026, img):
     """With other latents around it, the same tile gets other symbols."""
-    whole = scene_of(tiny_2026, np.tile(img, (1, 2, 1)), Area(0, 0, 2, 1))
+    wide = np.tile(img, (1, 2, 1))[:, : 2 * BLOCK]
+    whole = Scene(wide, analyse_image(tiny_2026, wide), Area(0, 0, 2, 1))
     assert whole.blocks.size == (2, 2)
     found = quantise_tile(tiny_2026, whole.tile_y, qstep_code_of(4.0), coder_of)
     alone = whole._replace(y=np.zeros_like(whole.y)).with_tile(whole.tile_y)

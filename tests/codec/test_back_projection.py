@@ -10,7 +10,7 @@ from jvrc.codec.image.encoder import encode_image
 from jvrc.codec.rate_control.qstep_choice import within_bytes
 from jvrc.codec.tiles import back_projection
 from jvrc.codec.tiles.analysed import AnalysedImage
-from jvrc.codec.tiles.scene import Scene, scene_of
+from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.transforms.latents import analyse_image, synthesise
 from jvrc.coding import packing
 from jvrc.coding.tile_grid import Area, blocks_of
@@ -113,7 +113,7 @@ def test_a_tile_has_nearly_the_correction_of_the_whole_image(photo):
     """Beyond the margin that g_s looks around, the scene of a tile ends."""
     model, img = jvrc.load("jvrc2026"), np.tile(photo[:192, :192], (1, 2, 1))
     whole = back_projection.correction(model, scene(model, img))
-    part = scene_of(model, img, Area(0, 0, 3, 3))
+    part = AnalysedImage(model, img, 3).scene(0)
     assert part.blocks.size != (3, 6)
     found = back_projection.correction(model, part)
     inside = whole[:12, :12]

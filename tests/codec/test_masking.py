@@ -12,8 +12,9 @@ from jvrc.codec.effort import annealing, objective, rdoq
 from jvrc.codec.image.encoder import quantise_image
 from jvrc.codec.latent_coders.by_architecture import coder_of
 from jvrc.codec.tiles import masking
-from jvrc.codec.tiles.scene import Scene, scene_of
+from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.tiles.tile_coder import quantise_tile
+from jvrc.codec.transforms.latents import analyse_image
 from jvrc.coding.tile_grid import Area
 from jvrc.io.images import write_image
 from jvrc.qstep import qstep_code_of
@@ -109,7 +110,7 @@ def test_texture_pays_for_what_is_smooth(name, halves, monkeypatch):
 def test_a_search_lowers_the_loss_that_it_is_given(tiny_2026, halves, monkeypatch):
     """With masking the weighted one falls further than by a search that knows no weights."""
     monkeypatch.setattr(annealing, "ITERATIONS", (0, 24, 0, 0))
-    scene = scene_of(tiny_2026, halves, Area(0, 0, 2, 2))
+    scene = Scene(halves, analyse_image(tiny_2026, halves), Area(0, 0, 2, 2))
     weighted = scene._replace(weight=masking.weights(halves))
     found = quantise_tile(tiny_2026, scene.tile_y, qstep_code_of(4.0), coder_of)
     symbols = [found.coder.optimise(s, found.symbols, effort=1) for s in (scene, weighted)]

@@ -5,10 +5,10 @@ import numpy as np
 from jvrc.codec.tiles import back_projection
 from jvrc.codec.tiles.block_statistics import Statistics, statistics
 from jvrc.codec.tiles.kept_arrays import HELD_BYTES, KeptArrays, computed_once
-from jvrc.codec.tiles.scene import Scene, scene_of
+from jvrc.codec.tiles.scene import Scene
 from jvrc.codec.transforms.latents import analyse_latents
-from jvrc.codec.transforms.regions import analyse_area
-from jvrc.coding.tile_grid import Area, TileGrid, tile_grid
+from jvrc.codec.transforms.regions import analyse_area, window_of
+from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area, TileGrid, tile_grid
 from jvrc.frozen.model import FrozenModel
 
 
@@ -17,6 +17,7 @@ class AnalysedImage:
 
     With `reused`, they and the statistics of blocks are computed once, however often they are asked
     for: latents of the first sixteen megapixels or so stay in memory, others in a temporary file.
+    Without, where scenes are asked for in order, those of two rows of tiles are kept likewise.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class AnalysedImage:
         """img: uint8 [h,w,3]; tile_side: the largest side of a tile, in blocks of 64x64 pixels."""
         self.model, self.img, self.tile_side = model, img, tile_side
         self.grid: TileGrid = tile_grid(*img.shape[:2], tile_side)
+        self._reused, self._held_bytes = reused, held_bytes
         self._kept = KeptArrays(held_bytes) if reused else None
         self._kept_corrections = KeptArrays(held_bytes) if reused else None
         self._statistics: dict[int, Statistics] = {}
@@ -46,7 +48,7 @@ class AnalysedImage:
         found = self._statistics.get(number)
         if found is None:
             found = statistics(self.pixels(number))
-            if self._kept:
+            if self._reused:
                 self._statistics[number] = found
         return found
 
@@ -64,7 +66,24 @@ class AnalysedImage:
         area = self.grid.area(number)
         if self.grid.count == 1:
             return Scene(self.img, self.latents(number)[0], area)
-        return scene_of(self.model, self.img, area)
+        image = Area(0, 0, *self.grid.blocks)
+        window = window_of(self.model.config, area, image.size)
+        inside = self.img[window.within(image, BLOCK)]
+        return Scene(inside, self._window_y(number, window), area.relative_to(window))
+
+    def _window_y(self, number: int, window: Area) -> np.ndarray:
+        """Return y of a window around a tile, from the latents of all tiles that it touches."""
+        if self._kept is None:
+            self._kept = KeptArrays(self._held_bytes)
+        if not self._reused:
+            self._kept.drop_below(number - self.grid.tiles[1] - 1)
+        rows, columns = window.scaled(Y_UNIT).size
+        found = np.empty((rows, columns, self.model.config.M), np.float32)
+        for near in self.grid.touching(window):
+            area = self.grid.area(near)
+            part = area.common(window)
+            found[part.within(window, Y_UNIT)] = self.latents(near)[0][part.within(area, Y_UNIT)]
+        return found
 
     def correction(self, number: int) -> np.ndarray:
         """Return d of a tile, float32 [4h,4w,M] (jvrc.codec.tiles.back_projection)."""

@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jvrc.codec.transforms.regions import analyse_area, window_of
 from jvrc.coding.tile_grid import BLOCK, Y_UNIT, Area, blocks_of
-from jvrc.frozen.model import FrozenModel
 
 _EQUAL = np.ones((1, 1, 1), np.float32)
 
@@ -50,11 +48,3 @@ class Scene(NamedTuple):
         found = self.y.copy()
         found[self.inner] = y_hat
         return found
-
-
-def scene_of(model: FrozenModel, img: np.ndarray, area: Area) -> Scene:
-    """Return the scene of the tile that has these blocks of an image, uint8 [H,W,3]."""
-    image = Area(0, 0, *blocks_of(*img.shape[:2]))
-    window = window_of(model.config, area, image.size)
-    inside = img[window.within(image, BLOCK)]
-    return Scene(inside, analyse_area(model, img, window), area.relative_to(window))
