@@ -1,8 +1,8 @@
 """Many files in one run: several at a time, a progress bar, and failures at the end.
 
 Each thread reads, codes and writes a file. On two busy cores two threads took 8 % less time than
-one for images of 768x512, with the same processor time, 0.9 s an image. Batches of one shape would
-gain nothing there: g_a of 384x256 takes 0.08 s of processor time alone, 0.09 s in a batch of eight.
+one for images of 768x512, with the same CPU time, 0.9 s an image. Batches of one shape would
+gain nothing there: g_a of 384x256 takes 0.08 s of CPU time alone, 0.09 s in a batch of eight.
 """
 
 import ctypes

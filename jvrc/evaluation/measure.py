@@ -40,8 +40,8 @@ class Point:
 
     psnr, psnr_luma: dB, None if the image came back unchanged. ms_ssim, ssimulacra2: None for
     images with a side below 161 and 225 pixels. encode_s, decode_s: seconds by the clock;
-    encode_cpu_s, decode_cpu_s: processor seconds of this process, all threads, which other work on
-    the machine changes less.
+    encode_cpu_s, decode_cpu_s: CPU time of all threads of the process, in seconds, which other work
+    on the machine changes less.
     """
 
     image: str
@@ -138,7 +138,7 @@ def _point(
 
 
 def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:
-    """Return the result, the seconds by the clock, and the processor seconds of all threads."""
+    """Return the result, the seconds by the clock, and the CPU time of all threads."""
     begin, begin_cpu = time.perf_counter(), time.process_time()
     result = function(*args)
     return result, time.perf_counter() - begin, time.process_time() - begin_cpu

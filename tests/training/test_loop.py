@@ -380,6 +380,18 @@ def test_a_run_whose_loss_grows_fivefold_stops(dataset, tmp_path, monkeypatch):
     assert Checkpoints(tmp_path / "r").latest() == 0
 
 
+def test_a_few_steps_at_the_end_of_a_call_are_no_divergence(dataset, tmp_path, monkeypatch):
+    """Their mean loss is too uncertain: the call ends with its checkpoint."""
+    recipe = dataclasses.replace(RECIPE, learning_rate=0.9, warmup=0, steps=20)
+    with monkeypatch.context() as patched:
+        patched.setattr(stepping, "LOG_EVERY", 1)
+        with pytest.raises(FloatingPointError) as raised:
+            train(recipe, dataset, tmp_path / "watched")
+    step = int(re.search(r"near step (\d+)", str(raised.value))[1])
+    assert train(recipe, dataset, tmp_path / "r", stop_after=step).step == step
+    assert Checkpoints(tmp_path / "r").latest() == step
+
+
 def test_a_run_killed_before_its_first_checkpoint_is_not_resumed(dataset, tmp_path):
     (tmp_path / "r").mkdir()
     save_recipe(tmp_path / "r" / "recipe.json", RECIPE)
