@@ -114,7 +114,8 @@ def calibrated(model: Any, photographs: Any) -> Any:
     from jvrc.training.data import batches
 
     size, limit = _CALIBRATION_CROP, _CALIBRATION_IMAGES
-    return calibration.calibrate(model, batches.centres(photographs.train, size=size, limit=limit))
+    images = batches.centres_of_blocks(photographs.train, size=size, limit=limit)
+    return calibration.calibrate(model, images)
 
 
 @contextmanager

@@ -165,6 +165,19 @@ def test_centres_are_the_centres(source):
     np.testing.assert_array_equal(crops[1], middle[top : top + 64, left : left + 64])
 
 
+def test_centres_of_small_images_are_of_whole_blocks_and_repeat_nothing():
+    rng = np.random.default_rng(0)
+    sizes = ((500, 400), (200, 130), (90, 700), (64, 50))
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    found = batches.centres_of_blocks(images, size=192, limit=4)
+    assert [a.shape[:2] for a in found] == [(192, 192), (192, 128), (64, 192), (64, 64)]
+    np.testing.assert_array_equal(found[1], images[1][4:196, 1:129])
+    np.testing.assert_array_equal(found[2], images[2][13:77, 254:446])
+    np.testing.assert_array_equal(found[3], batches.pad_to(images[3], 64))
+    with pytest.raises(ValueError, match="must be readable"):
+        batches.centres_of_blocks([], size=192, limit=4)
+
+
 def test_a_small_image_is_repeated_at_its_lower_and_right_edges():
     img = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     padded = batches.pad_to(img, 4)

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from jvrc.coding.tile_grid import BLOCK
 from jvrc.training.data import unnatural
 from jvrc.training.data.datasets import read_each
 
@@ -91,11 +92,32 @@ def centres(images: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -
     Raises:
       ValueError: none of them can be read.
     """
-    crops = []
-    for img in read_each(images, range(0, len(images), max(1, -(-len(images) // limit)))):
-        img = pad_to(img, size)
-        top, left = ((n - size) // 2 for n in img.shape[:2])
-        crops.append(img[top : top + size, left : left + size])
+    return np.stack(_centres(images, size, limit, padded_to=size, unit=1))
+
+
+def centres_of_blocks(images: Sequence[np.ndarray], *, size: int, limit: int) -> list[np.ndarray]:
+    """Return what `centres` does of each image, but of small ones what they have of whole blocks.
+
+    So nothing is repeated at their edges, unless a side is below 64 pixels.
+
+    Raises:
+      ValueError: none of them can be read.
+    """
+    return _centres(images, size, limit, padded_to=BLOCK, unit=BLOCK)
+
+
+def _centres(
+    images: Sequence[np.ndarray], size: int, limit: int, *, padded_to: int, unit: int
+) -> list[np.ndarray]:
+    chosen = range(0, len(images), max(1, -(-len(images) // limit)))
+    crops = [_centre(pad_to(img, padded_to), size, unit) for img in read_each(images, chosen)]
     if not crops:
         raise ValueError("images must be readable; got none that is: replace them")
-    return np.stack(crops)
+    return crops
+
+
+def _centre(img: np.ndarray, size: int, unit: int) -> np.ndarray:
+    """Return the centre of an image, whose sides are multiples of `unit` and at most `size`."""
+    sides = [min(size, n // unit * unit) for n in img.shape[:2]]
+    top, left = ((n - side) // 2 for n, side in zip(img.shape[:2], sides, strict=True))
+    return img[top : top + sides[0], left : left + sides[1]].copy()  # img itself is released
