@@ -58,6 +58,20 @@ def quick_compilation():
     jax.clear_caches()
 
 
+@pytest.fixture
+def compiled():
+    """A list that grows by one, the seconds, with each program compiled or read from the cache."""
+    found, listening = [], [True]
+
+    def listener(event, duration, **_):
+        if listening and event.endswith("backend_compile_duration"):
+            found.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield found
+    listening.clear()  # older versions of JAX can't unregister one
+
+
 def tiny_model(architecture: str, folder) -> FrozenModel:
     """A frozen model with random weights, saved and read back."""
     config = small_config(architecture, N=6, M=10, latent_scale=20.0, hyper_scale=4.0)
