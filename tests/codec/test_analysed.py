@@ -38,17 +38,25 @@ def test_a_scene_is_a_part_of_the_image_and_of_its_y(tiny_2026, img, side, held_
 
 
 @pytest.mark.parametrize("held_bytes", [0, 2**26])
-def test_scenes_in_order_analyse_no_tile_but_the_first_twice(
-    tiny_2026, img, monkeypatch, held_bytes
-):
+@pytest.mark.parametrize("side", [1, 6])
+def test_scenes_in_order_analyse_each_tile_once(tiny_2026, img, monkeypatch, side, held_bytes):
     calls, once = [], analysed.analyse_area
     monkeypatch.setattr(analysed, "analyse_area", lambda *a: calls.append(a[2]) or once(*a))
-    image = AnalysedImage(tiny_2026, img, 1, held_bytes=held_bytes)
+    image = AnalysedImage(tiny_2026, img, side, held_bytes=held_bytes)
     for number in range(image.grid.count):
         image.latents(number)
         image.scene(number)
-    assert image.grid.count == 24
-    assert sorted(calls) == sorted([image.grid.area(0), *map(image.grid.area, range(24))])
+    assert image.grid.count == {1: 24, 6: 1}[side]
+    assert sorted(calls) == [image.grid.area(n) for n in range(image.grid.count)]
+
+
+def test_without_scenes_the_newest_tile_alone_is_kept(tiny_2026, img, monkeypatch):
+    calls, once = [], analysed.analyse_area
+    monkeypatch.setattr(analysed, "analyse_area", lambda *a: calls.append(a[2]) or once(*a))
+    image = AnalysedImage(tiny_2026, img, 1)
+    for number in (0, 0, 1, 1, 0):
+        image.latents(number)
+    assert calls == [image.grid.area(n) for n in (0, 1, 0)]
 
 
 def arrays(number):

@@ -17,7 +17,7 @@ class AnalysedImage:
 
     With `reused`, they and the statistics of blocks are computed once, however often they are asked
     for: latents of the first sixteen megapixels or so stay in memory, others in a temporary file.
-    Without, where scenes are asked for in order, those of two rows of tiles are kept likewise.
+    Without, those of the newest tile are kept, and once a scene is asked for, of two rows of tiles.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class AnalysedImage:
         """img: uint8 [h,w,3]; tile_side: the largest side of a tile, in blocks of 64x64 pixels."""
         self.model, self.img, self.tile_side = model, img, tile_side
         self.grid: TileGrid = tile_grid(*img.shape[:2], tile_side)
-        self._reused, self._held_bytes = reused, held_bytes
-        self._kept = KeptArrays(held_bytes) if reused else None
+        self._reused, self._sees_neighbours = reused, False
+        self._kept = KeptArrays(held_bytes)
         self._kept_corrections = KeptArrays(held_bytes) if reused else None
         self._statistics: dict[int, Statistics] = {}
 
@@ -59,6 +59,8 @@ class AnalysedImage:
             y = analyse_area(self.model, self.img, self.grid.area(number))
             return y, analyse_latents(self.model, y)
 
+        if not (self._reused or self._sees_neighbours):
+            self._kept.drop_below(number)
         return computed_once(self._kept, number, compute)
 
     def scene(self, number: int) -> Scene:
@@ -73,8 +75,7 @@ class AnalysedImage:
 
     def _window_y(self, number: int, window: Area) -> np.ndarray:
         """Return y of a window around a tile, from the latents of all tiles that it touches."""
-        if self._kept is None:
-            self._kept = KeptArrays(self._held_bytes)
+        self._sees_neighbours = True
         if not self._reused:
             self._kept.drop_below(number - self.grid.tiles[1] - 1)
         rows, columns = window.scaled(Y_UNIT).size
