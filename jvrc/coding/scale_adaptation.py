@@ -24,7 +24,7 @@ _FREQUENCIES = (58979, 661, 534, 433, 352, 287, 235, 193, 160, 134, 112, 95, 82)
 _SIZES = np.unique(
     np.concatenate([np.arange(16), np.rint(2.0 ** np.arange(4, 12, 1 / 8))]).astype(int)
 )
-_SIZE_OF = np.searchsorted(_SIZES, np.arange(_SIZES[-1] + 1), side="right") - 1
+_SIZE_OF = np.searchsorted(_SIZES, np.arange(_SIZES[-1] + 1), side="right").astype(np.uint8) - 1
 _SAMPLES = 2**20  # counted at a time, to bound memory
 
 
@@ -77,17 +77,20 @@ def _bits(
 ) -> np.ndarray:
     """Return the bits of each channel under each shift: [M,2 * REACH + 1]."""
     m, count = values.shape[-1], len(symbol_tables.low)
-    seen = np.zeros(m * count * len(_SIZES))
+    largest = _SIZES[_SIZE_OF[min(max(values.max(), -values.min()), _SIZES[-1])]]
+    sizes = int(_SIZE_OF[largest]) + 1
+    seen = np.zeros(m * count * sizes, np.int64)
     rows = max(1, samples // values[0].size)
     for begin in range(0, len(values), rows):
         part = slice(begin, begin + rows)
-        size = _SIZE_OF[np.minimum(np.abs(values[part]), _SIZES[-1])]
-        kind = (np.arange(m) * count + index[part]) * len(_SIZES) + size
+        size = _SIZE_OF[np.minimum(np.abs(values[part]), largest)]
+        kind = (np.arange(m, dtype=np.int32) * count + index[part]) * np.int32(sizes) + size
         seen += np.bincount(kind.ravel(), minlength=len(seen))
-    signs = [tables.bit_costs(symbol_tables, sign * _SIZES) for sign in (1, -1)]
-    shifted = np.arange(count) + np.arange(-REACH, REACH + 1)[:, None]
+    signs = [tables.bit_costs(symbol_tables, sign * _SIZES[:sizes]) for sign in (1, -1)]
+    shifted = np.arange(count)[:, None] + np.arange(-REACH, REACH + 1)
     costs = np.mean(signs, axis=0)[np.clip(shifted, 0, count - 1)]
-    seen = seen.reshape(m, -1)
-    occur = np.flatnonzero(seen.any(axis=0))
-    # Not a product of BLAS, whose threads take longer than the work where other processes run.
-    return np.einsum("mk,sk->ms", seen[:, occur], costs.reshape(len(costs), -1)[:, occur])
+    costs = costs.swapaxes(1, 2).reshape(count * sizes, -1)
+    # Few kinds occur, so a sum over these, not a product with all.
+    occur = np.flatnonzero(seen)
+    channel, kind = np.divmod(occur, count * sizes)
+    return np.add.reduceat(seen[occur, None] * costs[kind], np.searchsorted(channel, range(m)))

@@ -35,11 +35,11 @@ class Statistics(NamedTuple):
 
 def statistics(img: np.ndarray) -> Statistics:
     """Return the statistics of the blocks of uint8 [h,w,3]."""
-    rows, columns = blocks = blocks_of(*img.shape[:2])
+    blocks = blocks_of(*img.shape[:2])
     energy, detail = _energies(padded_to_blocks(img))
     heights, widths = (_inside(size, n) for size, n in zip(img.shape[:2], blocks, strict=True))
-    simple = np.array([is_simple(block) for block in blocks_in(img)]).reshape(rows, columns)
-    return Statistics(energy, detail, simple, heights[:, None] * widths[None])
+    pixels = heights[:, None] * widths[None]
+    return Statistics(energy, detail, _simple(img, pixels), pixels)
 
 
 def blocks_in(img: np.ndarray) -> list[np.ndarray]:
@@ -52,13 +52,31 @@ def blocks_in(img: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def is_simple(block: np.ndarray) -> bool:
-    """Return whether a block, uint8 [h,w,3], repeats its colours or has few."""
-    packed = packed_colours(block)
-    if np.mean(differs(packed, 0) & differs(packed, 1)) < _NOVEL:
-        return True
-    few = len(np.unique(packed[::4, ::4])) <= _FEW  # a quick look first
-    return few and len(np.unique(packed)) <= _FEW
+def _simple(img: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return which blocks of uint8 [h,w,3] repeat their colours or have few.
+
+    pixels: within the image, of each block.
+    """
+    (height, width), (rows, columns) = img.shape[:2], pixels.shape
+    packed = packed_colours(img)
+    novel = [differs(packed, axis) for axis in (0, 1)]
+    novel[0][::BLOCK], novel[1][:, ::BLOCK] = True, True  # blocks by themselves
+    counted = np.zeros((BLOCK * rows, BLOCK * columns), bool)
+    counted[:height, :width] = novel[0] & novel[1]
+    simple = counted.reshape(rows, BLOCK, columns, BLOCK).sum(axis=(1, 3)) < _NOVEL * pixels
+    for row, column in np.argwhere(~simple & _few(packed[::4, ::4], BLOCK // 4)).tolist():
+        block = packed[BLOCK * row : BLOCK * (row + 1), BLOCK * column : BLOCK * (column + 1)]
+        simple[row, column] = len(np.unique(block)) <= _FEW
+    return simple
+
+
+def _few(packed: np.ndarray, side: int) -> np.ndarray:
+    """Return which blocks of side x side have few colours; packed: [h,w]."""
+    rows, columns = (-(-n // side) for n in packed.shape)
+    pads = [(0, side * n - size) for n, size in zip((rows, columns), packed.shape, strict=True)]
+    padded = np.pad(packed, pads, constant_values=-1)  # one colour more, at the edges
+    blocks = padded.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, -1)
+    return np.count_nonzero(np.diff(np.sort(blocks)), axis=2) <= _FEW
 
 
 def differs(x: np.ndarray, axis: int) -> np.ndarray:
