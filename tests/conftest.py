@@ -68,6 +68,9 @@ def compiled():
             found.append(duration)
 
     jax.monitoring.register_event_duration_secs_listener(listener)
+    jax.jit(lambda x: x + 1)(1.0)
+    assert found, "compiling is not noticed"
+    found.clear()
     yield found
     listening.clear()  # older versions of JAX can't unregister one
 

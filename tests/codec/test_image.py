@@ -258,7 +258,6 @@ def test_two_threads_at_once_do_not_disturb_each_other(tiny):
 
 def test_another_size_step_and_content_compile_nothing_anew(tiny, compiled):
     decompress(tiny, compress(tiny, noise(65, 129), 2.0))
-    assert compiled
     compiled.clear()
     for size, qstep in (((128, 150), 2.0), ((100, 192), 2.0), ((128, 192), 1.7)):
         img = np.full((*size, 3), 9, np.uint8)
