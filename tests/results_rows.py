@@ -39,7 +39,6 @@ README_ROWS = {  # metric and setting
     "SSIMULACRA 2, `--effort 2 --masking`": ("ssimulacra2", ", effort 2, masking"),
 }
 _RATES = ((0.1, 2.0), *summary.ENDS)
-_MOSTLY = 0.9  # of a range of rates: a cell that covers less of it has a mark
 
 Curves = dict
 
@@ -78,7 +77,7 @@ def _cell(curves: Curves, anchor: str, test: str) -> str:
     for rates in _RATES:
         part = rd.between_rates(curves[test], *rates)
         percent = rd.bd_rate(curves[anchor], part)
-        whole = rd.covered(curves[anchor], part, *rates) >= _MOSTLY
+        whole = rd.covered(curves[anchor], part, *rates) >= summary.MOSTLY
         found.append(_printed(percent, 1) + ("" if whole else "†"))
     return "{}, **{}**, {}".format(*found)
 

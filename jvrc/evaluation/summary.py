@@ -39,6 +39,7 @@ _KEYS = {
     "ssimulacra2": "ssimulacra2",
 }
 ENDS = ((0.1, 0.3), (1.0, 2.0))  # bpp: low and high rates, which BD-rates are given for too
+MOSTLY = 0.9  # of a range of rates, in ln: tables mark BD-rates that cover less of it
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from jvrc.evaluation.measure import Point
 from jvrc.evaluation.metrics import MS_SSIM_MIN_SIDE, SSIMULACRA2_MIN_SIDE
-from jvrc.evaluation.summary import METRICS, BdRate, Mean
+from jvrc.evaluation.summary import METRICS, MOSTLY, BdRate, Mean
 
 _COLUMNS = (  # heading, field of Mean, format
     ("setting", "setting", "g"),
@@ -26,7 +26,6 @@ _REASONS = (  # title, field of Point, why an image has none
     ("MS-SSIM", "ms_ssim", f"has a side below {MS_SSIM_MIN_SIDE} pixels"),
     ("SSIMULACRA 2", "ssimulacra2", f"has a side below {SSIMULACRA2_MIN_SIDE} pixels"),
 )
-_MOSTLY = 0.9  # of a range of rates: BD-rates that cover less of it say so
 
 
 def means_cells(rows: list[Mean]) -> list[list[str]]:
@@ -83,7 +82,7 @@ def bd_rate_cell(pair: BdRate | None) -> str:
     """
     if pair is None:
         return "-"
-    part = "" if pair.covered >= _MOSTLY else f" (over {100 * pair.covered:.0f} %)"
+    part = "" if pair.covered >= MOSTLY else f" (over {100 * pair.covered:.0f} %)"
     return f"{pair.percent:+.1f}{part}"
 
 
