@@ -77,7 +77,8 @@ def _bits(
 ) -> np.ndarray:
     """Return the bits of each channel under each shift: [M,2 * REACH + 1]."""
     m, count = values.shape[-1], len(symbol_tables.low)
-    largest = _SIZES[_SIZE_OF[min(max(values.max(), -values.min()), _SIZES[-1])]]
+    magnitude = max(int(values.max()), -int(values.min()))
+    largest = _SIZES[_SIZE_OF[min(magnitude, _SIZES[-1])]]
     sizes = int(_SIZE_OF[largest]) + 1
     seen = np.zeros(m * count * sizes, np.int64)
     rows = max(1, samples // values[0].size)

@@ -59,6 +59,27 @@ def test_without_scenes_the_newest_tile_alone_is_kept(tiny_2026, img, monkeypatc
     assert calls == [image.grid.area(n) for n in (0, 1, 0)]
 
 
+def test_a_scene_leaves_no_more_than_two_rows_behind(tiny_2026, img, monkeypatch):
+    held, put, drop = set(), KeptArrays.put, KeptArrays.drop
+    monkeypatch.setattr(KeptArrays, "put", lambda self, n, a: put(self, n, a) or held.add(n))
+    monkeypatch.setattr(KeptArrays, "drop", lambda self, n: drop(self, n) or held.discard(n))
+    image = AnalysedImage(tiny_2026, img, 1)
+    image.latents(0)
+    image.scene(0)
+    columns = image.grid.tiles[1]
+    for number in range(1, image.grid.count):
+        image.latents(number)
+        assert number in held
+        assert min(held) >= number - columns - 1
+    image.scene(image.grid.count - 1)
+    assert min(held) >= image.grid.count - 1 - columns - 1
+
+
+def test_kept_latents_hold_no_margin(tiny_2026, img):
+    y, _ = AnalysedImage(tiny_2026, img, 1).latents(0)
+    assert y.base is None or y.base.nbytes == y.nbytes
+
+
 def arrays(number):
     return np.full((3, 4), number, np.float32), np.full(number % 2 + 1, number, np.int32)
 

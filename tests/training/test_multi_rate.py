@@ -218,6 +218,8 @@ def test_a_run_with_learned_qsteps_freezes_with_the_range_that_it_learned(params
     assert run.qstep_range == pytest.approx((1.75, 9.0))
     beyond = params | {LOG_QSTEP: np.log([40.0, 0.3])}
     assert run_of(recipe, beyond, 3).qstep_range == (0.5, 32.0)
+    above = params | {LOG_QSTEP: np.log([40.0, 33.0])}
+    assert run_of(recipe, above, 3).qstep_range == (32.0, 32.0)
     frozen = freezing.freeze_run(run, {})
     assert frozen.metadata["qstep_range"] == pytest.approx([1.75, 9.0])
 

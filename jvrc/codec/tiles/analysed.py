@@ -17,7 +17,8 @@ class AnalysedImage:
 
     With `reused`, they and the statistics of blocks are computed once, however often they are asked
     for: latents of the first sixteen megapixels or so stay in memory, others in a temporary file.
-    Without, those of the newest tile are kept, and once a scene is asked for, of two rows of tiles.
+    Without, tiles are to be asked for in ascending order: latents of the newest one are kept and,
+    once a scene was asked for, those of two rows of tiles.
     """
 
     def __init__(
@@ -54,13 +55,16 @@ class AnalysedImage:
 
     def latents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return y, float32 [4h,4w,M], and z, float32 [h,w,N], of a tile."""
+        if not self._reused:
+            behind = self.grid.tiles[1] + 1 if self._sees_neighbours else 0
+            self._kept.drop_below(number - behind)
+        return self._latents(number)
 
+    def _latents(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         def compute() -> tuple[np.ndarray, np.ndarray]:
             y = analyse_area(self.model, self.img, self.grid.area(number))
             return y, analyse_latents(self.model, y)
 
-        if not (self._reused or self._sees_neighbours):
-            self._kept.drop_below(number)
         return computed_once(self._kept, number, compute)
 
     def scene(self, number: int) -> Scene:
@@ -76,14 +80,13 @@ class AnalysedImage:
     def _window_y(self, number: int, window: Area) -> np.ndarray:
         """Return y of a window around a tile, from the latents of all tiles that it touches."""
         self._sees_neighbours = True
-        if not self._reused:
-            self._kept.drop_below(number - self.grid.tiles[1] - 1)
+        self.latents(number)  # those that are not needed any more are dropped
         rows, columns = window.scaled(Y_UNIT).size
         found = np.empty((rows, columns, self.model.config.M), np.float32)
         for near in self.grid.touching(window):
             area = self.grid.area(near)
             part = area.common(window)
-            found[part.within(window, Y_UNIT)] = self.latents(near)[0][part.within(area, Y_UNIT)]
+            found[part.within(window, Y_UNIT)] = self._latents(near)[0][part.within(area, Y_UNIT)]
         return found
 
     def correction(self, number: int) -> np.ndarray:

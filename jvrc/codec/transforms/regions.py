@@ -27,7 +27,8 @@ def analyse_area(model: FrozenModel, img: np.ndarray, area: Area) -> np.ndarray:
     blocks = blocks_of(*img.shape[:2])
     window = area.grown(analysis_margin(model.config), blocks)
     pixels = img[window.within(Area(0, 0, *blocks), BLOCK)]
-    return analyse_image(model, pixels)[area.within(window, Y_UNIT)]
+    y = analyse_image(model, pixels)[area.within(window, Y_UNIT)]
+    return np.ascontiguousarray(y)  # without the margin, which a view would keep in memory
 
 
 def synthesise_area(

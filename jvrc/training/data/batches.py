@@ -117,7 +117,7 @@ def _centres(
 
 
 def _centre(img: np.ndarray, size: int, unit: int) -> np.ndarray:
-    """Return the centre of an image, whose sides are multiples of `unit` and at most `size`."""
+    """Return the largest part of sides k * unit <= size in the middle of an image."""
     sides = [min(size, n // unit * unit) for n in img.shape[:2]]
     top, left = ((n - side) // 2 for n, side in zip(img.shape[:2], sides, strict=True))
     return img[top : top + sides[0], left : left + sides[1]].copy()  # img itself is released

@@ -312,8 +312,8 @@ class MultiRateRecipe(Recipe):
     def qstep_range_of(self, params: Mapping[str, Any]) -> tuple[float, float]:
         if not self.learn_qsteps:
             return self.qstep_range()
-        learned = [math.exp(value) for value in params[LOG_QSTEP]]
-        return max(QSTEP_MIN, min(learned)), min(QSTEP_MAX, max(learned))
+        learned = [min(max(math.exp(v), QSTEP_MIN), QSTEP_MAX) for v in params[LOG_QSTEP]]
+        return min(learned), max(learned)
 
     def extra_params(self) -> dict[str, tuple[int, ...]]:
         return {LOG_QSTEP: (len(self.qsteps),)} if self.learn_qsteps else {}
