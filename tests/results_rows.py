@@ -5,6 +5,8 @@ A test compares them; `python tests/benchmarks/write_results.py` writes them.
 
 from pathlib import Path
 
+import numpy as np
+
 from jvrc.evaluation import rd, summary
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +42,7 @@ README_ROWS = {  # metric and setting
 }
 _RATES = ((0.1, 2.0), *summary.ENDS)
 
-Curves = dict
+Curves = dict[str, dict[str, np.ndarray]]  # by metric, then by coder
 
 
 def codec_rows(curves: Curves, metric: str) -> list[str]:
@@ -71,7 +73,7 @@ def _row(title: str, cells: list[str]) -> str:
     return f"| {' | '.join([title, *cells])} |"
 
 
-def _cell(curves: Curves, anchor: str, test: str) -> str:
+def _cell(curves: dict[str, np.ndarray], anchor: str, test: str) -> str:
     """Return the BD-rate over each range of rates."""
     found = []
     for rates in _RATES:
@@ -82,7 +84,7 @@ def _cell(curves: Curves, anchor: str, test: str) -> str:
     return "{}, **{}**, {}".format(*found)
 
 
-def _whole(curves: Curves, anchor: str, test: str) -> str:
+def _whole(curves: dict[str, np.ndarray], anchor: str, test: str) -> str:
     part = rd.between_rates(curves[test], *_RATES[0])
     return _printed(rd.bd_rate(curves[anchor], part), 0)
 

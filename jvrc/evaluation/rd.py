@@ -42,7 +42,10 @@ def common_range(anchor: np.ndarray, test: np.ndarray) -> tuple[float, float]:
 
 
 def covered(anchor: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
-    """Return how much of low … high (bpp) of `test` their BD-rate covers: 0 … 1, of ln of the rate.
+    """Return the share, 0 … 1, of the rates low … high that the BD-rate of two curves covers.
+
+    Rates are those of `test`, in bpp; shares are of ln of the rate. It is below 1 where a curve
+    ends inside the range.
 
     Raises:
       ValueError: as `bd_rate`.

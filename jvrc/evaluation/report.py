@@ -124,7 +124,7 @@ def _matrix(pairs: list[BdRate], metric: Metric, rates: tuple[float, float] | No
 def _cell(pair: BdRate | None) -> str:
     if pair is None:
         return "–"
-    title = f"{pair.low:.2f} … {pair.high:.2f}: {100 * pair.covered:.0f} % of the rates, in ln"
+    title = f"{pair.low:.2f} … {pair.high:.2f}: {100 * pair.covered:.0f} % of the range of rates"
     return f'<span title="{title}">{text.bd_rate_cell(pair)}</span>'
 
 

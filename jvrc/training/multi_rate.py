@@ -156,7 +156,7 @@ def _step(
 
 
 def held_in_range(log_qstep: Array, gradient: Array) -> Array:
-    """Return the gradient [K] of log Delta, zero where a descent would leave the range."""
+    """Return the gradient [K] of log Delta: 0 where a descent leaves QSTEP_MIN ... QSTEP_MAX."""
     leaves = (log_qstep <= math.log(QSTEP_MIN)) & (gradient > 0)
     leaves |= (log_qstep >= math.log(QSTEP_MAX)) & (gradient < 0)
     return jnp.where(leaves, 0.0, gradient)

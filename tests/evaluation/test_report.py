@@ -41,7 +41,7 @@ def test_the_page_is_complete_and_names_are_escaped(page):
     assert "<h1>&lt;two&gt; images</h1>" in page
     assert "a &amp; b" in page
     assert "JPEG &amp; co" in page
-    assert re.search(r'<span title="28\.00 … 36\.00: 100 % of [^>]*>-20\.0</span>', page)
+    assert re.search(r'<span title="28\.00 … 36\.00: 100 % of the [^>]*>-20\.0</span>', page)
     assert page.count("</script>") == 2
 
 

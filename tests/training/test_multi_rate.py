@@ -196,7 +196,7 @@ def test_learned_qsteps_descend_their_own_objective_and_are_no_part_of_the_model
     np.testing.assert_allclose(report["qstep"], recipe.qsteps, rtol=0.05)
 
 
-def test_a_gradient_leads_out_of_the_range_of_qsteps_nowhere():
+def test_no_gradient_leads_out_of_the_range_of_qsteps():
     ends = jnp.log(jnp.array([0.5, 0.5, 4.0, 4.0, 32.0, 32.0]))
     gradient = jnp.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])  # a descent goes against it
     assert multi_rate.held_in_range(ends, gradient).tolist() == [0, -1, 1, -1, 1, 0]

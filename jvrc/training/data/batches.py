@@ -96,9 +96,10 @@ def centres(images: Sequence[np.ndarray], *, size: int = 256, limit: int = 24) -
 
 
 def centres_of_blocks(images: Sequence[np.ndarray], *, size: int, limit: int) -> list[np.ndarray]:
-    """Return what `centres` does of each image, but of small ones what they have of whole blocks.
+    """Return the centres of at most `limit` images, uint8 [h,w,3], of at most `size` pixels a side.
 
-    So nothing is repeated at their edges, unless a side is below 64 pixels.
+    Of a side below `size` it is as many whole blocks of 64 pixels as it has, so nothing is repeated
+    at edges, unless a side is below 64. Images that cannot be read are left out.
 
     Raises:
       ValueError: none of them can be read.
